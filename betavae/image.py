@@ -1,0 +1,119 @@
+"""Pixels to tensors and back: the one owner of reading, crop, resize, range, and their exact inverses."""
+
+import io
+import warnings
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps, UnidentifiedImageError
+from torch import Tensor
+
+from betavae.config import FRAME_HEIGHT, FRAME_WIDTH, VAEConfig
+
+# A photo of 100 megapixels decodes to 300 MB; nothing a face needs is bigger.
+MAX_PIXELS = 100_000_000
+MIN_SIDE = 16
+
+
+class ImageError(ValueError):
+    """A picture that cannot be used. The message is one sentence that a person can act on."""
+
+
+def read(source: str | Path | bytes | Image.Image) -> Image.Image:
+    """Open a file, bytes or a PIL image of any kind as an upright 8-bit RGB image.
+
+    EXIF rotation is applied, transparency is laid over mid grey, 16-bit and floating-point images are scaled to their
+    own range, CMYK and palettes are converted, and an animation gives its first frame.
+
+    Raises
+    ------
+    ImageError
+        Not an image, damaged, smaller than 16 pixels on a side or larger than 100 megapixels.
+    """
+    name = f"{Path(source).name!r}" if isinstance(source, (str, Path)) else "This file"
+    try:
+        with warnings.catch_warnings():
+            # Pillow warns of large images; the limit below refuses them before a pixel is decoded.
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            if not isinstance(source, Image.Image):
+                source = Image.open(io.BytesIO(source) if isinstance(source, bytes) else source)
+        _check_size(source, name)
+        image = ImageOps.exif_transpose(source)
+        image.load()
+    except ImageError:
+        raise
+    except Image.DecompressionBombError as error:
+        raise ImageError(f"{name} has too many pixels; at most {MAX_PIXELS // 10**6} megapixels are accepted.") from error
+    except FileNotFoundError as error:
+        raise ImageError(f"There is no file {name}.") from error
+    except UnidentifiedImageError as error:
+        raise ImageError(f"{name} is not an image that can be read; use JPEG, PNG, WebP, GIF, BMP or TIFF.") from error
+    except (OSError, SyntaxError, ValueError, EOFError) as error:
+        # Pillow's decoders raise any of these for truncated or damaged data.
+        raise ImageError(f"{name} is damaged or incomplete; save it again or choose another picture.") from error
+    return _rgb(image)
+
+
+def _check_size(image: Image.Image, name: str) -> None:
+    width, height = image.size
+    if width * height > MAX_PIXELS:
+        raise ImageError(f"{name} is {width} x {height} pixels; at most {MAX_PIXELS // 10**6} megapixels are accepted.")
+    if min(width, height) < MIN_SIDE:
+        raise ImageError(f"{name} is {width} x {height} pixels; a face needs at least {MIN_SIDE} on each side.")
+
+
+def _rgb(image: Image.Image) -> Image.Image:
+    if image.mode.startswith(("I", "F")):
+        # 16- and 32-bit greyscale: convert("RGB") would clip at 255 and give a white picture.
+        values = np.asarray(image, dtype=np.float64)
+        top = 65535.0 if image.mode.startswith("I;16") or 255 < values.max() <= 65535 else values.max()
+        values = np.nan_to_num(values) * (255.0 / top if top > 0 else 0.0)
+        return Image.fromarray(values.clip(0, 255).round().astype(np.uint8)).convert("RGB")
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, (128, 128, 128, 255)), image)
+    return image.convert("RGB")
+
+
+def crop_box(config: VAEConfig, width: int = FRAME_WIDTH, height: int = FRAME_HEIGHT) -> tuple[int, int, int, int]:
+    """The part (left, top, right, bottom) of an aligned frame of that size, in pixels, that the model sees."""
+    left, top, right, bottom = config.crop
+    return round(left * width), round(top * height), round(right * width), round(bottom * height)
+
+
+def crop(frame: Image.Image, config: VAEConfig) -> Image.Image:
+    """That part of an aligned frame (178 x 218, or any size of that shape), at the frame's own scale."""
+    return frame.crop(crop_box(config, *frame.size))
+
+
+def uncrop(face: Image.Image, frame: Image.Image, config: VAEConfig) -> Image.Image:
+    """``frame`` with ``face``, of any size, in the place that ``crop`` takes: ``uncrop(crop(f), f) == f``."""
+    left, top, right, bottom = crop_box(config, *frame.size)
+    frame = frame.copy()
+    frame.paste(face.resize((right - left, bottom - top), Image.Resampling.LANCZOS), (left, top))
+    return frame
+
+
+def preprocess(frame: Image.Image, config: VAEConfig) -> Image.Image:
+    """Aligned frame -> the model's square RGB input: ``crop``, then resize with PIL's bilinear filter."""
+    return crop(frame, config).resize((config.image_size, config.image_size), Image.Resampling.BILINEAR)
+
+
+
+
+def to_tensor(images: list[Image.Image]) -> Tensor:
+    """RGB images of one size -> float32 (n, 3, h, w) in [0, 1]."""
+    pixels = np.stack([np.asarray(image, dtype=np.uint8) for image in images])
+    return from_uint8(torch.from_numpy(pixels))
+
+
+def from_uint8(pixels: Tensor) -> Tensor:
+    """uint8 (n, h, w, 3) -> float32 (n, 3, h, w) in [0, 1], channels last in memory."""
+    return pixels.permute(0, 3, 1, 2).float() / 255
+
+
+def to_pil(x: Tensor) -> list[Image.Image]:
+    """(n, 3, h, w) in [0, 1] -> RGB images. The exact inverse of ``to_tensor`` on its range; values outside are clipped."""
+    pixels = (x.detach().float().clamp(0, 1) * 255).round().to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
+    return [Image.fromarray(image) for image in pixels]
