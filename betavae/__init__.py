@@ -1,0 +1,10 @@
+"""Edit faces in the latent space of a beta-VAE."""
+
+from betavae.config import VAEConfig
+from betavae.directions import Direction, Directions, DirectionsError
+from betavae.editor import Editor
+from betavae.hub import ModelError
+from betavae.image import ImageError
+from betavae.model import VAE, VAEOutput
+
+__all__ = ["VAE", "Direction", "Directions", "DirectionsError", "Editor", "ImageError", "ModelError", "VAEConfig", "VAEOutput"]

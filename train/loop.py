@@ -19,15 +19,15 @@ from train.losses import Capacity, Controller, bce, kl
 from train.presets import TrainConfig
 
 LOG_EVERY = 50           # steps
-VALIDATIONS = 20         # in a whole run
+VALIDATIONS = 20         # in a whole run, at most one every LOG_EVERY steps
 CHECKPOINT_SECONDS = 120
 
 
-class Diverged(RuntimeError):
+class Diverged(ArithmeticError):
     """The loss is no longer finite."""
 
 
-class Interrupted(RuntimeError):
+class Interrupted(Exception):
     """A signal asked the run to stop; its state is saved."""
 
 
@@ -68,7 +68,7 @@ def fit(config: TrainConfig, train: Tensor, val: Tensor, out: str | Path, device
     generator = torch.Generator(device)
     # Float32 on CPUs: without matrix units, bf16 convolutions are slower there (benchmarks/train.py measures it).
     autocast = torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda" and torch.cuda.is_bf16_supported())
-    validate_every = max(1, config.steps // VALIDATIONS)
+    validate_every = max(LOG_EVERY, config.steps // VALIDATIONS)
     sums, saved, first = None, time.monotonic(), checkpoint.step
     bar = tqdm(total=config.images, initial=min(checkpoint.step * config.batch, config.images), desc=config.preset,
                unit=" images", smoothing=0.05)

@@ -1,0 +1,39 @@
+# make app          start the app on the shipped model
+# make test         install what the tests need and run them all
+# Both take PYTHON=path/to/python to use an environment of yours instead of .venv.
+
+VENV := .venv
+PYTHON ?= $(VENV)/bin/python
+
+.PHONY: app test chromium
+
+app: $(if $(filter $(VENV)/%,$(PYTHON)),$(VENV)/app.stamp,app.install)
+	@$(PYTHON) app.py
+
+test: $(if $(filter $(VENV)/%,$(PYTHON)),$(VENV)/test.stamp,test.install) chromium
+	@$(PYTHON) -m pytest
+
+$(VENV)/bin/python:
+	python3 -m venv $(VENV)
+
+# A stamp says that a list was installed, so that a second start needs no network.
+$(VENV)/app.stamp: requirements.txt | $(VENV)/bin/python
+	$(PYTHON) -m pip install --disable-pip-version-check -q -r requirements.txt
+	@touch $@
+
+$(VENV)/test.stamp: requirements.txt requirements-train.txt requirements-test.txt | $(VENV)/bin/python
+	$(PYTHON) -m pip install --disable-pip-version-check -q -r requirements-test.txt
+	@touch $@
+
+.PHONY: app.install test.install
+app.install:
+	@$(PYTHON) -m pip install --disable-pip-version-check -q -r requirements.txt
+test.install:
+	@$(PYTHON) -m pip install --disable-pip-version-check -q -r requirements-test.txt
+
+# The browser tests drive a real browser: Debian's where there is one or one can be installed, else Playwright's own.
+chromium:
+	@command -v chromium >/dev/null || { \
+	  SUDO=$$([ "$$(id -u)" = 0 ] || command -v sudo || true); \
+	  if command -v apt-get >/dev/null; then $$SUDO apt-get update -qq && $$SUDO apt-get install -y -qq chromium; fi; } \
+	|| $(PYTHON) -m playwright install chromium

@@ -1,0 +1,114 @@
+"""Edit faces from the command line.
+
+    python -m betavae edit photo.jpg --set Smiling=1.5 yaw=-1 --out edited.png
+    python -m betavae spectrum photo.jpg --attribute Smiling --out smile.png
+    python -m betavae interpolate a.jpg b.jpg --steps 9 --out strip.png
+    python -m betavae sample --count 16 --seed 7 --out faces.png
+    python -m betavae traverse photo.jpg --latent 3 --out latent.png
+    python -m betavae directions
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+import torch
+from PIL import Image
+
+from betavae.attributes import attribute
+from betavae.editor import Editor
+from betavae.face import CROPS
+from betavae.latent import INTERPOLATIONS, traverse
+
+
+def strip(images: list[Image.Image], scale: int) -> Image.Image:
+    """Pictures beside each other, each enlarged ``scale`` times with a smooth filter."""
+    side = images[0].width * scale
+    sheet = Image.new("RGB", (side * len(images), side))
+    for i, image in enumerate(images):
+        sheet.paste(image.resize((side, side), Image.Resampling.BICUBIC), (i * side, 0))
+    return sheet
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The command line; returns the exit status."""
+    options = _parser().parse_args(arguments)
+    try:
+        editor = Editor.from_pretrained(options.model, options.device)
+        if options.command == "directions":
+            for name, direction in editor.directions.items():
+                print(f"{name:24}{attribute(name).label:24}strength 1 = "
+                      + (f"{direction.per_strength:.3g} {direction.unit}" if direction.unit != "strength" else
+                         f"the gap between {direction.positives:,} faces with it and {direction.negatives:,} without"))
+            return 0
+        strip(_pictures(editor, options), options.scale).save(options.out)
+    except (ValueError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _pictures(editor: Editor, options: argparse.Namespace) -> list[Image.Image]:
+    if options.command == "sample":
+        return editor.decode(editor.sample(options.count, options.seed, options.temperature))
+    z = editor.encode(options.photos, options.crop)
+    if options.command == "edit":
+        return editor.edit(z, _strengths(options.set))
+    if options.command == "interpolate":
+        return editor.interpolate(z[0], z[1], options.steps, options.method)
+    values = torch.linspace(-options.reach, options.reach, options.steps)
+    if options.command == "spectrum":
+        return editor.decode(torch.cat([editor.shift(z, {options.attribute: value}) for value in values.tolist()]))
+    if not 0 <= options.latent < editor.config.latents:
+        raise ValueError(f"--latent is {options.latent}; this model's latents are 0 to {editor.config.latents - 1}.")
+    return editor.decode(traverse(z, options.latent, values))
+
+
+def _strengths(pairs: list[str]) -> dict[str, float]:
+    strengths = {}
+    for pair in pairs:
+        name, _, value = pair.partition("=")
+        try:
+            strengths[name] = float(value)
+        except ValueError:
+            raise ValueError(f"--set has {pair!r}; write NAME=STRENGTH, for example Smiling=1.5.") from None
+    return strengths
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m betavae", description=__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    common = argparse.ArgumentParser(add_help=False)
+    common.add_argument("--model", help="a model folder or a Hub repository user/repo (default: the shipped model)")
+    common.add_argument("--device", help="cuda, mps or cpu (default: the first of these that is here)")
+    picture = argparse.ArgumentParser(add_help=False, parents=[common])
+    picture.add_argument("--out", type=Path, required=True, help="the picture to write")
+    picture.add_argument("--scale", type=int, default=4, help="enlargement (default: 4)")
+    framed = argparse.ArgumentParser(add_help=False, parents=[picture])
+    framed.add_argument("--crop", choices=CROPS, default="auto", help="framing of the photo (default: auto)")
+    stepped = argparse.ArgumentParser(add_help=False)
+    stepped.add_argument("--steps", type=int, default=7, help="pictures (default: 7)")
+    reach = argparse.ArgumentParser(add_help=False, parents=[stepped])
+    reach.add_argument("--reach", type=float, default=3.0, help="from -REACH to +REACH (default: 3)")
+
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    edit = commands.add_parser("edit", parents=[framed], help="a photo with directions added")
+    edit.add_argument("--set", nargs="+", required=True, metavar="NAME=STRENGTH")
+    spectrum = commands.add_parser("spectrum", parents=[framed, reach], help="a photo along one direction")
+    spectrum.add_argument("--attribute", required=True, metavar="NAME")
+    interpolate = commands.add_parser("interpolate", parents=[framed, stepped], help="from one photo to another")
+    interpolate.add_argument("--method", choices=INTERPOLATIONS, default="slerp")
+    sample = commands.add_parser("sample", parents=[picture], help="random faces")
+    sample.add_argument("--count", type=int, default=8)
+    sample.add_argument("--seed", type=int, default=0)
+    sample.add_argument("--temperature", type=float, default=1.0)
+    walk = commands.add_parser("traverse", parents=[framed, reach], help="a photo along one latent")
+    walk.add_argument("--latent", type=int, required=True)
+    for command, count in ((edit, 1), (spectrum, 1), (interpolate, 2), (walk, 1)):
+        command.add_argument("photos", nargs=count, type=Path, metavar="PHOTO")
+    commands.add_parser("directions", parents=[common], help="what can be edited")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

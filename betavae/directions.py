@@ -1,0 +1,162 @@
+"""Named directions in a latent space: vectors, their units, and where the data lies along them."""
+
+import dataclasses
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+# The share of training faces, at each end, that lies outside of what the data is said to cover.
+TAIL = 0.01
+
+
+class DirectionsError(ValueError):
+    """Directions that cannot be used. The message is one sentence that names the bad value and the valid ones."""
+
+
+@dataclass(frozen=True)
+class Direction:
+    """One direction and what was measured of it on the training faces.
+
+    Along a direction v, a face stands at ``score(z) = z . v / v . v``: adding ``s * v`` to z adds s to its score.
+
+    Parameters
+    ----------
+    name : str
+        A CelebA attribute, or a measured quantity such as ``yaw``.
+    vector : Tensor
+        (d,). Strength 1 is the gap between the class means: faces with the attribute minus faces without; for a
+        measured quantity, faces above its median minus faces below.
+    method : str
+        How it was made.
+    positives, negatives : int
+        Training faces on each side.
+    unit, per_strength : str, float
+        What a measured quantity is counted in, and how many of it are in strength 1; "strength" and 1 otherwise.
+    spread : float
+        Standard deviation of the score over the training faces.
+    quantiles : tuple of 101 floats
+        The score's 0 %, 1 %, ... 100 % quantiles over the training faces.
+    """
+
+    name: str
+    vector: Tensor
+    method: str
+    positives: int
+    negatives: int
+    unit: str
+    per_strength: float
+    spread: float
+    quantiles: tuple[float, ...]
+
+    @property
+    def low(self) -> float:
+        """Lower end of the range of scores that the data covers."""
+        return float(np.interp(TAIL, np.linspace(0, 1, len(self.quantiles)), self.quantiles))
+
+    @property
+    def high(self) -> float:
+        """Upper end of the range of scores that the data covers."""
+        return float(np.interp(1 - TAIL, np.linspace(0, 1, len(self.quantiles)), self.quantiles))
+
+    def percentile(self, score: float) -> float:
+        """Share of the training faces, 0 to 100, that stand below ``score``."""
+        return float(np.interp(score, self.quantiles, np.linspace(0, 100, len(self.quantiles))))
+
+
+class Directions(Mapping[str, Direction]):
+    """Directions of one latent space by name, in a fixed order; ``matrix`` (k, d) has their vectors as rows."""
+
+    def __init__(self, directions: list[Direction], latents: int):
+        for direction in directions:
+            if direction.vector.shape != (latents,):
+                raise DirectionsError(f"The direction {direction.name} has the shape {tuple(direction.vector.shape)}; "
+                                      f"this model needs ({latents},).")
+        self._directions = {direction.name: direction for direction in directions}
+        self.latents = latents
+        self.matrix = torch.stack([d.vector for d in directions]) if directions else torch.zeros(0, latents)
+
+    def __getitem__(self, name: str) -> Direction:
+        if name not in self._directions:
+            raise DirectionsError(f"There is no direction {name!r}; choose from {', '.join(self.names) or 'none'}.")
+        return self._directions[name]
+
+    def __contains__(self, name: object) -> bool:
+        # Mapping's own asks __getitem__ for a KeyError, which here is a sentence.
+        return name in self._directions
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._directions)
+
+    def __len__(self) -> int:
+        return len(self._directions)
+
+    @property
+    def names(self) -> list[str]:
+        """What can be edited."""
+        return list(self._directions)
+
+    def strengths(self, wanted: Mapping[str, float]) -> Tensor:
+        """{"Smiling": 1.5, ...} -> (k,), zero where nothing is wanted.
+
+        Raises
+        ------
+        DirectionsError
+            A name is unknown, or a strength is no finite number.
+        """
+        values = torch.zeros(len(self))
+        for name, strength in wanted.items():
+            self[name]
+            if isinstance(strength, bool) or not isinstance(strength, (int, float)) or not np.isfinite(strength):
+                raise DirectionsError(f"The strength of {name} is {strength!r}; it must be a finite number.")
+            values[self.names.index(name)] = float(strength)
+        return values
+
+    def scores(self, z: Tensor) -> Tensor:
+        """Where faces stand along each direction, in strengths: (n, d) -> (n, k)."""
+        matrix = self.matrix.to(z)
+        return z @ matrix.T / matrix.square().sum(1)
+
+    def save(self, path: str | Path) -> None:
+        """One tensor (d,) a direction, and everything else as JSON in the file's metadata under the same name."""
+        metadata = {}
+        for direction in self.values():
+            fields = {f.name: getattr(direction, f.name) for f in dataclasses.fields(Direction)}
+            del fields["name"], fields["vector"]
+            fields["quantiles"] = [round(q, 4) for q in direction.quantiles]
+            metadata[direction.name] = json.dumps(fields)
+        metadata["order"] = json.dumps(self.names)
+        save_file({name: d.vector.contiguous() for name, d in self.items()}, path, metadata=metadata)
+
+    @classmethod
+    def load(cls, path: str | Path, latents: int) -> "Directions":
+        """Read what ``save`` wrote, for a model with that many latents.
+
+        Raises
+        ------
+        DirectionsError
+            The file is missing, damaged, without metadata, or for another number of latents.
+        """
+        path = Path(path)
+        if not path.is_file():
+            raise DirectionsError(f"There is no file {str(path)!r} with directions.")
+        try:
+            with safe_open(path, framework="pt") as file:
+                metadata = file.metadata() or {}
+                directions = []
+                for name in json.loads(metadata["order"]):
+                    fields = json.loads(metadata[name])
+                    fields["quantiles"] = tuple(fields["quantiles"])
+                    directions.append(Direction(name=name, vector=file.get_tensor(name), **fields))
+        except (SafetensorError, KeyError, TypeError, ValueError) as error:
+            raise DirectionsError(f"The directions file {str(path)!r} is damaged ({error}).") from error
+        try:
+            return cls(directions, latents)
+        except DirectionsError as error:
+            raise DirectionsError(f"The directions file {str(path)!r} is of another model: {error}") from error

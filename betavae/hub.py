@@ -1,0 +1,116 @@
+"""A model folder, here or on the Hugging Face Hub: config.json, model.safetensors, directions.safetensors, metrics.json."""
+
+import json
+import re
+from pathlib import Path
+
+import torch
+from huggingface_hub import snapshot_download
+from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, RepositoryNotFoundError
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from betavae.config import VAEConfig
+from betavae.directions import Directions
+from betavae.model import VAE
+
+ROOT = Path(__file__).resolve().parent.parent
+SHIPPED = ROOT / "assets" / "celeba64"
+FILES = ("config.json", "model.safetensors", "directions.safetensors", "metrics.json")
+
+
+class ModelError(ValueError):
+    """A model that cannot be loaded. The message is one sentence that names the file."""
+
+
+def resolve(name: str | Path | None) -> Path:
+    """A model folder from nothing (the shipped model), a folder's path, or the name of a Hub repository, "user/repo".
+
+    A folder that exists wins over a repository of the same name.
+
+    Raises
+    ------
+    ModelError
+        Neither such a folder nor such a repository, or the Hub cannot be reached.
+    """
+    if name is None:
+        return SHIPPED
+    folder = Path(name).expanduser()
+    if folder.is_dir():
+        return folder
+    if not re.fullmatch(r"[\w.-]+/[\w.-]+", str(name)):
+        raise ModelError(f"There is no model folder {str(name)!r}; give a folder or a Hub repository as user/repo.")
+    try:
+        return Path(snapshot_download(str(name), allow_patterns=list(FILES)))
+    except (RepositoryNotFoundError, HFValidationError) as error:
+        raise ModelError(f"There is neither a folder nor a public Hub repository {str(name)!r}.") from error
+    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+        raise ModelError(f"The Hub repository {str(name)!r} cannot be reached and is not in the local cache; "
+                         "check the connection or give a folder.") from error
+
+
+def load(folder: Path) -> tuple[VAE, Directions, dict]:
+    """The model in eval mode on the CPU, its directions (none where the folder has no such file) and its metrics.
+
+    Loading is strict: every tensor of the config's model, no other, of the right shape, and finite.
+
+    Raises
+    ------
+    ModelError
+        A file is missing, damaged, or does not belong to the others.
+    DirectionsError
+        The same for the directions.
+    """
+    for name in FILES[:2]:
+        if not (folder / name).is_file():
+            raise ModelError(f"The model folder {str(folder)!r} has no file {name}.")
+    try:
+        config = VAEConfig.load(folder / "config.json")
+    except (ValueError, OSError) as error:
+        raise ModelError(f"{str(folder / 'config.json')!r} is not a model's configuration: {error}") from error
+    path = folder / "model.safetensors"
+    try:
+        weights = load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise ModelError(f"{str(path)!r} is damaged: it cannot be read as safetensors.") from error
+    # Meta tensors: nothing is initialised only to be overwritten.
+    with torch.device("meta"):
+        model = VAE(config)
+    try:
+        model.load_state_dict(weights, strict=True, assign=True)
+    except RuntimeError as error:
+        first = str(error).splitlines()[1].strip() if "\n" in str(error) else str(error)
+        raise ModelError(f"{str(path)!r} does not fit config.json beside it: {first}") from error
+    if not all(torch.isfinite(value).all() for value in weights.values()):
+        raise ModelError(f"{str(path)!r} is damaged: it has weights that are not finite.")
+    model.float()  # stored in half precision, computed in single
+    directions = _directions_path(folder)
+    metrics = folder / "metrics.json"
+    try:
+        figures = json.loads(metrics.read_text(encoding="utf-8")) if metrics.exists() else {}
+    except ValueError as error:
+        raise ModelError(f"{str(metrics)!r} is damaged: it is not JSON.") from error
+    return (model.eval().to(memory_format=torch.channels_last),
+            Directions.load(directions, config.latents) if directions else Directions([], config.latents), figures)
+
+
+def _directions_path(folder: Path) -> Path | None:
+    """A trained folder carries its directions; those of a shipped model are in directions/ under the model's name."""
+    if (folder / "directions.safetensors").exists():
+        return folder / "directions.safetensors"
+    return ROOT / "directions" / f"{folder.name}.safetensors" if folder.resolve().parent == SHIPPED.parent else None
+
+
+def save(model: VAE, folder: str | Path) -> None:
+    """Write config.json and model.safetensors, each whole or not at all.
+
+    The weights are rounded to float16, which halves the file; what it costs is in the figures of a run, which are
+    measured on the saved model.
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    weights = {name: value.detach().half().cpu().contiguous() for name, value in model.state_dict().items()}
+    save_file(weights, folder / "model.safetensors.part")
+    (folder / "model.safetensors.part").replace(folder / "model.safetensors")
+    (folder / "config.json.part").write_text(model.config.to_json() + "\n", encoding="utf-8")
+    (folder / "config.json.part").replace(folder / "config.json")

@@ -1,0 +1,67 @@
+"""Tab Edit: a photo or a generated face, the stage, and a slider for every direction."""
+
+from pathlib import Path
+
+import gradio as gr
+
+from betavae.attributes import GROUPS, attribute
+from betavae.editor import Editor
+from betavae.ui import page
+
+OPENING_SEED = 7
+EXAMPLE_SEEDS = (3, 11, 19, 24, 42, 58)
+EXAMPLES = Path(__file__).resolve().parents[2] / "assets" / "examples"
+
+
+def build(editor: Editor) -> gr.HTML:
+    """The tab's content; the component that is returned shows any face message it is given."""
+    def decode(request):
+        return {"picture": page.data_uri(editor.decode(page.edited(editor, request))[0])}
+
+    with gr.Row(elem_classes="workbench"):
+        with gr.Column(elem_classes="source", scale=0, min_width=196):
+            photo = gr.Image(label="Your photo", sources=["upload", "webcam", "clipboard"], height=168,
+                             elem_id="photo", buttons=[], placeholder="Drop a portrait, or click")
+            random = gr.Button("Random face", variant="primary", elem_id="random")
+            thumbnails = page.component("thumbnails", examples(editor), elem_id="examples", note=credit())
+        stage = page.component("edit", page.generated(editor, OPENING_SEED), [page.answering(decode)],
+                               groups=catalogue(editor), count=len(editor.directions))
+
+    def choose(event: gr.EventData):
+        return examples[int(event.index)] | {"id": page.nonce()}, None
+
+    def load(upload):
+        face = page.uploaded(editor, upload)
+        # A refused photo leaves the input; the face on the stage stays.
+        return (face, gr.skip()) if face else (gr.skip(), None)
+
+    photo.input(load, photo, [stage, photo], preprocess=False, **page.QUIET)
+    random.click(lambda: (page.random_face(editor), None), None, [stage, photo], **page.QUIET)
+    thumbnails.select(lambda event: (example(editor, event.index), None), None, [stage, photo], **page.QUIET)
+    return stage
+
+
+def catalogue(editor: Editor) -> list[dict]:
+    """What the slider panel is built from: the groups in their order, each with its directions, primary ones first."""
+    groups = {group: [] for group in GROUPS}
+    for name, direction in editor.directions.items():
+        entry = attribute(name)
+        groups[entry.group].append({
+            "name": name, "label": entry.label, "primary": entry.primary,
+            "unit": direction.unit, "per_strength": direction.per_strength,
+            "low": direction.low, "high": direction.high, "quantiles": direction.quantiles,
+        })
+    return [{"group": group, "sliders": sorted(sliders, key=lambda s: not s["primary"]),
+             "more": sum(not s["primary"] for s in sliders)} for group, sliders in groups.items() if sliders]
+
+
+def example_files() -> list[Path]:
+    """The photos that ship with the app, in the order of their names."""
+    return sorted(path for path in EXAMPLES.glob("*") if path.suffix.lower() in (".png", ".jpg", ".jpeg"))
+
+
+def credit() -> str:
+    """Whom the example photos are from: the first line of text in CREDITS.md."""
+    path = EXAMPLES / "CREDITS.md"
+    lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+    return next((line for line in lines if line.strip() and not line.startswith("#")), "")

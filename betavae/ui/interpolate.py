@@ -1,0 +1,65 @@
+"""Tab Interpolate: the faces on the way from one to another."""
+
+import gradio as gr
+
+from betavae.editor import Editor
+from betavae.ui import page
+
+OPENING_SEEDS = {"a": 3, "b": 42}
+MAX_POSITIONS = 16
+
+
+def build(editor: Editor, edit: gr.HTML) -> None:
+    """The tab's content; ``edit`` is the Edit tab's stage, whose face can be taken over."""
+    def between(request):
+        a, b = page.latent(request.get("a")), page.latent(request.get("b"))
+        return {"pictures": [page.data_uri(image) for image in
+                             editor.interpolate(a, b, positions(request.get("positions")), request.get("method"))]}
+
+    def take(side):
+        def take_edited(request):
+            try:
+                return {side: page.face(editor, page.edited(editor, request), "Edited face")}, None
+            except ValueError as error:
+                gr.Warning(str(error), title="This face cannot be used")
+                return gr.skip(), gr.skip()
+        return take_edited
+
+    def load(side):
+        def load_upload(upload):
+            face = page.uploaded(editor, upload)
+            return ({side: face}, gr.skip()) if face else (gr.skip(), None)
+        return load_upload
+
+    def source(side):
+        with gr.Column(elem_classes="source", scale=0, min_width=196):
+            return (gr.Image(label=f"Face {side.upper()}", sources=["upload", "webcam", "clipboard"], height=168,
+                             elem_id=f"photo-{side}", buttons=[], placeholder="Drop a portrait, or click"),
+                    gr.Button("Random face", elem_id=f"random-{side}"),
+                    gr.Button("The edited face", elem_id=f"edited-{side}"))
+
+    with gr.Row(elem_classes="workbench"):
+        a = source("a")
+        stage = page.component("interpolate", {side: page.generated(editor, seed) for side, seed in OPENING_SEEDS.items()},
+                               [page.answering(between)])
+        b = source("b")
+
+    for side, (photo, random, edited) in {"a": a, "b": b}.items():
+        photo.input(load(side), photo, [stage, photo], preprocess=False, **page.QUIET)
+        random.click(lambda side=side: ({side: page.random_face(editor)}, None), None, [stage, photo], **page.QUIET)
+        # The browser holds that face; its script puts it in the place of the input's value.
+        edited.click(take(side), edit, [stage, photo], js="() => [window.editedFace()]", **page.QUIET)
+
+
+def positions(value: object) -> list[float]:
+    """The positions that the page sent.
+
+    Raises
+    ------
+    ValueError
+        They are no short list of numbers from 0 to 1.
+    """
+    if (not isinstance(value, list) or not 1 <= len(value) <= MAX_POSITIONS
+            or not all(type(x) in (int, float) and 0 <= x <= 1 for x in value)):
+        raise ValueError(f"The positions are not a list of 1 to {MAX_POSITIONS} numbers from 0 to 1.")
+    return [float(x) for x in value]

@@ -1,0 +1,61 @@
+// Shared by the tabs: how a picture gets onto a canvas, and how the newest one wins.
+
+const CONNECTION_LOST = "The connection was lost; move the slider again to retry.";
+
+// Scaled smoothly from the model's size to the canvas's own; a picture that was overtaken while it was being read is
+// not drawn.
+async function paint(canvas, uri) {
+  canvas.wanted = uri;
+  const image = new Image();
+  image.src = uri;
+  await image.decode();
+  if (canvas.wanted !== uri) return false;
+  const context = canvas.getContext("2d");
+  context.imageSmoothingEnabled = true;
+  context.imageSmoothingQuality = "high";
+  context.drawImage(image, 0, 0, canvas.width, canvas.height);
+  return true;
+}
+
+// At most one request is under way. What is asked for in the meantime replaces what was asked for before, so nothing
+// queues up and the last value always wins. `stage` is marked busy until the page shows what was last asked for.
+function latest(stage, send, show, fail) {
+  let wanted = null;
+  let running = false;
+  async function run() {
+    running = true;
+    stage.setAttribute("aria-busy", "true");
+    while (wanted) {
+      const request = wanted;
+      wanted = null;
+      try {
+        const answer = await send(request);
+        if (answer.error) fail(answer.error);
+        else await show(answer, request);
+      } catch {
+        fail(CONNECTION_LOST);
+      }
+    }
+    running = false;
+    stage.setAttribute("aria-busy", "false");
+  }
+  return {
+    ask(request) {
+      wanted = request;
+      if (!running) run();
+    },
+    forget() {
+      wanted = null;
+    },
+  };
+}
+
+function save(canvas, name) {
+  canvas.toBlob((blob) => {
+    const link = document.createElement("a");
+    link.href = URL.createObjectURL(blob);
+    link.download = name;
+    link.click();
+    setTimeout(() => URL.revokeObjectURL(link.href), 1000);
+  }, "image/png");
+}

@@ -1,0 +1,135 @@
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from betavae import Directions, DirectionsError, Editor
+from betavae.attributes import ATTRIBUTES, GROUPS
+from train.probes import fit_directions, mean_difference, regression
+
+N, D = 20_000, 8
+
+
+@pytest.fixture(scope="module")
+def planted():
+    """Latents in which an attribute moves faces by ``gap`` and a number by ``slope`` a unit, over unit noise."""
+    random = np.random.default_rng(0)
+    gap, slope = torch.zeros(D), torch.zeros(D)
+    gap[:3], slope[5:] = torch.tensor([1.5, -0.5, 1.0]), torch.tensor([0.05, 0.0, -0.02])
+    present, angle = random.random(N) < 0.3, random.normal(3, 15, N)
+    mu = torch.from_numpy(random.normal(size=(N, D))).float()
+    mu += torch.from_numpy(present)[:, None] * gap + torch.from_numpy(angle).float()[:, None] * slope
+    return mu, present, angle, gap, slope
+
+
+def test_mean_difference_recovers_a_planted_direction(planted):
+    mu, present, _, gap, _ = planted
+    torch.testing.assert_close(mean_difference(mu, present), gap, atol=0.05, rtol=0)
+
+
+def test_regression_recovers_a_planted_slope_in_the_unit_of_strength_1(planted):
+    mu, _, angle, _, slope = planted
+    vector, gap = regression(mu, angle)
+    # Above against below the median of a normal: 2 * sqrt(2 / pi) standard deviations.
+    assert gap == pytest.approx(2 * np.sqrt(2 / np.pi) * 15, rel=0.03)
+    torch.testing.assert_close(vector, slope * gap, atol=0.05, rtol=0)
+
+
+def test_regression_on_a_label_is_the_mean_difference(planted):
+    mu, _, _, _, _ = planted
+    half = np.arange(N) % 3 == 0
+    vector, gap = regression(mu, half.astype(float))
+    assert gap == 1
+    torch.testing.assert_close(vector, mean_difference(mu, half), atol=1e-5, rtol=0)
+
+
+def test_strength_1_moves_a_face_by_the_gap_between_the_classes(planted):
+    mu, present, angle, _, _ = planted
+    directions = fit_directions(mu, {"Smiling": present}, {"yaw": angle})
+    scores = directions.scores(mu)[:, 0]
+    assert scores[torch.from_numpy(present)].mean() - scores[torch.from_numpy(~present)].mean() == pytest.approx(1, abs=1e-4)
+    moved = directions.scores(mu + 1.7 * directions["Smiling"].vector)[:, 0]
+    torch.testing.assert_close(moved - scores, torch.full((N,), 1.7), atol=1e-4, rtol=0)
+
+
+def test_what_is_stored_beside_a_vector_was_measured(planted):
+    mu, present, angle, _, _ = planted
+    angle = np.where(np.arange(N) % 10 == 0, np.nan, angle)  # faces that were not found
+    directions = fit_directions(mu, {"Smiling": present}, {"yaw": angle})
+    smile, yaw = directions["Smiling"], directions["yaw"]
+    assert (smile.positives, smile.negatives) == (present.sum(), N - present.sum())
+    assert yaw.positives + yaw.negatives == np.isfinite(angle).sum()
+    assert yaw.unit == "degrees" and yaw.per_strength == pytest.approx(24, abs=1)
+    scores = directions.scores(mu)[:, 0].numpy()
+    assert smile.spread == pytest.approx(scores.std(), rel=1e-4)
+    assert ((scores >= smile.low) & (scores <= smile.high)).mean() == pytest.approx(0.98, abs=0.001)
+    assert smile.percentile(np.median(scores)) == pytest.approx(50, abs=0.1)
+    assert smile.percentile(-1e9) == 0 and smile.percentile(1e9) == 100
+
+
+def test_too_few_faces_make_no_direction(planted):
+    mu = planted[0]
+    rare = np.zeros(N, dtype=bool)
+    rare[:29] = True
+    assert fit_directions(mu, {"Bald": rare}, {}).names == []
+    rare[29] = True
+    assert fit_directions(mu, {"Bald": rare}, {}).names == ["Bald"]
+
+
+def test_a_file_keeps_everything(planted, tmp_path):
+    mu, present, angle, _, _ = planted
+    made = fit_directions(mu, {"Smiling": present, "Male": ~present}, {"yaw": angle})
+    made.save(tmp_path / "directions.safetensors")
+    read = Directions.load(tmp_path / "directions.safetensors", D)
+    assert read.names == made.names == ["Smiling", "Male", "yaw"]
+    assert torch.equal(read.matrix, made.matrix)
+    for name in made:
+        a, b = read[name], made[name]
+        assert (a.method, a.unit, a.positives, a.negatives, a.per_strength) == (b.method, b.unit, b.positives, b.negatives,
+                                                                                 b.per_strength)
+        np.testing.assert_allclose(a.quantiles, b.quantiles, atol=1e-4)
+    # Anyone can read the vectors without this library.
+    assert torch.equal(load_file(tmp_path / "directions.safetensors")["yaw"], made["yaw"].vector)
+
+
+def test_bad_names_and_strengths_are_named(planted):
+    mu, present, *_ = planted
+    directions = fit_directions(mu, {"Smiling": present}, {})
+    with pytest.raises(DirectionsError, match="'smile'; choose from Smiling"):
+        directions.strengths({"smile": 1.0})
+    for strength in (float("nan"), float("inf"), "much", None, True):
+        with pytest.raises(DirectionsError, match="strength of Smiling"):
+            directions.strengths({"Smiling": strength})
+    assert "smile" not in directions and "Smiling" in directions
+
+
+def test_bad_files_are_named(planted, tmp_path):
+    mu, present, *_ = planted
+    path = tmp_path / "directions.safetensors"
+    with pytest.raises(DirectionsError, match="no file"):
+        Directions.load(path, D)
+    fit_directions(mu, {"Smiling": present}, {}).save(path)
+    with pytest.raises(DirectionsError, match="another model.*Smiling.*(9,)"):
+        Directions.load(path, 9)
+    path.write_bytes(path.read_bytes()[:40])
+    with pytest.raises(DirectionsError, match="damaged"):
+        Directions.load(path, D)
+    save_file({"Smiling": torch.zeros(D)}, path)  # no metadata
+    with pytest.raises(DirectionsError, match="damaged"):
+        Directions.load(path, D)
+
+
+def test_an_edit_adds_its_directions(planted, tiny):
+    mu, present, angle, *_ = planted
+    editor = Editor(tiny, fit_directions(mu, {"Smiling": present}, {"yaw": angle}))
+    z = editor.sample(3, seed=0)
+    smile, yaw = (editor.directions[name].vector for name in ("Smiling", "yaw"))
+    torch.testing.assert_close(editor.shift(z, {"Smiling": 1.5, "yaw": -1}), z + 1.5 * smile - yaw)
+    assert editor.edit(z, {"Smiling": 1.5, "yaw": -1}) == editor.decode(z + 1.5 * smile - yaw)
+    assert editor.edit(z, {}) == editor.decode(z)
+
+
+def test_every_shown_attribute_has_a_group_and_enough_show_at_once():
+    assert {entry.group for entry in ATTRIBUTES.values()} == set(GROUPS)
+    assert sum(entry.primary for entry in ATTRIBUTES.values()) >= 16
+    assert len({entry.label for entry in ATTRIBUTES.values()}) == len(ATTRIBUTES)

@@ -1,0 +1,254 @@
+"""The training spine on real faces: data, loop, resumption, evaluation, and the command."""
+
+import csv
+import dataclasses
+import json
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from betavae import Editor
+from betavae.image import from_uint8
+from conftest import ROOT, TINY
+from train.checkpoint import CheckpointError
+from train.data import Batches, CelebA, DataError, load
+from train.evaluation import evaluate
+from train.loop import Interrupted, fit
+from train.presets import PRESETS
+from train.run import main
+
+CPU = torch.device("cpu")
+RUN = dataclasses.replace(PRESETS["celeba64"], model=TINY, images=640, batch=16)
+
+
+@pytest.fixture(scope="module")
+def subset(celeba, tmp_path_factory):
+    """1,200 real faces in the official layout: 1,000 for training, 100 for val and test each."""
+    folder = tmp_path_factory.mktemp("subset")
+    whole = CelebA.open(celeba)
+    names = np.concatenate([whole.names[whole.split == split][:n] for split, n in (("train", 1000), ("val", 100), ("test", 100))])
+    for part, suffix in (("img_align_celeba", ".jpg"), ("masks", ".png")):
+        (folder / part).mkdir()
+        for name in names:
+            source = (celeba / part / name).with_suffix(suffix)
+            (folder / part / source.name).symlink_to(source)
+    for path in celeba.glob("list_*"):
+        shutil.copy(path, folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def dataset(subset, cache):
+    return load(CelebA.open(subset), TINY, cache)
+
+
+def weights(model) -> torch.Tensor:
+    return torch.cat([value.flatten() for value in model.state_dict().values()])
+
+
+def test_lists_that_name_more_than_the_disk_has_are_counted(subset):
+    celeba = CelebA.open(subset)
+    assert len(celeba.names) == 1200 and celeba.missing == 22_800
+    assert [(celeba.split == split).sum() for split in ("train", "val", "test")] == [1000, 100, 100]
+    assert len(celeba.attributes) == 40
+
+
+def test_kaggles_layout_reads_the_same(subset, tmp_path):
+    celeba = CelebA.open(subset)
+    (tmp_path / "img_align_celeba").mkdir()
+    (tmp_path / "img_align_celeba" / "img_align_celeba").symlink_to(subset / "img_align_celeba")
+    with open(tmp_path / "list_attr_celeba.csv", "w", newline="") as file:
+        rows = csv.writer(file)
+        rows.writerow(["image_id", *celeba.attributes])
+        rows.writerows([name, *(2 * int(values[i]) - 1 for values in celeba.attributes.values())]
+                       for i, name in enumerate(celeba.names))
+    with open(tmp_path / "list_eval_partition.csv", "w", newline="") as file:
+        rows = csv.writer(file)
+        rows.writerow(["image_id", "partition"])
+        rows.writerows([name, ("train", "val", "test").index(split)] for name, split in zip(celeba.names, celeba.split))
+    kaggle = CelebA.open(tmp_path)
+    assert np.array_equal(kaggle.names, celeba.names) and np.array_equal(kaggle.split, celeba.split)
+    assert all(np.array_equal(kaggle.attributes[name], values) for name, values in celeba.attributes.items())
+    assert kaggle.masks is None and kaggle.geometry == {}
+
+
+def test_columns_measured_from_geometry_and_masks(dataset, subset):
+    numeric = dataset.numeric()
+    assert set(numeric) == {"yaw", "pitch", "mouth_open", "eye_open", "background_brightness", "background_warmth"}
+    rows = {row["image_id"]: row for row in csv.DictReader((subset / "list_face_geometry.csv").open())}
+    name = dataset.celeba.names[11]
+    assert numeric["yaw"][11] == pytest.approx(float(rows[name]["yaw_deg"]))
+    # The background's brightness, from the picture and the mask themselves.
+    outside = dataset.masks[11].numpy() < 128
+    luma = dataset.pixels[11].numpy()[outside].astype(float) @ (0.299, 0.587, 0.114) / 255
+    assert numeric["background_brightness"][11] == pytest.approx(luma.mean(), abs=1e-4)
+
+
+def test_the_cache_is_built_once_and_again_when_source_or_crop_change(subset, tmp_path):
+    work, cache = tmp_path / "celeba", tmp_path / "cache"
+    shutil.copytree(subset, work, symlinks=True)
+
+    def builds(config):
+        load(CelebA.open(work), config, cache)
+        return len(list(cache.iterdir()))
+
+    assert builds(TINY) == 1
+    assert builds(TINY) == 1
+    assert builds(dataclasses.replace(TINY, crop=(0.1, 0.1, 0.9, 0.9))) == 2
+    (work / "masks" / "changed.png").write_bytes(b"")
+    assert builds(TINY) == 3
+    assert not list(cache.glob("*.part"))
+
+
+def test_damaged_images_are_named_and_left_out(subset, tmp_path, capsys):
+    work = tmp_path / "celeba"
+    shutil.copytree(subset, work, symlinks=True)
+    victim = sorted((work / "img_align_celeba").iterdir())[5]
+    victim.unlink()
+    victim.write_bytes(b"not a jpeg")
+    dataset = load(CelebA.open(work), TINY, tmp_path / "cache")
+    assert victim.name in capsys.readouterr().out
+    assert victim.name not in dataset.celeba.names
+    assert len(dataset.pixels) == len(dataset.celeba.names) == len(dataset.masks) == 1199
+    assert len(dataset.celeba.attributes["Smiling"]) == len(dataset.numeric()["yaw"]) == 1199
+
+
+def test_every_epoch_shows_every_image_once():
+    pixels = torch.arange(50, dtype=torch.uint8)[:, None, None, None].expand(50, 2, 2, 3).contiguous()
+    batches = Batches(pixels, batch=8, seed=0, flip=False, device=CPU)
+    seen = torch.cat([batches(step)[:, 0, 0, 0] for step in range(25)]) * 255  # 4 epochs
+    for epoch in seen.round().int().split(50):
+        assert sorted(epoch.tolist()) == list(range(50))
+    assert seen[:50].tolist() != seen[50:100].tolist()
+    assert torch.equal(batches(3), Batches(pixels, 8, 0, False, CPU)(3))
+
+
+def test_half_of_the_images_are_mirrored():
+    pixels = torch.zeros(64, 2, 2, 3, dtype=torch.uint8)
+    pixels[:, :, 0] = 255
+    left = torch.stack([Batches(pixels, 64, seed, True, CPU)(0)[:, 0, 0, 0] for seed in range(40)])
+    assert left.mean().item() == pytest.approx(0.5, abs=0.05)
+
+
+def test_schedules_scale_with_the_run():
+    for images in (6_400, 400_000):
+        run = dataclasses.replace(PRESETS["celeba64"], images=images)
+        assert (run.C(0), run.C(0.125), run.C(0.25), run.C(1)) == (5, 27.5, 50, 50)
+        assert run.learning_rate(0) == 0 and run.learning_rate(0.1) == pytest.approx(1e-3)
+        assert run.learning_rate(1) == pytest.approx(0)
+    assert PRESETS["capacity"].C(0.2) == 25 and PRESETS["capacity"].C(0.4) == 50
+
+
+def test_training_learns(dataset, tmp_path):
+    train, val = dataset.images("train"), dataset.images("val")
+    model = fit(dataclasses.replace(RUN, images=9_600), train, val, tmp_path, CPU)
+    figures = evaluate(model, val, "val", CPU)
+    untrained = evaluate(fit(RUN, train, val, tmp_path / "short", CPU), val, "val", CPU)
+    assert figures["bce"] < untrained["bce"] - 100
+    mean_image = from_uint8(train).mean(0, keepdim=True).clamp(1e-3, 1 - 1e-3)
+    x = from_uint8(val)
+    of_mean = -(x * mean_image.log() + (1 - x) * (1 - mean_image).log()).sum((1, 2, 3)).mean()
+    assert figures["bce"] < of_mean, "it knows less of these faces than one average face"
+    assert figures["protocol"] == {"split": "val", "images": 100, "crop": [round(v, 6) for v in TINY.crop], "image_size": 64,
+                                   "z": "mu", "weights": "float32"}
+
+
+def test_an_interrupted_run_ends_bitwise_where_an_undisturbed_one_does(dataset, tmp_path):
+    train, val = dataset.images("train"), dataset.images("val")
+    undisturbed = fit(RUN, train, val, tmp_path / "a", CPU)
+    for steps in (7, 1, 13):
+        with pytest.raises(Interrupted):
+            fit(RUN, train, val, tmp_path / "b", CPU, stop_after=steps)
+    resumed = fit(RUN, train, val, tmp_path / "b", CPU)
+    assert torch.equal(weights(resumed), weights(undisturbed))
+    logs = [[json.loads(line) for line in (tmp_path / run / "log.jsonl").read_text().splitlines()] for run in "ab"]
+    assert [line["step"] for line in logs[0]] == [line["step"] for line in logs[1]]
+    assert logs[0][-1] == logs[1][-1], "the last validation saw the same model"
+
+
+def test_a_checkpoint_of_other_settings_is_refused(dataset, tmp_path):
+    train, val = dataset.images("train"), dataset.images("val")
+    with pytest.raises(Interrupted):
+        fit(RUN, train, val, tmp_path, CPU, stop_after=2)
+    with pytest.raises(CheckpointError, match="other settings"):
+        fit(dataclasses.replace(RUN, lr=1e-4), train, val, tmp_path, CPU)
+    (tmp_path / "checkpoint.pt").write_bytes(b"half a checkpoint")
+    with pytest.raises(CheckpointError, match="cannot be read"):
+        fit(RUN, train, val, tmp_path, CPU)
+
+
+def test_the_command_trains_is_interrupted_resumes_and_leaves_a_folder_that_opens(subset, tmp_path, cache):
+    command = [sys.executable, str(ROOT / "train" / "run.py"), "--data", str(subset), "--preset", "celeba64", "--images", "640",
+               "--out", str(tmp_path / "run"), "--cache", str(cache), "--device", "cpu"]
+    first = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
+    while not list((tmp_path / "run").glob("tensorboard/*")):  # the loop has begun
+        assert first.poll() is None, first.stderr.read()
+        time.sleep(0.1)
+    first.send_signal(signal.SIGTERM)
+    assert "the same command goes on from here" in first.communicate(timeout=60)[1]
+    assert first.returncode == 130
+    second = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert second.returncode == 0, second.stderr
+    out = tmp_path / "run"
+    for name in ("model.safetensors", "config.json", "directions.safetensors", "metrics.json", "log.jsonl"):
+        assert (out / name).stat().st_size > 0
+    for name in ("curves", "edits", "samples", "traversals", "reconstructions"):
+        assert min(Image.open(out / "figures" / f"{name}.png").size) > 200
+    editor = Editor.from_pretrained(out)
+    # 1,000 faces have too few of some attributes; every measured quantity is there.
+    assert {"Smiling", "Male", "yaw", "pitch", "mouth_open", "eye_open", "background_brightness",
+            "background_warmth"} <= set(editor.directions.names)
+    aligned = next((subset / "img_align_celeba").iterdir())
+    assert len(editor.edit(editor.encode(aligned, crop="aligned"), {"Smiling": 1.5, "yaw": -1})) == 1
+    metrics = json.loads((out / "metrics.json").read_text())
+    assert metrics["val"]["protocol"]["images"] == metrics["test"]["protocol"]["images"] == 100
+    assert metrics["val"]["bce"] != metrics["test"]["bce"]
+
+
+@pytest.mark.parametrize(("arguments", "sentence"), [
+    (["--data", "nowhere"], "'nowhere'"),
+    ([], "--data is missing"),
+    (["--data", ".", "--stages", "fitt"], "'fitt'; choose from data, fit"),
+    (["--data", ".", "--images", "3"], "--images is 3"),
+    (["--data", ".", "--device", "tpu"], "'tpu'"),
+])
+def test_mistakes_on_the_command_line_are_one_sentence(arguments, sentence, capsys):
+    assert main(arguments) == 1
+    message = capsys.readouterr().err
+    assert message.startswith("error: ") and message.count("\n") == 1 and sentence in message
+
+
+@pytest.mark.parametrize(("remove", "sentence"), [
+    ("img_align_celeba", "no folder img_align_celeba"),
+    ("list_attr_celeba.txt", "no list list_attr_celeba.txt"),
+    ("list_eval_partition.txt", "no list list_eval_partition.txt"),
+])
+def test_a_partial_data_folder_is_one_sentence_before_any_work(subset, tmp_path, remove, sentence):
+    work = tmp_path / "celeba"
+    shutil.copytree(subset, work, symlinks=True)
+    shutil.rmtree(work / remove) if (work / remove).is_dir() else (work / remove).unlink()
+    with pytest.raises(DataError, match=sentence):
+        CelebA.open(work)
+
+
+def test_too_few_images_stop_the_run(subset, tmp_path):
+    work = tmp_path / "celeba"
+    shutil.copytree(subset, work, symlinks=True)
+    for path in sorted((work / "img_align_celeba").iterdir())[:400]:
+        path.unlink()
+    with pytest.raises(DataError, match="800 of the 24000 images"):
+        CelebA.open(work)
+
+
+def test_dry_run_needs_no_data(capsys):
+    assert main(["--dry-run"]) == 0
+    plan = json.loads(capsys.readouterr().out)
+    assert plan["parameters"] == 3_541_251
+    assert plan["config"]["images"] == 200 * 162_770 and plan["config"]["objective"] == "capacity"

@@ -1,0 +1,144 @@
+"""Train a face VAE on CelebA, from images on disk to a model folder that the app opens.
+
+    python train/run.py --data DIR                        the default recipe, all stages, into runs/capacity
+    python train/run.py --data DIR --preset celeba64      the recipe of the shipped model
+    python train/run.py --data DIR --images 50000         a shorter run: every schedule scales with it
+    python train/run.py --data DIR --stages evaluate      only the figures of merit of what is in --out
+
+The same command goes on where an interrupted run stopped.
+"""
+
+import argparse
+import dataclasses
+import json
+import sys
+from pathlib import Path
+
+if __name__ == "__main__":
+    # Run as a script, Python puts train/ first on the path, where our data.py and metrics.py would hide packages of
+    # those names; the repository's root belongs there.
+    sys.path[0] = str(Path(__file__).resolve().parent.parent)
+
+import numpy as np  # noqa: E402
+import torch  # noqa: E402
+
+from betavae import Editor, hub  # noqa: E402
+from betavae.editor import pick_device  # noqa: E402
+from betavae.model import VAE  # noqa: E402
+from train import evaluation, figures, probes  # noqa: E402
+from train.data import SPLITS, CelebA, DataError, Dataset, load  # noqa: E402
+from train.loop import Diverged, Interrupted, fit  # noqa: E402
+from train.presets import PRESETS, TrainConfig  # noqa: E402
+
+STAGES = ("data", "fit", "evaluate", "directions", "figures")
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The command line; returns the exit status."""
+    options = _parser().parse_args(arguments)
+    try:
+        stages = _stages(options.stages)
+        device = pick_device(options.device)
+        config = dataclasses.replace(PRESETS[options.preset], seed=options.seed)
+        if options.images is not None:
+            if options.images < config.batch:
+                raise ValueError(f"--images is {options.images}; it must be at least one batch, {config.batch}.")
+            config = dataclasses.replace(config, images=options.images)
+        if options.dry_run:
+            print(json.dumps(_plan(config, device), indent=1))
+            return 0
+        if options.data is None:
+            raise DataError("--data is missing: give CelebA's folder, with img_align_celeba/ and its lists.")
+        run(config, Path(options.data), Path(options.out or f"runs/{options.preset}"), stages, device,
+            Path(options.cache))
+    except Interrupted as stop:
+        print(stop, file=sys.stderr)
+        return 130
+    except (ValueError, OSError, Diverged) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def run(config: TrainConfig, data: Path, out: Path, stages: list[str], device: torch.device, cache: Path) -> None:
+    """The stages asked for, in order, each reading what the ones before left in ``out``."""
+    celeba = CelebA.open(data)
+    print(f"{len(celeba.names):,} images ({', '.join(f'{(celeba.split == s).sum():,} {s}' for s in SPLITS)})"
+          + (f"; {celeba.missing:,} more are in the lists and not on disk" if celeba.missing else ""))
+    dataset = load(celeba, config.model, cache)
+    out.mkdir(parents=True, exist_ok=True)
+    if "fit" in stages:
+        (out / "run.json").write_text(config.to_json() + "\n")
+        hub.save(fit(config, dataset.images("train"), dataset.images("val"), out, device), out)
+    # The stages below measure the folder that they leave, not the model in memory.
+    if "evaluate" in stages:
+        _evaluate(out, config, dataset, device)
+    if "directions" in stages:
+        _directions(out, dataset, device)
+    if "figures" in stages:
+        if not (out / "metrics.json").exists():
+            raise ValueError(f"{str(out)!r} has no metrics.json; run the stage evaluate before figures.")
+        for path in figures.draw(Editor.from_pretrained(out, device), dataset.images("test"), out, config.seed):
+            print(path)
+
+
+def _evaluate(out: Path, config: TrainConfig, dataset: Dataset, device: torch.device) -> None:
+    model = hub.load(out)[0].to(device)
+    report = {"preset": config.preset, "images_seen": config.images, "seed": config.seed}
+    for split in ("val", "test"):
+        report[split] = evaluation.evaluate(model, dataset.images(split), split, device)
+        f = report[split]
+        print(f"{split}: {f['protocol']['images']:,} images, mean reconstruction: BCE {f['bce']:,.1f}, "
+              f"floor {f['bce_floor']:,.1f}, gap {f['bce_gap']:.1f}, PSNR {f['psnr']:.2f} dB; KL {f['kl']:.2f}, "
+              f"active latents {f['active_0.1']} (> 0.1 nat), {f['active_1']} (> 1 nat)")
+    (out / "metrics.json").write_text(json.dumps(report, indent=1) + "\n")
+
+
+def _directions(out: Path, dataset: Dataset, device: torch.device) -> None:
+    train = dataset.indices("train")
+    mu, _ = evaluation.encode_all(hub.load(out)[0].to(device), dataset.images("train"), device)
+
+    def of(columns: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        return {name: values[train] for name, values in columns.items()}
+
+    numeric = of(dataset.numeric())
+    for source, present in (("list_face_geometry.csv", "yaw" in numeric), ("masks/", "background_brightness" in numeric)):
+        if not present:
+            print(f"The data has no {source}, so the directions measured from it are left out.")
+    directions = probes.fit_directions(mu, of(dataset.celeba.attributes), numeric)
+    directions.save(out / "directions.safetensors")
+    print(f"{len(directions)} directions from {len(train):,} training faces")
+
+
+def _plan(config: TrainConfig, device: torch.device) -> dict:
+    """What a run would do."""
+    parameters = sum(p.numel() for p in VAE(config.model).parameters())
+    return {"config": dataclasses.asdict(config), "steps": config.steps, "parameters": parameters, "device": str(device)}
+
+
+def _stages(text: str) -> list[str]:
+    stages = [stage.strip() for stage in text.split(",")]
+    for stage in stages:
+        if stage not in STAGES:
+            raise ValueError(f"--stages has {stage!r}; choose from {', '.join(STAGES)}.")
+    return stages
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="train/run.py", description=__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", metavar="DIR", help="CelebA in the official layout or Kaggle's")
+    parser.add_argument("--preset", metavar="NAME", choices=PRESETS, default="capacity",
+                        help=f"one of {', '.join(PRESETS)} (default: capacity)")
+    parser.add_argument("--out", metavar="DIR", help="where the run is kept (default: runs/PRESET)")
+    parser.add_argument("--images", metavar="N", type=int, help="images seen in all (default: the preset's)")
+    parser.add_argument("--stages", metavar="A,B", default=",".join(STAGES), help=f"default: {','.join(STAGES)}")
+    parser.add_argument("--device", metavar="D", help="cuda, mps or cpu (default: the first of these that is here)")
+    parser.add_argument("--seed", metavar="S", type=int, default=0, help="of weights, order and noise (default: 0)")
+    parser.add_argument("--cache", metavar="DIR", default="runs/cache", help="decoded images (default: runs/cache)")
+    parser.add_argument("--dry-run", action="store_true", help="print the configuration and the model's size, and stop")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())
