@@ -23,9 +23,9 @@ def slerp(a: Tensor, b: Tensor, t: Tensor) -> Tensor:
     """
     t = t[:, None]
     length_a, length_b = a.norm(), b.norm()
-    cosine = (a @ b / (length_a * length_b).clamp_min(1e-12)).clamp(-1, 1)
-    angle = torch.arccos(cosine)
-    if torch.sin(angle) < 1e-4:
+    angle = torch.arccos((a @ b / (length_a * length_b)).clamp(-1, 1))
+    # Written so that the NaN angle of a zero vector takes this branch as well.
+    if not torch.sin(angle) > 1e-4:
         return lerp(a, b, t[:, 0])
     unit = (torch.sin((1 - t) * angle) * a / length_a + torch.sin(t * angle) * b / length_b) / torch.sin(angle)
     return unit * ((1 - t) * length_a + t * length_b)

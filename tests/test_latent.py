@@ -1,5 +1,6 @@
 import math
 
+import numpy as np
 import pytest
 import torch
 
@@ -60,9 +61,12 @@ def test_interpolation_ends_at_both_faces(tiny):
     editor = Editor(tiny, Directions([], 8))
     a, b = editor.sample(2, seed=0)
     for method in ("lerp", "slerp"):
-        row = editor.interpolate(a, b, 5, method)
-        assert [row[0], row[-1]] == editor.decode(torch.stack([a, b]))
-        assert editor.interpolate(a, b, [0.25], method) == [row[1]]
+        row = [np.asarray(image, dtype=int) for image in editor.interpolate(a, b, 5, method)]
+        # One level of rounding: a batch of another size is summed in another order.
+        for image, expected in zip((row[0], row[-1], row[1]), [*editor.decode(torch.stack([a, b])),
+                                                               *editor.interpolate(a, b, [0.25], method)]):
+            assert np.abs(image - np.asarray(expected)).max() <= 1
+        assert np.abs(row[0] - row[-1]).max() > 5
     with pytest.raises(ValueError, match="'cubic'.*lerp, slerp"):
         editor.interpolate(a, b, 5, "cubic")
 

@@ -218,6 +218,8 @@ def test_the_command_trains_is_interrupted_resumes_and_leaves_a_folder_that_open
     (["--data", ".", "--stages", "fitt"], "'fitt'; choose from data, fit"),
     (["--data", ".", "--images", "3"], "--images is 3"),
     (["--data", ".", "--device", "tpu"], "'tpu'"),
+    (["--stages", "publish"], "--repo is missing"),
+    (["--stages", "publish", "--repo", "someone/faces", "--out", "nowhere"], "'nowhere' has no config.json"),
 ])
 def test_mistakes_on_the_command_line_are_one_sentence(arguments, sentence, capsys):
     assert main(arguments) == 1

@@ -2,6 +2,7 @@
 
 import os
 from pathlib import Path
+from pickle import UnpicklingError
 
 import torch
 from torch import Tensor, nn
@@ -39,7 +40,7 @@ class Checkpoint:
             return False
         try:
             state = torch.load(self.path, map_location="cpu", weights_only=True)
-        except (OSError, RuntimeError, EOFError, ValueError) as error:
+        except (OSError, RuntimeError, EOFError, ValueError, LookupError, UnpicklingError) as error:
             raise CheckpointError(f"The checkpoint {str(self.path)!r} cannot be read; remove it to start again.") from error
         if state["config"] != self.config:
             raise CheckpointError(f"The checkpoint {str(self.path)!r} is of a run with other settings; "

@@ -4,6 +4,7 @@
     python train/run.py --data DIR --preset celeba64      the recipe of the shipped model
     python train/run.py --data DIR --images 50000         a shorter run: every schedule scales with it
     python train/run.py --data DIR --stages evaluate      only the figures of merit of what is in --out
+    python train/run.py --stages publish --repo user/name   put what is in --out on the Hugging Face Hub
 
 The same command goes on where an interrupted run stopped.
 """
@@ -29,8 +30,9 @@ from train import evaluation, figures, probes  # noqa: E402
 from train.data import SPLITS, CelebA, DataError, Dataset, load  # noqa: E402
 from train.loop import Diverged, Interrupted, fit  # noqa: E402
 from train.presets import PRESETS, TrainConfig  # noqa: E402
+from train.publish import publish  # noqa: E402
 
-STAGES = ("data", "fit", "evaluate", "directions", "figures")
+STAGES = ("data", "fit", "evaluate", "directions", "figures", "publish")
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -47,10 +49,15 @@ def main(arguments: list[str] | None = None) -> int:
         if options.dry_run:
             print(json.dumps(_plan(config, device), indent=1))
             return 0
-        if options.data is None:
-            raise DataError("--data is missing: give CelebA's folder, with img_align_celeba/ and its lists.")
-        run(config, Path(options.data), Path(options.out or f"runs/{options.preset}"), stages, device,
-            Path(options.cache))
+        out = Path(options.out or f"runs/{options.preset}")
+        if "publish" in stages and not options.repo:
+            raise ValueError("--repo is missing: the stage publish needs user/name.")
+        if stages != ["publish"]:
+            if options.data is None:
+                raise DataError("--data is missing: give CelebA's folder, with img_align_celeba/ and its lists.")
+            run(config, Path(options.data), out, stages, device, Path(options.cache))
+        if "publish" in stages:
+            print(publish(out, options.repo, options.private))
     except Interrupted as stop:
         print(stop, file=sys.stderr)
         return 130
@@ -61,7 +68,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def run(config: TrainConfig, data: Path, out: Path, stages: list[str], device: torch.device, cache: Path) -> None:
-    """The stages asked for, in order, each reading what the ones before left in ``out``."""
+    """The stages on data, in order, each reading what the ones before left in ``out``."""
     celeba = CelebA.open(data)
     print(f"{len(celeba.names):,} images ({', '.join(f'{(celeba.split == s).sum():,} {s}' for s in SPLITS)})"
           + (f"; {celeba.missing:,} more are in the lists and not on disk" if celeba.missing else ""))
@@ -132,10 +139,13 @@ def _parser() -> argparse.ArgumentParser:
                         help=f"one of {', '.join(PRESETS)} (default: capacity)")
     parser.add_argument("--out", metavar="DIR", help="where the run is kept (default: runs/PRESET)")
     parser.add_argument("--images", metavar="N", type=int, help="images seen in all (default: the preset's)")
-    parser.add_argument("--stages", metavar="A,B", default=",".join(STAGES), help=f"default: {','.join(STAGES)}")
+    parser.add_argument("--stages", metavar="A,B", default=",".join(STAGES[:-1]),
+                        help=f"of {', '.join(STAGES)} (default: all but publish)")
     parser.add_argument("--device", metavar="D", help="cuda, mps or cpu (default: the first of these that is here)")
     parser.add_argument("--seed", metavar="S", type=int, default=0, help="of weights, order and noise (default: 0)")
     parser.add_argument("--cache", metavar="DIR", default="runs/cache", help="decoded images (default: runs/cache)")
+    parser.add_argument("--repo", metavar="USER/NAME", help="where publish puts the model")
+    parser.add_argument("--private", action="store_true", help="publish to a private repository")
     parser.add_argument("--dry-run", action="store_true", help="print the configuration and the model's size, and stop")
     return parser
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import gradio as gr
 
-from betavae.attributes import GROUPS, attribute
+from betavae.attributes import ATTRIBUTES, GROUPS, attribute
 from betavae.editor import Editor
 from betavae.ui import page
 
@@ -15,6 +15,9 @@ EXAMPLES = Path(__file__).resolve().parents[2] / "assets" / "examples"
 
 def build(editor: Editor) -> gr.HTML:
     """The tab's content; the component that is returned shows any face message it is given."""
+    examples = [page.photo(editor, path, path.stem.replace("_", " ")) for path in example_files()]
+    examples += [page.generated(editor, seed) for seed in EXAMPLE_SEEDS]
+
     def decode(request):
         return {"picture": page.data_uri(editor.decode(page.edited(editor, request))[0])}
 
@@ -23,12 +26,13 @@ def build(editor: Editor) -> gr.HTML:
             photo = gr.Image(label="Your photo", sources=["upload", "webcam", "clipboard"], height=168,
                              elem_id="photo", buttons=[], placeholder="Drop a portrait, or click")
             random = gr.Button("Random face", variant="primary", elem_id="random")
-            thumbnails = page.component("thumbnails", examples(editor), elem_id="examples", note=credit())
+            thumbnails = page.component("thumbnails", page.thumbnails(examples), elem_id="examples",
+                                        note=credit())
         stage = page.component("edit", page.generated(editor, OPENING_SEED), [page.answering(decode)],
                                groups=catalogue(editor), count=len(editor.directions))
 
     def choose(event: gr.EventData):
-        return examples[int(event.index)] | {"id": page.nonce()}, None
+        return page.renewed(examples[int(event.index)]), None
 
     def load(upload):
         face = page.uploaded(editor, upload)
@@ -37,22 +41,23 @@ def build(editor: Editor) -> gr.HTML:
 
     photo.input(load, photo, [stage, photo], preprocess=False, **page.QUIET)
     random.click(lambda: (page.random_face(editor), None), None, [stage, photo], **page.QUIET)
-    thumbnails.select(lambda event: (example(editor, event.index), None), None, [stage, photo], **page.QUIET)
+    thumbnails.select(choose, None, [stage, photo], **page.QUIET)
     return stage
 
 
 def catalogue(editor: Editor) -> list[dict]:
-    """What the slider panel is built from: the groups in their order, each with its directions, primary ones first."""
+    """What the slider panel is built from: the groups in their order, each with its directions in theirs."""
+    order = list(ATTRIBUTES)
     groups = {group: [] for group in GROUPS}
-    for name, direction in editor.directions.items():
-        entry = attribute(name)
+    for name in sorted(editor.directions, key=lambda name: order.index(name) if name in order else len(order)):
+        direction, entry = editor.directions[name], attribute(name)
         groups[entry.group].append({
             "name": name, "label": entry.label, "primary": entry.primary,
             "unit": direction.unit, "per_strength": direction.per_strength,
             "low": direction.low, "high": direction.high, "quantiles": direction.quantiles,
         })
-    return [{"group": group, "sliders": sorted(sliders, key=lambda s: not s["primary"]),
-             "more": sum(not s["primary"] for s in sliders)} for group, sliders in groups.items() if sliders]
+    return [{"group": group, "sliders": sliders, "more": sum(not slider["primary"] for slider in sliders)}
+            for group, sliders in groups.items() if sliders]
 
 
 def example_files() -> list[Path]:

@@ -33,7 +33,7 @@ const steps = latest(strip, picturesOf, async ({ pictures }, asked) => {
 function move() {
   output.value = `${Math.round(100 * at())} %`;
   position.setAttribute("aria-valuetext", output.value);
-  position.style.setProperty("--at", at());
+  position.parentElement.style.setProperty("--at", at());
   for (const button of strip.children) button.classList.toggle("here", Number(button.dataset.at) === at());
   live.ask(request([at()]));
 }

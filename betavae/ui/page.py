@@ -48,15 +48,23 @@ def data_uri(image: Image.Image) -> str:
 
 def face(editor: Editor, z: Tensor, caption: str, original: Image.Image | None = None) -> dict:
     """The message that puts a face (d,) on a stage; ``original`` is the photo as the model sees it, if there is one."""
-    return {
+    return renewed({
         "z": z.tolist(),
         "scores": dict(zip(editor.directions.names, editor.directions.scores(z[None])[0].tolist())),
         "picture": data_uri(editor.decode(z)[0]),
         "original": original and data_uri(original),
         "caption": caption,
-        # Gradio tells the page only of values that changed; this makes a face that is chosen again a new one.
-        "id": secrets.token_hex(8),
-    }
+    })
+
+
+def renewed(message: dict) -> dict:
+    """The same face as a new message: Gradio tells the page only of values that changed."""
+    return message | {"id": secrets.token_hex(8)}
+
+
+def thumbnails(faces: list[dict]) -> list[dict]:
+    """Faces as the component "thumbnails" shows them."""
+    return [{"picture": face["original"] or face["picture"], "caption": face["caption"]} for face in faces]
 
 
 def generated(editor: Editor, seed: int) -> dict:

@@ -34,9 +34,10 @@ def build(editor: Editor, edit: gr.HTML, tabs: gr.Tabs) -> None:
             new_seed = gr.Button("New seed", variant="primary", elem_id="new-seed")
             count = gr.Slider(1, MAX_COUNT, OPENING["count"], step=1, label="Faces", elem_id="count")
             temperature = gr.Slider(0, MAX_TEMPERATURE, OPENING["temperature"], step=0.05, label="Temperature",
-                                    info="Low: close to the average face. High: varied.", elem_id="temperature")
+                                    elem_id="temperature")
         grid = page.component("thumbnails", faces(editor, OPENING), elem_id="samples",
-                              note="The same seed gives the same faces. Click one to edit it.")
+                              note="The same seed gives the same faces; a low temperature keeps them close to the average one. "
+                                   "Click a face to edit it.")
 
     new_seed.click(lambda: secrets.randbelow(1_000_000), None, seed, **page.QUIET)
     gr.on([seed.change, count.change, temperature.change], draw, [seed, count, temperature], [grid, drawn],
