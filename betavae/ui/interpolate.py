@@ -1,5 +1,7 @@
 """Tab Interpolate: the faces on the way from one to another."""
 
+import html
+
 import gradio as gr
 
 from betavae.editor import Editor
@@ -14,14 +16,14 @@ def build(editor: Editor, edit: gr.HTML) -> None:
     def between(request):
         a, b = page.latent(request.get("a")), page.latent(request.get("b"))
         return {"pictures": [page.data_uri(image) for image in
-                             editor.interpolate(a, b, positions(request.get("positions")), request.get("method"))]}
+                             editor.interpolate(a, b, positions(request.get("positions")), str(request.get("method")))]}
 
     def take(side):
         def take_edited(request):
             try:
                 return {side: page.face(editor, page.edited(editor, request), "Edited face")}, None
             except ValueError as error:
-                gr.Warning(str(error), title="This face cannot be used")
+                gr.Warning(html.escape(str(error)), duration=8)
                 return gr.skip(), gr.skip()
         return take_edited
 

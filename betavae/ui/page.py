@@ -101,12 +101,12 @@ def uploaded(editor: Editor, upload: dict | None) -> dict | None:
         return photo(editor, upload["path"], upload.get("orig_name") or "Your photo")
     except ImageError as error:
         # Toasts are rendered as HTML, and the sentence holds the name of the file.
-        gr.Warning(html.escape(str(error)), duration=8, title="This photo cannot be used")
+        gr.Warning(html.escape(str(error)), duration=8)
         return None
 
 
 def latent(value: object) -> Tensor:
-    """A latent that the page sent, (d,) in the right order of magnitude; its length is the editor's to check.
+    """A latent (d,) that the page sent; its length is the editor's to check.
 
     Raises
     ------
@@ -118,7 +118,7 @@ def latent(value: object) -> Tensor:
     return torch.tensor(value, dtype=torch.float32)
 
 
-def edited(editor: Editor, request: object) -> Tensor:
+def edited(editor: Editor, request: dict) -> Tensor:
     """The latent (d,) that a request {z, strengths} of the page asks for.
 
     Raises
@@ -126,16 +126,18 @@ def edited(editor: Editor, request: object) -> Tensor:
     ValueError
         The request is not of that form, or the editor refuses it.
     """
-    if not isinstance(request, dict) or not isinstance(request.get("strengths"), dict):
-        raise ValueError("The request needs a latent z and strengths.")
+    if not isinstance(request.get("strengths"), dict):
+        raise ValueError("The strengths are not an object of numbers by name.")
     return editor.shift(latent(request.get("z")), request["strengths"])[0]
 
 
-def answering(function: Callable[[object], dict]) -> Callable[[object], dict]:
+def answering(function: Callable[[dict], dict]) -> Callable[[object], dict]:
     """A server function whose ValueErrors reach the page as {"error": sentence}."""
     @functools.wraps(function)
     def answer(request: object) -> dict:
         try:
+            if not isinstance(request, dict):
+                raise ValueError("The request is not an object.")
             return function(request)
         except ValueError as error:
             return {"error": str(error)}

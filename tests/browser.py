@@ -1,0 +1,125 @@
+"""Helpers for tests that use the app as a person does: a server process, a browser, and pixels off a canvas."""
+
+import base64
+import io
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import urllib.request
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+ROOT = Path(__file__).resolve().parent.parent
+MODEL = next((folder for folder in (ROOT / "assets" / "celeba64", ROOT / "runs" / "dev")
+              if (folder / "model.safetensors").is_file()), ROOT / "assets" / "celeba64")
+CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium")
+FLAGS = ("--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
+         "--disable-component-update --disable-sync").split()
+
+
+class Server:
+    """``python app.py`` on a free port, as a context manager; ``url`` answers inside it."""
+
+    def __init__(self, model: Path, log: Path):
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        self.url = f"http://127.0.0.1:{port}"
+        self.log = log
+        self.environment = os.environ | {"GRADIO_SERVER_NAME": "127.0.0.1", "GRADIO_SERVER_PORT": str(port),
+                                         "HF_HUB_OFFLINE": "1", "PYTHONUNBUFFERED": "1"}
+        self.model = model
+
+    def __enter__(self) -> "Server":
+        with open(self.log, "w") as log:
+            self.process = subprocess.Popen([sys.executable, "app.py", "--model", str(self.model)], cwd=ROOT,
+                                            env=self.environment, stdout=log, stderr=subprocess.STDOUT)
+        while self.url not in self.log.read_text():
+            try:
+                self.process.wait(0.2)
+            except subprocess.TimeoutExpired:
+                continue
+            raise RuntimeError(f"app.py ended with {self.process.returncode}:\n{self.log.read_text()}")
+        return self
+
+    def __exit__(self, *_) -> None:
+        self.process.send_signal(signal.SIGINT)
+        try:
+            self.process.wait(20)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            raise
+
+    def ask(self, elem_id: str, function: str, payload: object) -> dict:
+        """Call a server function of the component ``elem_id`` as the page does, but with any payload."""
+        import json
+        with urllib.request.urlopen(f"{self.url}/config") as answer:
+            components = json.load(answer)["components"]
+        number = next(c["id"] for c in components if c["props"].get("elem_id") == elem_id)
+        body = {"data": payload, "component_id": number, "fn_name": function, "session_hash": "test"}
+        request = urllib.request.Request(f"{self.url}/gradio_api/component_server", json.dumps(body).encode(),
+                                         {"Content-Type": "application/json"})
+        with urllib.request.urlopen(request) as answer:
+            return json.load(answer)
+
+
+def pixels(page, name: str) -> np.ndarray:
+    """What a canvas shows, (h, w, 3) from 0 to 255."""
+    return decode(page.eval_on_selector(f"[data-canvas={name}]", "canvas => canvas.toDataURL()"))
+
+
+def decode(uri: str) -> np.ndarray:
+    """The picture in a data URI, (h, w, 3) from 0 to 255."""
+    image = Image.open(io.BytesIO(base64.b64decode(uri.partition(",")[2])))
+    return np.asarray(image.convert("RGB"), dtype=float)
+
+
+def change(before: np.ndarray, after: np.ndarray, rows: tuple[float, float], columns: tuple[float, float]) -> float:
+    """Mean absolute difference inside a part of the picture, given in fractions of its height and width."""
+    height, width, _ = before.shape
+    part = (slice(int(rows[0] * height), int(rows[1] * height)), slice(int(columns[0] * width), int(columns[1] * width)))
+    return float(np.abs(after - before)[part].mean())
+
+
+def settled(page, tab: str = "edit") -> None:
+    """Wait until the stage shows what was last asked for."""
+    page.wait_for_selector(f"#{tab} .stage[aria-busy=false]")
+
+
+def upload(page, path: Path, photo: str = "photo") -> None:
+    """Give a file to a photo input."""
+    page.set_input_files(f"#{photo} input[type=file]", path)
+
+
+def set_slider(page, name: str, strength: float) -> None:
+    """Move a slider to an exact value, and wait for its picture."""
+    page.eval_on_selector(f"[data-name={name}]", """(input, strength) => {
+        input.value = strength;
+        input.dispatchEvent(new Event("input", { bubbles: true }));
+    }""", strength)
+    settled(page)
+
+
+def drag(page, name: str, strength: float) -> float:
+    """Drag a slider's thumb with the mouse to about ``strength``; the value it has then."""
+    slider = page.locator(f"[data-name={name}]")
+    slider.scroll_into_view_if_needed()
+    box = slider.bounding_box()
+    low, high = float(slider.get_attribute("min")), float(slider.get_attribute("max"))
+    thumb = 16
+
+    def place(value):
+        return box["x"] + thumb / 2 + (value - low) / (high - low) * (box["width"] - thumb)
+
+    y = box["y"] + box["height"] / 2
+    page.mouse.move(place(float(slider.input_value())), y)
+    page.mouse.down()
+    page.mouse.move(place(strength), y, steps=8)
+    page.mouse.up()
+    settled(page)
+    return float(slider.input_value())

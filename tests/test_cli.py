@@ -1,0 +1,88 @@
+"""``python -m betavae``, on an untrained model: what is written has the right shape and changes where it should."""
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from betavae import hub
+from betavae.__main__ import main
+from conftest import ROOT
+from train.probes import fit_directions
+
+PHOTO = str(ROOT / "assets" / "examples" / "astronaut.jpg")
+
+
+@pytest.fixture
+def model(tiny, tmp_path):
+    mu = torch.randn(200, 8, generator=torch.Generator().manual_seed(0))
+    hub.save(tiny, tmp_path)
+    fit_directions(mu, {"Smiling": (mu[:, 0] > 0).numpy()}, {"yaw": mu[:, 1].numpy() * 15}).save(
+        tmp_path / "directions.safetensors")
+    return str(tmp_path)
+
+
+def run(model, tmp_path, command, *arguments) -> list[np.ndarray]:
+    """The pictures that a command wrote beside each other, at the model's size."""
+    out = tmp_path / "out.png"
+    assert main([command, "--model", model, "--device", "cpu", "--scale", "1", "--out", str(out), *arguments]) == 0
+    sheet = np.asarray(Image.open(out)).astype(int)
+    return np.split(sheet, sheet.shape[1] // 64, axis=1)
+
+
+def differ(a, b) -> bool:
+    return np.abs(a - b).max() > 1
+
+
+def test_edit_changes_the_face(model, tmp_path):
+    (plain,) = run(model, tmp_path, "edit", PHOTO, "--set", "Smiling=0")
+    (edited,) = run(model, tmp_path, "edit", PHOTO, "--set", "Smiling=2", "yaw=-1")
+    assert differ(plain, edited)
+
+
+def test_spectrum_passes_through_the_face(model, tmp_path):
+    (plain,) = run(model, tmp_path, "edit", PHOTO, "--set", "Smiling=0")
+    row = run(model, tmp_path, "spectrum", PHOTO, "--attribute", "Smiling", "--steps", "5")
+    assert len(row) == 5 and not differ(row[2], plain) and differ(row[0], row[4])
+
+
+def test_interpolate_goes_from_one_face_to_the_other(model, tmp_path):
+    other = tmp_path / "other.png"
+    Image.effect_noise((300, 300), 90).convert("RGB").save(other)
+    row = run(model, tmp_path, "interpolate", PHOTO, str(other), "--steps", "4", "--method", "lerp")
+    assert len(row) == 4 and differ(row[0], row[3])
+
+
+def test_sample_is_the_seeds(model, tmp_path):
+    first = run(model, tmp_path, "sample", "--count", "3", "--seed", "5")
+    again = run(model, tmp_path, "sample", "--count", "3", "--seed", "5")
+    other = run(model, tmp_path, "sample", "--count", "3", "--seed", "6")
+    assert len(first) == 3 and np.array_equal(first, again) and differ(first[0], other[0])
+
+
+def test_traverse_walks_one_latent(model, tmp_path):
+    row = run(model, tmp_path, "traverse", PHOTO, "--latent", "3", "--steps", "3", "--reach", "5")
+    assert len(row) == 3 and differ(row[0], row[2])
+
+
+def test_directions_are_listed_in_words(model, capsys):
+    assert main(["directions", "--model", model]) == 0
+    smile, yaw = capsys.readouterr().out.splitlines()
+    assert "Smiling" in smile and "Smile" in smile and "faces with it" in smile
+    assert "Turn head" in yaw and "degrees" in yaw
+
+
+@pytest.mark.parametrize(("arguments", "sentence"), [
+    (["edit", "nobody.jpg", "--set", "Smiling=1"], "no file 'nobody.jpg'"),
+    (["edit", PHOTO, "--set", "Smile=1"], "'Smile'; choose from Smiling, yaw"),
+    (["edit", PHOTO, "--set", "Smiling"], "'Smiling'; write NAME=STRENGTH"),
+    (["traverse", PHOTO, "--latent", "8"], "0 to 7"),
+    (["edit", PHOTO, "--set", "Smiling=1", "--crop", "aligned"], None),
+])
+def test_mistakes_are_one_sentence(model, tmp_path, capsys, arguments, sentence):
+    status = main([*arguments, "--model", model, "--out", str(tmp_path / "out.png")])
+    message = capsys.readouterr().err
+    if sentence is None:  # the portrait has the aligned shape
+        assert (status, message) == (0, "")
+    else:
+        assert status == 1 and message.startswith("error: ") and sentence in message and message.count("\n") == 1

@@ -1,0 +1,111 @@
+"""The shipped model does what the README says, measured here again on real faces."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from betavae import Editor
+from betavae.attributes import ATTRIBUTES
+from betavae.hub import ROOT, SHIPPED
+from betavae.image import from_uint8
+from train.data import CelebA, load
+from train.evaluation import encode_all, evaluate
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module")
+def editor() -> Editor:
+    return Editor.from_pretrained(device="cpu")
+
+
+@pytest.fixture(scope="module")
+def dataset(editor, celeba, cache):
+    return load(CelebA.open(celeba), editor.config, cache)
+
+
+def test_it_can_edit_what_the_product_is_named_for(editor):
+    assert len(editor.directions) == 46
+    assert set(editor.directions.names) == set(ATTRIBUTES)
+    assert editor.directions["yaw"].unit == "degrees"
+    for direction in editor.directions.values():
+        assert direction.low < direction.quantiles[50] < direction.high
+
+
+def test_no_file_is_over_10_megabytes():
+    for path in [*SHIPPED.rglob("*"), *(ROOT / "directions").glob("*")]:
+        assert path.stat().st_size < 10_000_000
+
+
+def test_its_figures_on_val_are_those_beside_it(editor, dataset):
+    figures = evaluate(editor.model, dataset.images("val"), "val", CPU)
+    shipped = json.loads((SHIPPED / "metrics.json").read_text())["val"]
+    assert figures["protocol"] == shipped["protocol"]
+    for name in ("bce", "bce_gap", "psnr", "kl"):
+        assert figures[name] == pytest.approx(shipped[name], rel=1e-4), name
+    assert figures["bce_gap"] <= 302
+    assert figures["kl"] == pytest.approx(50, abs=2)
+    assert figures["active_1"] >= 20
+
+
+@pytest.fixture(scope="module")
+def faces(editor, dataset):
+    """200 test faces: latents, reconstructions (n, 3, s, s), and where the person is (n, s, s)."""
+    index = torch.from_numpy(dataset.indices("test")[:200])
+    mu, _ = encode_all(editor.model, dataset.pixels[index], CPU)
+    with torch.inference_mode():
+        return mu, editor.model.decode(mu), dataset.masks[index] > 127
+
+
+def moved(editor, faces, name, strength):
+    """Edited pictures minus reconstructions, (n, 3, s, s)."""
+    mu, reconstructions, _ = faces
+    with torch.inference_mode():
+        return editor.model.decode(editor.shift(mu, {name: strength})) - reconstructions
+
+
+def test_a_smile_is_at_the_mouth(editor, faces):
+    change = moved(editor, faces, "Smiling", 2).abs().mean((0, 1))
+    mouth, forehead = change[40:54, 20:44].mean(), change[8:20, 20:44].mean()
+    assert mouth > 1.2 * change.mean()
+    assert mouth > 0.01 and forehead < mouth
+
+
+def test_background_brightness_is_outside_of_the_person(editor, faces):
+    brighter = moved(editor, faces, "background_brightness", 0.5).mean(1)
+    person = faces[2]
+    share = person.float().mean((1, 2))
+    both = (share > 0.2) & (share < 0.9)
+    outside = brighter[both][~person[both]].mean()
+    inside = brighter[both][person[both]].mean()
+    assert outside > 0.1 and outside > 3 * inside.abs()
+
+
+def test_turning_the_head_both_ways_is_nearly_its_mirror(editor, dataset):
+    # Mirroring a picture turns its head the other way: the direction found in the data has to know that.
+    pixels = dataset.images("test")[:500]
+    mu, _ = encode_all(editor.model, pixels, CPU)
+    mirrored, _ = encode_all(editor.model, pixels.flip(2), CPU)
+    yaw = editor.directions.names.index("yaw")
+    straight, turned = (editor.directions.scores(z)[:, yaw].numpy() for z in (mu, mirrored))
+    assert np.corrcoef(straight, turned)[0, 1] < -0.7
+
+
+def test_scores_of_pose_follow_the_measured_angle(editor, dataset):
+    index = dataset.indices("test")
+    angle = dataset.numeric()["yaw"][index]
+    mu, _ = encode_all(editor.model, dataset.images("test"), CPU)
+    scores = editor.directions.scores(mu)[:, editor.directions.names.index("yaw")].numpy()
+    known = np.isfinite(angle)
+    assert np.corrcoef(scores[known], angle[known])[0, 1] > 0.6
+
+
+def test_a_photo_is_recognisable_in_its_reconstruction(editor, dataset):
+    x = from_uint8(dataset.images("test")[:200])
+    mu, _ = encode_all(editor.model, dataset.images("test")[:200], CPU)
+    with torch.inference_mode():
+        made = editor.model.decode(mu)
+    error = (made[:, None] - x[None]).square().mean((2, 3, 4))  # every reconstruction against every face
+    assert (error.argmin(1) == torch.arange(200)).float().mean() > 0.95
