@@ -24,7 +24,7 @@ class DirectionsError(ValueError):
 class Direction:
     """One direction and what was measured of it on the training faces.
 
-    Along a direction v, a face stands at ``score(z) = z . v / v . v``: adding ``s * v`` to z adds s to its score.
+    Where a face stands along a direction is its score (``Directions.scores``): adding ``s`` times the vector adds s.
 
     Parameters
     ----------
@@ -71,9 +71,14 @@ class Direction:
 
 
 class Directions(Mapping[str, Direction]):
-    """Directions of one latent space by name, in a fixed order; ``matrix`` (k, d) has their vectors as rows."""
+    """Directions of one latent space by name, in a fixed order.
 
-    def __init__(self, directions: list[Direction], latents: int):
+    ``matrix`` (k, d) has their vectors as rows; ``mean`` (d,) and ``covariance`` (d, d) are those of the training
+    faces' latents, by which the space is measured: N(0, I) where they are not given.
+    """
+
+    def __init__(self, directions: list[Direction], latents: int, mean: Tensor | None = None,
+                 covariance: Tensor | None = None):
         for direction in directions:
             if direction.vector.shape != (latents,):
                 raise DirectionsError(f"The direction {direction.name} has the shape {tuple(direction.vector.shape)}; "
@@ -81,6 +86,14 @@ class Directions(Mapping[str, Direction]):
         self._directions = {direction.name: direction for direction in directions}
         self.latents = latents
         self.matrix = torch.stack([d.vector for d in directions]) if directions else torch.zeros(0, latents)
+        self.mean = torch.zeros(latents) if mean is None else mean
+        self.covariance = torch.eye(latents) if covariance is None else covariance
+        if self.mean.shape != (latents,) or self.covariance.shape != (latents, latents):
+            raise DirectionsError(f"Mean and covariance have the shapes {tuple(self.mean.shape)} and "
+                                  f"{tuple(self.covariance.shape)}; this model needs ({latents},) and ({latents}, {latents}).")
+        # (k, d): inverse(covariance) v / (v . inverse(covariance) v)
+        weights = torch.linalg.solve(self.covariance.double(), self.matrix.double().T).T
+        self._readings = (weights / (weights * self.matrix).sum(1, keepdim=True)).float()
 
     def __getitem__(self, name: str) -> Direction:
         if name not in self._directions:
@@ -119,12 +132,16 @@ class Directions(Mapping[str, Direction]):
         return values
 
     def scores(self, z: Tensor) -> Tensor:
-        """Where faces stand along each direction, in strengths: (n, d) -> (n, k)."""
-        matrix = self.matrix.to(z)
-        return z @ matrix.T / matrix.square().sum(1)
+        """Where faces stand along each direction, in strengths: (n, d) -> (n, k).
+
+        Fisher's linear discriminant, v . inverse(covariance) (z - mean) over v . inverse(covariance) v. Where latents
+        are correlated it reads the attribute, while the plain projection on v would read whatever comes with it.
+        """
+        return (z - self.mean.to(z)) @ self._readings.to(z).T
 
     def save(self, path: str | Path) -> None:
-        """One tensor (d,) a direction, and everything else as JSON in the file's metadata under the same name."""
+        """One tensor (d,) a direction, what is known of it as JSON in the file's metadata under the same name, and the
+        tensors ``latent.mean`` and ``latent.covariance``."""
         metadata = {}
         for direction in self.values():
             fields = {f.name: getattr(direction, f.name) for f in dataclasses.fields(Direction)}
@@ -132,7 +149,8 @@ class Directions(Mapping[str, Direction]):
             fields["quantiles"] = [round(q, 4) for q in direction.quantiles]
             metadata[direction.name] = json.dumps(fields)
         metadata["order"] = json.dumps(self.names)
-        save_file({name: d.vector.contiguous() for name, d in self.items()}, path, metadata=metadata)
+        tensors = {name: d.vector.contiguous() for name, d in self.items()}
+        save_file(tensors | {"latent.mean": self.mean, "latent.covariance": self.covariance}, path, metadata=metadata)
 
     @classmethod
     def load(cls, path: str | Path, latents: int) -> "Directions":
@@ -154,9 +172,10 @@ class Directions(Mapping[str, Direction]):
                     fields = json.loads(metadata[name])
                     fields["quantiles"] = tuple(fields["quantiles"])
                     directions.append(Direction(name=name, vector=file.get_tensor(name), **fields))
+                mean, covariance = file.get_tensor("latent.mean"), file.get_tensor("latent.covariance")
         except (SafetensorError, KeyError, TypeError, ValueError) as error:
             raise DirectionsError(f"The directions file {str(path)!r} is damaged ({error}).") from error
         try:
-            return cls(directions, latents)
+            return cls(directions, latents, mean, covariance)
         except DirectionsError as error:
             raise DirectionsError(f"The directions file {str(path)!r} is of another model: {error}") from error

@@ -2,6 +2,7 @@
 
 import base64
 import io
+import json
 import os
 import shutil
 import signal
@@ -57,7 +58,6 @@ class Server:
 
     def ask(self, elem_id: str, function: str, payload: object) -> dict:
         """Call a server function of the component ``elem_id`` as the page does, but with any payload."""
-        import json
         with urllib.request.urlopen(f"{self.url}/config") as answer:
             components = json.load(answer)["components"]
         number = next(c["id"] for c in components if c["props"].get("elem_id") == elem_id)

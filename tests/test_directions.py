@@ -52,6 +52,19 @@ def test_strength_1_moves_a_face_by_the_gap_between_the_classes(planted):
     torch.testing.assert_close(moved - scores, torch.full((N,), 1.7), atol=1e-4, rtol=0)
 
 
+def test_a_score_reads_its_attribute_and_not_what_is_correlated_with_it():
+    # Two latents that nearly repeat each other, an attribute in the first alone.
+    random = np.random.default_rng(1)
+    present = random.random(N) < 0.5
+    shared = random.normal(size=N)
+    mu = np.stack([shared + 0.3 * random.normal(size=N) + present, shared + 0.3 * random.normal(size=N)], 1)
+    directions = fit_directions(torch.from_numpy(mu).float(), {"Smiling": present}, {})
+    scores = directions.scores(torch.from_numpy(mu).float())[:, 0].numpy()
+    vector = directions["Smiling"].vector.numpy()
+    assert np.corrcoef(scores, present)[0, 1] > np.corrcoef(mu @ vector, present)[0, 1] + 0.2
+    assert abs(np.corrcoef(scores, shared)[0, 1]) < 0.35
+
+
 def test_what_is_stored_beside_a_vector_was_measured(planted):
     mu, present, angle, _, _ = planted
     angle = np.where(np.arange(N) % 10 == 0, np.nan, angle)  # faces that were not found

@@ -248,13 +248,17 @@ class Batches:
             self._epoch, self._order = epoch, np.random.default_rng((self.seed, epoch)).permutation(len(self.pixels))
         return self._order
 
-    def __call__(self, step: int) -> Tensor:
-        """The batch of a step: float32 (batch, 3, s, s) in [0, 1]."""
+    def rows(self, step: int) -> Tensor:
+        """Which images a step's batch is made of: (batch,) positions in ``pixels``, on the device."""
         n = len(self.pixels)
         positions = np.arange(step * self.batch, (step + 1) * self.batch)
         index = np.concatenate([self.order(epoch)[positions[positions // n == epoch] % n]
                                 for epoch in np.unique(positions // n)])
-        x = from_uint8(self.pixels[torch.from_numpy(index).to(self.device)])
+        return torch.from_numpy(index).to(self.device)
+
+    def __call__(self, step: int) -> Tensor:
+        """The batch of a step: float32 (batch, 3, s, s) in [0, 1]."""
+        x = from_uint8(self.pixels[self.rows(step)])
         if self.flip:
             mirrored = np.random.default_rng((self.seed, 1, step)).random(self.batch) < 0.5
             x = torch.where(torch.from_numpy(mirrored).to(self.device)[:, None, None, None], x.flip(3), x)

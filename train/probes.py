@@ -1,5 +1,7 @@
 """Directions from labelled faces: where in the latent space an attribute, or a measured quantity, lies."""
 
+import dataclasses
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -60,23 +62,23 @@ def fit_directions(mu: Tensor, attributes: dict[str, np.ndarray], numeric: dict[
     numeric : dict
         Name -> (n,) of numbers, NaN where unknown.
     """
+    mean, covariance = mu.mean(0), torch.cov(mu.T) + 1e-6 * torch.eye(mu.shape[1])
     directions = []
     for name, present in attributes.items():
         positives = int(present.sum())
         if min(positives, len(present) - positives) >= MIN_FACES:
-            directions.append(_measured(name, mean_difference(mu, present), mu, "mean difference",
-                                        positives, len(present) - positives, "strength", 1.0))
+            directions.append(Direction(name, mean_difference(mu, present), "mean difference", positives,
+                                        len(present) - positives, "strength", 1.0, 0.0, ()))
     for name, y in numeric.items():
         known = np.isfinite(y)
         if known.sum() >= 2 * MIN_FACES:
             vector, gap = regression(mu[torch.from_numpy(known)], y[known])
             above = int((y[known] > np.median(y[known])).sum())
-            directions.append(_measured(name, vector, mu, "regression", above, int(known.sum()) - above, UNITS[name], gap))
-    return Directions(directions, mu.shape[1])
-
-
-def _measured(name: str, vector: Tensor, mu: Tensor, method: str, positives: int, negatives: int, unit: str,
-              per_strength: float) -> Direction:
-    scores = (mu @ vector / vector.square().sum()).double().numpy()
-    return Direction(name, vector, method, positives, negatives, unit, per_strength, spread=float(scores.std()),
-                     quantiles=tuple(np.quantile(scores, np.linspace(0, 1, 101)).tolist()))
+            directions.append(Direction(name, vector, "regression", above, int(known.sum()) - above, UNITS[name], gap,
+                                        0.0, ()))
+    # Scores are read in the metric of all latents, so their spread can be measured once the vectors are together.
+    scores = Directions(directions, mu.shape[1], mean, covariance).scores(mu).double().numpy()
+    measured = [dataclasses.replace(direction, spread=float(column.std()),
+                                    quantiles=tuple(np.quantile(column, np.linspace(0, 1, 101)).tolist()))
+                for direction, column in zip(directions, scores.T)]
+    return Directions(measured, mu.shape[1], mean, covariance)
