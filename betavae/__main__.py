@@ -1,10 +1,12 @@
 """Edit faces from the command line.
 
-    python -m betavae edit photo.jpg --set Smiling=1.5 yaw=-1 --out edited.png
+    python -m betavae edit photo.jpg --set Smiling=1.5 yaw=-1 --lock Male Young --out edited.png
     python -m betavae spectrum photo.jpg --attribute Smiling --out smile.png
     python -m betavae interpolate a.jpg b.jpg --steps 9 --out strip.png
     python -m betavae sample --count 16 --seed 7 --out faces.png
     python -m betavae traverse photo.jpg --latent 3 --out latent.png
+    python -m betavae make Hat --with a.jpg b.jpg c.jpg --without d.jpg e.jpg f.jpg --out hat.safetensors
+    python -m betavae edit photo.jpg --directions hat.safetensors --set Hat=1 --out edited.png
     python -m betavae directions
 """
 
@@ -15,7 +17,9 @@ from pathlib import Path
 import torch
 from PIL import Image
 
+from betavae import custom
 from betavae.attributes import attribute
+from betavae.directions import Directions
 from betavae.editor import Editor
 from betavae.face import CROPS
 from betavae.latent import INTERPOLATIONS, traverse
@@ -35,6 +39,10 @@ def main(arguments: list[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     try:
         editor = Editor.from_pretrained(options.model, options.device)
+        for path in options.directions:
+            editor.directions |= custom.read(path, editor.directions)
+        if options.command == "make":
+            return _make(editor, options)
         if options.command == "directions":
             for name, direction in editor.directions.items():
                 print(f"{name:24}{attribute(name).label:24}strength 1 = "
@@ -48,12 +56,25 @@ def main(arguments: list[str] | None = None) -> int:
     return 0
 
 
+def _make(editor: Editor, options: argparse.Namespace) -> int:
+    space = editor.directions
+    sides = (editor.encode(photos, options.crop) for photos in (options.positives, options.negatives))
+    direction, report = custom.from_faces(options.name, *sides, space)
+    Directions([direction], space.latents, space.mean, space.covariance).save(options.out)
+    if report.stability is not None:
+        print(f"unseen faces on the right side: {report.leave_one_out:.0%}; stability: {report.stability:.2f}")
+    print("most like: " + ", ".join(f"{name} ({cosine:+.2f})" for name, cosine in report.nearest))
+    if report.warning:
+        print(report.warning)
+    return 0
+
+
 def _pictures(editor: Editor, options: argparse.Namespace) -> list[Image.Image]:
     if options.command == "sample":
         return editor.decode(editor.sample(options.count, options.seed, options.temperature))
     z = editor.encode(options.photos, options.crop)
     if options.command == "edit":
-        return editor.edit(z, _strengths(options.set))
+        return editor.edit(z, _strengths(options.set), options.lock)
     if options.command == "interpolate":
         return editor.interpolate(z[0], z[1], options.steps, options.method)
     values = torch.linspace(-options.reach, options.reach, options.steps)
@@ -81,8 +102,10 @@ def _parser() -> argparse.ArgumentParser:
     common = argparse.ArgumentParser(add_help=False)
     common.add_argument("--model", help="a model folder or a Hub repository user/repo (default: the shipped model)")
     common.add_argument("--device", help="cuda, mps or cpu (default: the first of these that is here)")
+    common.add_argument("--directions", type=Path, nargs="+", default=[], metavar="FILE",
+                        help="more directions: packs (.safetensors) or single vectors (.pt, .npy)")
     picture = argparse.ArgumentParser(add_help=False, parents=[common])
-    picture.add_argument("--out", type=Path, required=True, help="the picture to write")
+    picture.add_argument("--out", type=Path, required=True, help="the file to write")
     picture.add_argument("--scale", type=int, default=4, help="enlargement (default: 4)")
     framed = argparse.ArgumentParser(add_help=False, parents=[picture])
     framed.add_argument("--crop", choices=CROPS, default="auto", help="framing of the photo (default: auto)")
@@ -94,6 +117,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     edit = commands.add_parser("edit", parents=[framed], help="a photo with directions added")
     edit.add_argument("--set", nargs="+", required=True, metavar="NAME=STRENGTH")
+    edit.add_argument("--lock", nargs="+", default=[], metavar="NAME", help="directions that keep their place")
     spectrum = commands.add_parser("spectrum", parents=[framed, reach], help="a photo along one direction")
     spectrum.add_argument("--attribute", required=True, metavar="NAME")
     interpolate = commands.add_parser("interpolate", parents=[framed, stepped], help="from one photo to another")
@@ -106,6 +130,10 @@ def _parser() -> argparse.ArgumentParser:
     walk.add_argument("--latent", type=int, required=True)
     for command, count in ((edit, 1), (spectrum, 1), (interpolate, 2), (walk, 1)):
         command.add_argument("photos", nargs=count, type=Path, metavar="PHOTO")
+    make = commands.add_parser("make", parents=[framed], help="a direction from faces with something and faces without")
+    make.add_argument("name")
+    make.add_argument("--with", dest="positives", nargs="+", type=Path, required=True, metavar="PHOTO")
+    make.add_argument("--without", dest="negatives", nargs="+", type=Path, required=True, metavar="PHOTO")
     commands.add_parser("directions", parents=[common], help="what can be edited")
     return parser
 

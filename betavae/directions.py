@@ -2,7 +2,7 @@
 
 import dataclasses
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -131,6 +131,19 @@ class Directions(Mapping[str, Direction]):
             values[self.names.index(name)] = float(strength)
         return values
 
+    def __or__(self, other: "Directions") -> "Directions":
+        """These and then the others, measured by this space's mean and covariance.
+
+        Raises
+        ------
+        DirectionsError
+            They are for another number of latents, or a name is in both.
+        """
+        twice = [name for name in other if name in self]
+        if twice:
+            raise DirectionsError(f"There is a direction {twice[0]!r} already; choose another name.")
+        return Directions([*self.values(), *other.values()], self.latents, self.mean, self.covariance)
+
     def scores(self, z: Tensor) -> Tensor:
         """Where faces stand along each direction, in strengths: (n, d) -> (n, k).
 
@@ -138,6 +151,69 @@ class Directions(Mapping[str, Direction]):
         are correlated it reads the attribute, while the plain projection on v would read whatever comes with it.
         """
         return (z - self.mean.to(z)) @ self._readings.to(z).T
+
+    def shift(self, strengths: Mapping[str, float], locks: Iterable[str] = ()) -> Tensor:
+        """The step (d,) in the latent space that an edit takes: the sum of strength * direction, less what moves ``locks``.
+
+        Of all steps in which the score of every locked direction changes by its own strength and no more (by 0 where
+        it has none), this is the nearest to the sum, by Mahalanobis distance: in that metric, the sum without its part
+        along the locked directions.
+
+        Raises
+        ------
+        DirectionsError
+            A name is unknown, or a strength is no finite number.
+        """
+        values = self.strengths(strengths)
+        step = values.double() @ self.matrix.double()
+        locked = [self.names.index(self[name].name) for name in locks]
+        if locked:
+            readings = self._readings[locked].double()
+            excess = readings @ step - values[locked].double()
+            # Least squares: two locked directions may be one and the same.
+            vectors = self.matrix[locked].double()
+            step = step - vectors.T @ torch.linalg.lstsq(readings @ vectors.T, excess[:, None]).solution[:, 0]
+        return step.float()
+
+    def remaining(self, strengths: Mapping[str, float], locks: Iterable[str]) -> dict[str, float]:
+        """What share of each wanted effect the locks leave: the change of its score with them over that without.
+
+        Only names with a strength are in the answer; one whose score the edit would not change is 0.
+        """
+        free, held = (self._readings @ self.shift(strengths, names) for names in ((), locks))
+        wanted = [self.names.index(name) for name, strength in strengths.items() if strength]
+        return {self.names[i]: float(held[i] / free[i]) if abs(free[i]) > 1e-6 else 0.0 for i in wanted}
+
+    def neutralise(self, z: Tensor, name: str) -> float:
+        """The strength that brings a face (d,) to the population's mean of ``name``."""
+        return -self._score(z, name)
+
+    def reach(self, z: Tensor, name: str, percentile: float) -> float:
+        """The strength that brings a face (d,) to a percentile, 0 to 100, of ``name`` among the training faces.
+
+        Raises
+        ------
+        DirectionsError
+            ``name`` is unknown, or ``percentile`` is not from 0 to 100.
+        """
+        if not 0 <= percentile <= 100:
+            raise DirectionsError(f"The percentile of {name} is {percentile!r}; it must be from 0 to 100.")
+        quantiles = self[name].quantiles
+        return float(np.interp(percentile, np.linspace(0, 100, len(quantiles)), quantiles)) - self._score(z, name)
+
+    def percentiles(self, z: Tensor) -> dict[str, float]:
+        """Where a face (d,) stands among the training faces: name -> share of them below it, 0 to 100."""
+        return {name: self[name].percentile(score) for name, score in zip(self.names, self.scores(z[None])[0].tolist())}
+
+    def cosine(self, vector: Tensor) -> dict[str, float]:
+        """How alike a vector (d,) is to every direction, -1 to 1, as the data sees it: by the inverse covariance."""
+        whitened = torch.linalg.solve(self.covariance.double(), vector.double())
+        inner = self.matrix.double() @ whitened
+        own = (self.matrix.double() * torch.linalg.solve(self.covariance.double(), self.matrix.double().T).T).sum(1)
+        return dict(zip(self.names, (inner / (own * (vector.double() @ whitened)).sqrt()).tolist()))
+
+    def _score(self, z: Tensor, name: str) -> float:
+        return float(self.scores(z[None])[0, self.names.index(self[name].name)])
 
     def save(self, path: str | Path) -> None:
         """One tensor (d,) a direction, what is known of it as JSON in the file's metadata under the same name, and the

@@ -1,6 +1,6 @@
 """The editor: a model and its directions, from photo to latent to picture. Holds nothing of any user."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import torch
@@ -88,19 +88,21 @@ class Editor:
         """
         return to_pil(self.model.decode(self._latents(z).to(self.device)))
 
-    def edit(self, z: Tensor, strengths: Mapping[str, float]) -> list[Image.Image]:
-        """``decode(shift(z, strengths))``: the faces z (n, d) with directions added, e.g. {"Smiling": 1.5, "yaw": -1}."""
-        return self.decode(self.shift(z, strengths))
+    def edit(self, z: Tensor, strengths: Mapping[str, float], locks: Iterable[str] = ()) -> list[Image.Image]:
+        """``decode(shift(z, strengths, locks))``: the faces z (n, d) with directions added, {"Smiling": 1.5, "yaw": -1}."""
+        return self.decode(self.shift(z, strengths, locks))
 
-    def shift(self, z: Tensor, strengths: Mapping[str, float]) -> Tensor:
+    def shift(self, z: Tensor, strengths: Mapping[str, float], locks: Iterable[str] = ()) -> Tensor:
         """z + sum of strength * direction, (n, d): the latents that ``edit`` decodes.
+
+        ``locks`` names directions that keep their place: see ``Directions.shift``.
 
         Raises
         ------
         DirectionsError
             A name is unknown, or a strength is no finite number.
         """
-        return latent.shift(self._latents(z), self.directions.matrix, self.directions.strengths(strengths))
+        return self._latents(z) + self.directions.shift(strengths, locks)
 
     def interpolate(self, a: Tensor, b: Tensor, steps: int | list[float] = 8, method: str = "slerp") -> list[Image.Image]:
         """Pictures on the way from latent a (d,) to b (d,): ``steps`` evenly spaced ones, or one at each position 0..1.

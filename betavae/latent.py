@@ -4,11 +4,6 @@ import torch
 from torch import Tensor
 
 
-def shift(z: Tensor, directions: Tensor, strengths: Tensor) -> Tensor:
-    """z + sum of strength * direction: (n, d), (k, d), (k,) or (n, k) -> (n, d)."""
-    return z + strengths.to(z) @ directions.to(z)
-
-
 def lerp(a: Tensor, b: Tensor, t: Tensor) -> Tensor:
     """Straight line: (d,), (d,), (n,) -> (n, d), a at t = 0 and b at t = 1."""
     t = t[:, None]

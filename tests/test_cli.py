@@ -65,6 +65,24 @@ def test_traverse_walks_one_latent(model, tmp_path):
     assert len(row) == 3 and differ(row[0], row[2])
 
 
+def test_a_direction_of_ones_own_is_made_and_used(model, tmp_path, capsys):
+    noise = tmp_path / "noise.png"
+    Image.effect_noise((300, 300), 90).convert("RGB").save(noise)
+    pack = tmp_path / "noisy.safetensors"
+    assert main(["make", "Noisy", "--with", str(noise), "--without", PHOTO, "--model", model, "--out", str(pack)]) == 0
+    printed = capsys.readouterr().out
+    assert "most like: " in printed and "One face on a side" in printed
+    (other,) = run(model, tmp_path, "edit", str(noise), "--set", "Smiling=0")
+    (edited,) = run(model, tmp_path, "edit", PHOTO, "--directions", str(pack), "--set", "Noisy=1")
+    assert not differ(edited, other), "this face plus (that one minus this) is that one"
+
+
+def test_a_lock_changes_the_edit(model, tmp_path):
+    (free,) = run(model, tmp_path, "edit", PHOTO, "--set", "Smiling=3")
+    (held,) = run(model, tmp_path, "edit", PHOTO, "--set", "Smiling=3", "--lock", "yaw")
+    assert differ(free, held)
+
+
 def test_directions_are_listed_in_words(model, capsys):
     assert main(["directions", "--model", model]) == 0
     smile, yaw = capsys.readouterr().out.splitlines()
@@ -77,6 +95,9 @@ def test_directions_are_listed_in_words(model, capsys):
     (["edit", PHOTO, "--set", "Smile=1"], "'Smile'; choose from Smiling, yaw"),
     (["edit", PHOTO, "--set", "Smiling"], "'Smiling'; write NAME=STRENGTH"),
     (["traverse", PHOTO, "--latent", "8"], "0 to 7"),
+    (["edit", PHOTO, "--set", "Smiling=1", "--lock", "Smile"], "'Smile'; choose from Smiling, yaw"),
+    (["edit", PHOTO, "--set", "Smiling=1", "--directions", "gone.pt"], "no file 'gone.pt'"),
+    (["make", "yaw", "--with", PHOTO, "--without", PHOTO], "'yaw' already"),
     (["edit", PHOTO, "--set", "Smiling=1", "--crop", "aligned"], None),
 ])
 def test_mistakes_are_one_sentence(model, tmp_path, capsys, arguments, sentence):

@@ -1,3 +1,5 @@
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
@@ -140,6 +142,80 @@ def test_an_edit_adds_its_directions(planted, tiny):
     torch.testing.assert_close(editor.shift(z, {"Smiling": 1.5, "yaw": -1}), z + 1.5 * smile - yaw)
     assert editor.edit(z, {"Smiling": 1.5, "yaw": -1}) == editor.decode(z + 1.5 * smile - yaw)
     assert editor.edit(z, {}) == editor.decode(z)
+
+
+@pytest.fixture(scope="module")
+def correlated():
+    """Three directions that are far from orthogonal, in a space whose latents are correlated."""
+    random = np.random.default_rng(2)
+    mix = random.normal(size=(D, D))
+    present = random.random((3, N)) < 0.4
+    present[1] ^= present[0] & (random.random(N) < 0.7)  # labels that go along with each other
+    gaps = random.normal(size=(3, D))
+    mu = torch.from_numpy(random.normal(size=(N, D)) @ mix + present.T @ gaps).float()
+    return mu, fit_directions(mu, dict(zip(("Smiling", "Male", "Young"), present)), {})
+
+
+def test_a_lock_keeps_its_direction_where_it_is(correlated):
+    mu, directions = correlated
+    z = mu[:5]
+    strengths = {"Smiling": 2.0}
+    free, held = (directions.scores(z + directions.shift(strengths, locks)) - directions.scores(z)
+                  for locks in ((), ("Male", "Young")))
+    assert free[:, 1:].abs().min() > 0.01, "without locks the others move"
+    assert held[:, 1:].abs().max() < 1e-5
+    share = directions.remaining(strengths, ("Male", "Young"))["Smiling"]
+    torch.testing.assert_close(held[:, 0], share * free[:, 0], atol=1e-4, rtol=0)
+    assert 0.05 < share < 1
+
+
+def test_a_lock_changes_an_edit_as_little_as_it_can(correlated):
+    # Against every other step that leaves the locked score alone, by Mahalanobis distance from the free edit.
+    _, directions = correlated
+    inverse = torch.linalg.inv(directions.covariance)
+    free, held = directions.shift({"Smiling": 1.0}), directions.shift({"Smiling": 1.0}, ["Male"])
+    reading = inverse @ directions["Male"].vector
+    for step in torch.randn(50, D, generator=torch.Generator().manual_seed(0)):
+        other = held + step - reading * (reading @ step) / (reading @ reading)
+        assert abs(other @ reading) < 1e-3
+        assert (other - free) @ inverse @ (other - free) >= (held - free) @ inverse @ (held - free) - 1e-4
+
+
+def test_a_locked_direction_with_a_strength_moves_by_just_that(correlated):
+    _, directions = correlated
+    z = torch.zeros(1, D)
+    moved = directions.scores(z + directions.shift({"Smiling": 2, "Male": 0.5}, ["Male", "Male"])) - directions.scores(z)
+    assert moved[0, 1] == pytest.approx(0.5, abs=1e-5)
+
+
+def test_locking_everything_wanted_away_leaves_nothing(correlated):
+    _, directions = correlated
+    only = Directions([directions["Smiling"], dataclasses.replace(directions["Smiling"], name="Twin")], D,
+                      directions.mean, directions.covariance)
+    assert only.remaining({"Smiling": 1.0}, ["Twin"])["Smiling"] == pytest.approx(0, abs=1e-6)
+    with pytest.raises(DirectionsError, match="'smile'"):
+        directions.shift({"Smiling": 1.0}, ["smile"])
+
+
+def test_neutralise_reach_and_percentile_agree(correlated):
+    mu, directions = correlated
+    z = mu[3]
+    neutral = z + directions.neutralise(z, "Male") * directions["Male"].vector
+    assert directions.scores(neutral[None])[0, 1] == pytest.approx(0, abs=1e-4)
+    torch.testing.assert_close(directions.scores(directions.mean[None]), torch.zeros(1, 3), atol=1e-5, rtol=0)
+    for percentile in (0, 5, 50, 90, 100):
+        there = z + directions.reach(z, "Male", percentile) * directions["Male"].vector
+        assert directions.percentiles(there)["Male"] == pytest.approx(percentile, abs=0.1)
+    with pytest.raises(DirectionsError, match="101"):
+        directions.reach(z, "Male", 101)
+
+
+def test_cosine_is_that_of_the_whitened_vectors(correlated):
+    _, directions = correlated
+    values, basis = torch.linalg.eigh(directions.covariance.double())
+    white = directions.matrix.double() @ basis / values.sqrt()
+    expected = torch.nn.functional.cosine_similarity(white, white[:1])
+    np.testing.assert_allclose(list(directions.cosine(directions["Smiling"].vector).values()), expected, atol=1e-5)
 
 
 def test_every_shown_attribute_has_a_group_and_enough_show_at_once():

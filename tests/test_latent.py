@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from betavae import Directions, Editor
-from betavae.latent import lerp, sample, shift, slerp, traverse
+from betavae.latent import lerp, sample, slerp, traverse
 
 T = torch.tensor([0.0, 0.25, 0.5, 1.0])
 
@@ -30,13 +30,6 @@ def test_slerp_interpolates_length():
 def test_slerp_where_there_is_no_arc_is_lerp(b):
     a = torch.tensor([1.0, 0.0])
     assert torch.equal(slerp(a, b, T), lerp(a, b, T))
-
-
-def test_shift_adds_strength_times_direction():
-    z, directions = torch.randn(5, 8), torch.randn(3, 8)
-    strengths = torch.tensor([1.0, 0.0, -2.0])
-    torch.testing.assert_close(shift(z, directions, strengths), z + directions[0] - 2 * directions[2])
-    assert torch.equal(shift(z, directions, torch.zeros(3)), z)
 
 
 def test_traverse_sets_one_latent_and_leaves_the_face_as_it_was():

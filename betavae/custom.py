@@ -1,0 +1,155 @@
+"""Make a direction of your own: from a few faces, or from one face minus another; and read other people's.
+
+What a few faces cannot tell is told: how well the direction recognises a face it has not seen, how much it would change
+with other faces, and which known directions it resembles.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from pickle import UnpicklingError
+from statistics import NormalDist
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from betavae.directions import Direction, Directions, DirectionsError
+
+ENOUGH_FACES = 10      # on each side; with fewer, one face weighs a tenth of the direction or more
+STABLE = 0.8           # cosine between the direction and those of resampled faces
+BOOTSTRAPS = 200
+
+
+@dataclass(frozen=True)
+class Report:
+    """How far a direction made of a few faces can be trusted.
+
+    leave_one_out : share of the faces that are put on the right side by the direction made of the others; None where
+        a side has a single face
+    stability : mean cosine, in the metric of the population, between the direction and those of 200 bootstrap samples
+        of the faces; None likewise
+    nearest : the three known directions most alike, with their cosines
+    warning : one sentence where there is reason to doubt it, else None
+    """
+
+    leave_one_out: float | None
+    stability: float | None
+    nearest: list[tuple[str, float]]
+    warning: str | None
+
+
+def from_faces(name: str, positives: Tensor, negatives: Tensor, space: Directions) -> tuple[Direction, Report]:
+    """The mean of some faces minus the mean of others, as a direction of ``space``.
+
+    Parameters
+    ----------
+    positives, negatives : Tensor
+        (n, d) and (m, d) latents; one of each is "this face minus that one".
+    space : Directions
+        Whose mean and covariance measure the latents, and whose names are taken.
+
+    Raises
+    ------
+    DirectionsError
+        ``name`` is taken or empty, a side has no face, a latent has the wrong size, or both means are the same.
+    """
+    _free(name, space)
+    for side, faces in (("positive", positives), ("negative", negatives)):
+        if faces.ndim != 2 or faces.shape[1] != space.latents or not len(faces):
+            raise DirectionsError(f"The {side} faces have the shape {tuple(faces.shape)}; "
+                                  f"at least one is needed, as (n, {space.latents}).")
+    vector = positives.mean(0) - negatives.mean(0)
+    direction = _direction(name, vector, "mean difference of chosen faces", len(positives), len(negatives), space)
+    few = min(len(positives), len(negatives))
+    score = _leave_one_out(positives, negatives, space) if few > 1 else None
+    stability = _stability(vector, positives, negatives, space) if few > 1 else None
+    nearest = sorted(space.cosine(vector).items(), key=lambda item: -abs(item[1]))[:3]
+    return direction, Report(score, stability, nearest, _warning(few, score, stability))
+
+
+def read(path: str | Path, space: Directions) -> Directions:
+    """Directions from a file: a pack that ``Directions.save`` wrote, or one vector (d,) as .pt or .npy.
+
+    A bare vector is taken as the published ones are: its own length is strength 1, its name is the file's. Nothing is
+    unpickled beyond tensors.
+
+    Raises
+    ------
+    DirectionsError
+        The file is missing, damaged, of another kind, or of another size.
+    """
+    path = Path(path)
+    if path.suffix == ".safetensors":
+        return Directions.load(path, space.latents)
+    if not path.is_file():
+        raise DirectionsError(f"There is no file {str(path)!r} with directions.")
+    try:
+        if path.suffix == ".pt":
+            vector = torch.load(path, map_location="cpu", weights_only=True)
+        elif path.suffix == ".npy":
+            vector = torch.from_numpy(np.load(path, allow_pickle=False))
+        else:
+            raise DirectionsError(f"{str(path)!r} is of no kind that is read; use .safetensors, .pt or .npy.")
+    except DirectionsError:
+        raise
+    except (OSError, ValueError, EOFError, RuntimeError, LookupError, TypeError, UnpicklingError) as error:
+        raise DirectionsError(f"The directions file {str(path)!r} is damaged, or holds more than a tensor.") from error
+    if not isinstance(vector, Tensor) or vector.squeeze().shape != (space.latents,):
+        found = tuple(vector.shape) if isinstance(vector, Tensor) else type(vector).__name__
+        raise DirectionsError(f"{str(path)!r} holds {found}; this model's directions have the shape ({space.latents},).")
+    return Directions([_direction(path.stem, vector.squeeze().float(), "read from a file", 0, 0, space)], space.latents,
+                      space.mean, space.covariance)
+
+
+def _direction(name: str, vector: Tensor, method: str, positives: int, negatives: int, space: Directions) -> Direction:
+    length = float(vector.double() @ torch.linalg.solve(space.covariance.double(), vector.double()))
+    if not np.isfinite(length) or length < 1e-9:
+        raise DirectionsError(f"The direction {name} has no length: both sides have the same mean, or a value is not finite.")
+    # Its score, v . inverse(S) (z - m) / length, has the variance 1 / length; the faces themselves are not here to be
+    # counted, so their distribution is taken as normal.
+    spread = length ** -0.5
+    normal = NormalDist(0, spread)
+    quantiles = tuple(normal.inv_cdf(min(max(q / 100, 0.001), 0.999)) for q in range(101))
+    return Direction(name, vector, method, positives, negatives, "strength", 1.0, spread, quantiles)
+
+
+def _free(name: str, space: Directions) -> None:
+    if not name.strip():
+        raise DirectionsError("The direction has no name.")
+    if name in space:
+        raise DirectionsError(f"There is a direction {name!r} already; choose another name.")
+
+
+def _leave_one_out(positives: Tensor, negatives: Tensor, space: Directions) -> float:
+    """Fisher's discriminant of the other faces, with the population's covariance, applied to each face in turn."""
+    right = []
+    for faces, others, sign in ((positives, negatives, 1), (negatives, positives, -1)):
+        for i in range(len(faces)):
+            here, there = torch.cat([faces[:i], faces[i + 1:]]).mean(0), others.mean(0)
+            weights = torch.linalg.solve(space.covariance, (here - there) * sign)
+            right.append(float((faces[i] - (here + there) / 2) @ weights) * sign > 0)
+    return float(np.mean(right))
+
+
+def _stability(vector: Tensor, positives: Tensor, negatives: Tensor, space: Directions) -> float:
+    generator = torch.Generator().manual_seed(0)
+
+    def resampled(faces: Tensor) -> Tensor:
+        index = torch.randint(len(faces), (BOOTSTRAPS, len(faces)), generator=generator)
+        return faces[index].mean(1)
+
+    vectors = resampled(positives) - resampled(negatives)  # (BOOTSTRAPS, d)
+    whitened = torch.linalg.solve(space.covariance, torch.cat([vector[None], vectors]).T)  # (d, 1 + BOOTSTRAPS)
+    lengths = (torch.cat([vector[None], vectors]) * whitened.T).sum(1).sqrt()
+    return float((vectors @ whitened[:, 0] / (lengths[0] * lengths[1:].clamp_min(1e-9))).mean())
+
+
+def _warning(few: int, score: float | None, stability: float | None) -> str | None:
+    if few == 1:
+        return "One face on a side: the direction is everything in which the faces differ, not one attribute."
+    if stability < STABLE or score < 0.75:
+        return (f"Not to be trusted yet: with other faces it would point elsewhere (stability {stability:.2f}), and it puts "
+                f"{score:.0%} of unseen faces on the right side; add faces that differ in this one thing.")
+    if few < ENOUGH_FACES:
+        return f"Made of {few} faces on a side; {ENOUGH_FACES} or more make it less of those faces and more of what they share."
+    return None
