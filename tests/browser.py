@@ -82,8 +82,9 @@ def decode(uri: str) -> np.ndarray:
 def change(before: np.ndarray, after: np.ndarray, rows: tuple[float, float], columns: tuple[float, float]) -> float:
     """Mean absolute difference inside a part of the picture, given in fractions of its height and width."""
     height, width, _ = before.shape
-    part = (slice(int(rows[0] * height), int(rows[1] * height)), slice(int(columns[0] * width), int(columns[1] * width)))
-    return float(np.abs(after - before)[part].mean())
+    (top, bottom), (left, right) = rows, columns
+    part = np.abs(after - before)[int(top * height):int(bottom * height), int(left * width):int(right * width)]
+    return float(part.mean())
 
 
 def settled(page, tab: str = "edit") -> None:

@@ -1,1 +1,1 @@
-"""The web app's tabs: one module each, with the page's own HTML, CSS and JavaScript beside them. Only app.py imports this."""
+"""The web app's tabs: one module each, the page's HTML, CSS and JavaScript beside them. Only app.py imports this."""

@@ -5,7 +5,7 @@ const DOMAIN = 3.5;           // and this far to both sides of the median of the
 const STEP = 0.05;
 
 const stage = element.querySelector(".stage");
-const status = element.querySelector(".status");
+const say = speaker(element.querySelector(".status"));
 const canvas = Object.fromEntries([...element.querySelectorAll("canvas")].map((c) => [c.dataset.canvas, c]));
 const sliders = new Map();
 
@@ -25,11 +25,6 @@ const live = latest(
   },
   (sentence) => say(sentence, true),
 );
-
-function say(sentence, wrong = false) {
-  status.textContent = sentence;
-  status.classList.toggle("wrong", wrong);
-}
 
 function update() {
   live.ask({ z: face.z, strengths: { ...strengths } });

@@ -23,8 +23,7 @@ def build(editor: Editor) -> gr.HTML:
 
     with gr.Row(elem_classes="workbench"):
         with gr.Column(elem_classes="source", scale=0, min_width=196):
-            photo = gr.Image(label="Your photo", sources=["upload", "webcam", "clipboard"], height=168,
-                             elem_id="photo", buttons=[], placeholder="Drop a portrait, or click")
+            photo = page.photo_input("Your photo", "photo")
             random = gr.Button("Random face", variant="primary", elem_id="random")
             thumbnails = page.component("thumbnails", page.thumbnails(examples), elem_id="examples",
                                         note=credit())
@@ -68,4 +67,6 @@ def example_files() -> list[Path]:
 def credit() -> str:
     """Whom the example photos are from: the first paragraph of CREDITS.md."""
     path = EXAMPLES / "CREDITS.md"
-    return " ".join(path.read_text(encoding="utf-8").split("\n\n")[0].replace("`", "").split()) if path.is_file() else ""
+    if not path.is_file():
+        return ""
+    return " ".join(path.read_text(encoding="utf-8").split("\n\n")[0].replace("`", "").split())

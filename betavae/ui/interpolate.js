@@ -1,7 +1,7 @@
 const STEPS = 9;
 
 const stage = element.querySelector(".stage");
-const status = element.querySelector(".status");
+const say = speaker(element.querySelector(".status"));
 const canvas = element.querySelector("[data-canvas]");
 const position = element.querySelector(".position");
 const output = element.querySelector("output");
@@ -9,11 +9,6 @@ const strip = element.querySelector(".strip");
 
 const faces = {};
 let method = "slerp";
-
-function say(sentence, wrong = false) {
-  status.textContent = sentence;
-  status.classList.toggle("wrong", wrong);
-}
 
 const at = () => Number(position.value);
 const picturesOf = ({ a, b, method, positions }) => server.between({ a, b, method, positions });

@@ -35,15 +35,14 @@ def build(editor: Editor, edit: gr.HTML) -> None:
 
     def source(side):
         with gr.Column(elem_classes="source", scale=0, min_width=196):
-            return (gr.Image(label=f"Face {side.upper()}", sources=["upload", "webcam", "clipboard"], height=168,
-                             elem_id=f"photo-{side}", buttons=[], placeholder="Drop a portrait, or click"),
+            return (page.photo_input(f"Face {side.upper()}", f"photo-{side}"),
                     gr.Button("Random face", elem_id=f"random-{side}"),
                     gr.Button("The edited face", elem_id=f"edited-{side}"))
 
     with gr.Row(elem_classes="workbench"):
         a = source("a")
-        stage = page.component("interpolate", {side: page.generated(editor, seed) for side, seed in OPENING_SEEDS.items()},
-                               [page.answering(between)])
+        opening = {side: page.generated(editor, seed) for side, seed in OPENING_SEEDS.items()}
+        stage = page.component("interpolate", opening, [page.answering(between)])
         b = source("b")
 
     for side, (photo, random, edited) in {"a": a, "b": b}.items():

@@ -144,6 +144,12 @@ def answering(function: Callable[[dict], dict]) -> Callable[[object], dict]:
     return answer
 
 
+def photo_input(label: str, elem_id: str) -> gr.Image:
+    """A photo from a file, the camera or the clipboard; its events belong with ``uploaded``."""
+    return gr.Image(label=label, sources=["upload", "webcam", "clipboard"], height=168, buttons=[],
+                    placeholder="Drop a portrait, or click", elem_id=elem_id)
+
+
 def component(name: str, value: object = None, server_functions: list[Callable] | None = None,
               elem_id: str | None = None, **props: object) -> gr.HTML:
     """gr.HTML out of ``name``.html, .css and .js; the scripts share stage.js."""

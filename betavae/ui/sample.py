@@ -36,8 +36,8 @@ def build(editor: Editor, edit: gr.HTML, tabs: gr.Tabs) -> None:
             temperature = gr.Slider(0, MAX_TEMPERATURE, OPENING["temperature"], step=0.05, label="Temperature",
                                     elem_id="temperature")
         grid = page.component("thumbnails", faces(editor, OPENING), elem_id="samples",
-                              note="The same seed gives the same faces; a low temperature keeps them close to the average one. "
-                                   "Click a face to edit it.")
+                              note="The same seed gives the same faces; a low temperature keeps them close to the "
+                                   "average one. Click a face to edit it.")
 
     new_seed.click(lambda: secrets.randbelow(1_000_000), None, seed, **page.QUIET)
     gr.on([seed.change, count.change, temperature.change], draw, [seed, count, temperature], [grid, drawn],

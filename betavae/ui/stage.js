@@ -50,6 +50,14 @@ function latest(stage, send, show, fail) {
   };
 }
 
+// A line below the stage: what it shows, or what went wrong.
+function speaker(line) {
+  return (sentence, wrong = false) => {
+    line.textContent = sentence;
+    line.classList.toggle("wrong", wrong);
+  };
+}
+
 function save(canvas, name) {
   canvas.toBlob((blob) => {
     const link = document.createElement("a");
