@@ -15,18 +15,17 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-ROOT = Path(__file__).resolve().parent.parent
-MODEL = next((folder for folder in (ROOT / "assets" / "celeba64", ROOT / "runs" / "dev")
-              if (folder / "model.safetensors").is_file()), ROOT / "assets" / "celeba64")
+from betavae.hub import ROOT
+
 CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium")
 FLAGS = ("--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
          "--disable-component-update --disable-sync").split()
 
 
 class Server:
-    """``python app.py`` on a free port, as a context manager; ``url`` answers inside it."""
+    """``python app.py`` on a free port, on the shipped model, as a context manager; ``url`` answers inside it."""
 
-    def __init__(self, model: Path, log: Path):
+    def __init__(self, log: Path):
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             port = free.getsockname()[1]
@@ -34,11 +33,10 @@ class Server:
         self.log = log
         self.environment = os.environ | {"GRADIO_SERVER_NAME": "127.0.0.1", "GRADIO_SERVER_PORT": str(port),
                                          "HF_HUB_OFFLINE": "1", "PYTHONUNBUFFERED": "1"}
-        self.model = model
 
     def __enter__(self) -> "Server":
         with open(self.log, "w") as log:
-            self.process = subprocess.Popen([sys.executable, "app.py", "--model", str(self.model)], cwd=ROOT,
+            self.process = subprocess.Popen([sys.executable, "app.py"], cwd=ROOT,
                                             env=self.environment, stdout=log, stderr=subprocess.STDOUT)
         while self.url not in self.log.read_text():
             try:

@@ -12,11 +12,11 @@ from playwright.sync_api import sync_playwright
 from skimage.data import astronaut
 
 import app
-from tests.browser import (CHROMIUM, FLAGS, MODEL, ROOT, Server, change, decode, drag, pixels, set_slider, settled,
-                           upload)
+from betavae.hub import ROOT, SHIPPED
+from browser import CHROMIUM, FLAGS, Server, change, decode, drag, pixels, set_slider, settled, upload
 
 WHOLE = (0, 1)
-LATENTS = json.loads((MODEL / "config.json").read_text())["latents"]
+LATENTS = json.loads((SHIPPED / "config.json").read_text())["latents"]
 ZERO = [0.0] * LATENTS
 CAPTION = "name => document.querySelector('#edit .status').textContent === name"
 
@@ -24,7 +24,7 @@ CAPTION = "name => document.querySelector('#edit .status').textContent === name"
 @pytest.fixture(scope="module")
 def server(tmp_path_factory):
     log = tmp_path_factory.mktemp("app") / "log"
-    with Server(MODEL, log) as server:
+    with Server(log) as server:
         yield server
     # Stopped with Ctrl-C; and nothing that the tests did made the server write a stack trace.
     assert server.process.returncode in (0, 130)
@@ -486,7 +486,7 @@ def test_malformed_requests_get_a_sentence(server, component, function, payload)
 
 def damaged(folder, name, content):
     """A copy of the model folder in which one file has only that content, or is missing."""
-    shutil.copytree(MODEL, folder)
+    shutil.copytree(SHIPPED, folder)
     (folder / name).unlink()
     if content is not None:
         (folder / name).write_bytes(content)
@@ -502,7 +502,7 @@ def test_unusable_model_is_named_in_one_sentence(tmp_path, capsys, name, content
 
 
 def test_unusable_model_ends_the_process_with_1(tmp_path):
-    folder = damaged(tmp_path / "model", "model.safetensors", (MODEL / "model.safetensors").read_bytes()[:1000])
+    folder = damaged(tmp_path / "model", "model.safetensors", (SHIPPED / "model.safetensors").read_bytes()[:1000])
     ended = subprocess.run([sys.executable, "app.py", "--model", folder], cwd=ROOT, capture_output=True, text=True)
     assert ended.returncode == 1
     assert ended.stderr.startswith("error: ") and ended.stderr.count("\n") == 1
