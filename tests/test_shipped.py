@@ -68,9 +68,10 @@ def moved(editor, faces, name, strength):
 
 def test_a_smile_is_at_the_mouth(editor, faces):
     change = moved(editor, faces, "Smiling", 2).abs().mean((0, 1))
-    mouth, forehead = change[40:54, 20:44].mean(), change[8:20, 20:44].mean()
-    assert mouth > 1.2 * change.mean()
-    assert mouth > 0.01 and forehead < mouth
+    mouth = torch.zeros(64, 64, dtype=torch.bool)
+    mouth[44:58, 20:44] = True  # where the landmarks of aligned faces have it
+    assert change[mouth].mean() > 1.5 * change[~mouth].mean()
+    assert change[mouth].mean() > change[8:20, 20:44].mean(), "more than the forehead"
 
 
 def test_background_brightness_is_outside_of_the_person(editor, faces):
@@ -80,7 +81,7 @@ def test_background_brightness_is_outside_of_the_person(editor, faces):
     both = (share > 0.2) & (share < 0.9)
     outside = brighter[both][~person[both]].mean()
     inside = brighter[both][person[both]].mean()
-    assert outside > 0.1 and outside > 3 * inside.abs()
+    assert outside > 0.1 and outside > 2 * inside.abs()
 
 
 def test_turning_the_head_both_ways_is_nearly_its_mirror(editor, dataset):

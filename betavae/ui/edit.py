@@ -8,8 +8,8 @@ from betavae.attributes import ATTRIBUTES, GROUPS, attribute
 from betavae.editor import Editor
 from betavae.ui import page
 
-OPENING_SEED = 7
-EXAMPLE_SEEDS = (3, 11, 19, 24, 42)
+OPENING_SEED = 29
+EXAMPLE_SEEDS = (2, 8, 14, 17, 47)
 EXAMPLES = Path(__file__).resolve().parents[2] / "assets" / "examples"
 
 

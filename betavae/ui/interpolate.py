@@ -7,7 +7,7 @@ import gradio as gr
 from betavae.editor import Editor
 from betavae.ui import page
 
-OPENING_SEEDS = {"a": 3, "b": 42}
+OPENING_SEEDS = {"a": 10, "b": 14}
 MAX_POSITIONS = 16
 
 
