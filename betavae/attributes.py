@@ -60,6 +60,9 @@ ATTRIBUTES = {
     "Wearing_Necktie": Attribute("Necktie", "Accessories"),
     "background_brightness": Attribute("Background brightness", "Light and background", True),
     "background_warmth": Attribute("Background warmth", "Light and background", True),
+    "face_brightness": Attribute("Face brightness", "Light and background", True),
+    "light_side": Attribute("Light from the left", "Light and background", True),
+    "background_tint": Attribute("Background tint", "Light and background"),
     "Blurry": Attribute("Blurred", "Light and background"),
 }
 

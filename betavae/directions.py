@@ -43,6 +43,8 @@ class Direction:
         Standard deviation of the score over the training faces.
     quantiles : tuple of 101 floats
         The score's 0 %, 1 %, ... 100 % quantiles over the training faces.
+    measured : dict
+        What the direction does to pictures, where that was measured (``train/selection.py``): effect, leak, ...
     """
 
     name: str
@@ -54,6 +56,7 @@ class Direction:
     per_strength: float
     spread: float
     quantiles: tuple[float, ...]
+    measured: dict[str, float] = dataclasses.field(default_factory=dict)
 
     @property
     def low(self) -> float:
@@ -78,7 +81,7 @@ class Directions(Mapping[str, Direction]):
     """
 
     def __init__(self, directions: list[Direction], latents: int, mean: Tensor | None = None,
-                 covariance: Tensor | None = None):
+                 covariance: Tensor | None = None, radius: float | None = None):
         for direction in directions:
             if direction.vector.shape != (latents,):
                 raise DirectionsError(f"The direction {direction.name} has the shape {tuple(direction.vector.shape)}; "
@@ -91,6 +94,10 @@ class Directions(Mapping[str, Direction]):
         if self.mean.shape != (latents,) or self.covariance.shape != (latents, latents):
             raise DirectionsError(f"Mean and covariance have the shapes {tuple(self.mean.shape)} and "
                                   f"{tuple(self.covariance.shape)}; this model needs ({latents},) and ({latents}, {latents}).")
+        # Where the data ends: 99 % of the training faces are nearer to the mean. For N(0, I) it is the quantile of chi,
+        # here by Wilson and Hilferty's approximation.
+        share = 2 / (9 * latents)
+        self.radius = (latents * (1 - share + 2.326 * share ** 0.5) ** 3) ** 0.5 if radius is None else radius
         # (k, d): inverse(covariance) v / (v . inverse(covariance) v)
         weights = torch.linalg.solve(self.covariance.double(), self.matrix.double().T).T
         self._readings = (weights / (weights * self.matrix).sum(1, keepdim=True)).float()
@@ -142,7 +149,7 @@ class Directions(Mapping[str, Direction]):
         twice = [name for name in other if name in self]
         if twice:
             raise DirectionsError(f"There is a direction {twice[0]!r} already; choose another name.")
-        return Directions([*self.values(), *other.values()], self.latents, self.mean, self.covariance)
+        return Directions([*self.values(), *other.values()], self.latents, self.mean, self.covariance, self.radius)
 
     def scores(self, z: Tensor) -> Tensor:
         """Where faces stand along each direction, in strengths: (n, d) -> (n, k).
@@ -151,6 +158,26 @@ class Directions(Mapping[str, Direction]):
         are correlated it reads the attribute, while the plain projection on v would read whatever comes with it.
         """
         return (z - self.mean.to(z)) @ self._readings.to(z).T
+
+    def distance(self, z: Tensor) -> Tensor:
+        """Mahalanobis distance of latents (n, d) from the training faces' mean: (n,)."""
+        centred = (z - self.mean.to(z)).double()
+        return (centred * torch.linalg.solve(self.covariance.double(), centred.T).T).sum(1).sqrt().to(z)
+
+    def safe(self, z: Tensor, name: str) -> tuple[float, float]:
+        """The strengths between which a face (d,) stays among the data: within ``radius`` by Mahalanobis distance.
+
+        (0, 0) for a face that is outside already and that the direction does not bring in.
+        """
+        vector, centred = self[name].vector.double(), (z - self.mean).double()
+        whitened = torch.linalg.solve(self.covariance.double(), vector)
+        # |z - mean + s v|^2 = radius^2, a quadratic in s.
+        a, b = float(vector @ whitened), float(centred @ whitened)
+        c = float(centred @ torch.linalg.solve(self.covariance.double(), centred)) - self.radius ** 2
+        if b * b < a * c:
+            return 0.0, 0.0
+        root = (b * b - a * c) ** 0.5
+        return (-b - root) / a, (-b + root) / a
 
     def shift(self, strengths: Mapping[str, float], locks: Iterable[str] = ()) -> Tensor:
         """The step (d,) in the latent space that an edit takes: the sum of strength * direction, less what moves ``locks``.
@@ -225,6 +252,7 @@ class Directions(Mapping[str, Direction]):
             fields["quantiles"] = [round(q, 4) for q in direction.quantiles]
             metadata[direction.name] = json.dumps(fields)
         metadata["order"] = json.dumps(self.names)
+        metadata["radius"] = json.dumps(self.radius)
         tensors = {name: d.vector.contiguous() for name, d in self.items()}
         save_file(tensors | {"latent.mean": self.mean, "latent.covariance": self.covariance}, path, metadata=metadata)
 
@@ -248,10 +276,11 @@ class Directions(Mapping[str, Direction]):
                     fields = json.loads(metadata[name])
                     fields["quantiles"] = tuple(fields["quantiles"])
                     directions.append(Direction(name=name, vector=file.get_tensor(name), **fields))
+                radius = json.loads(metadata["radius"])
                 mean, covariance = file.get_tensor("latent.mean"), file.get_tensor("latent.covariance")
         except (SafetensorError, KeyError, TypeError, ValueError) as error:
             raise DirectionsError(f"The directions file {str(path)!r} is damaged ({error}).") from error
         try:
-            return cls(directions, latents, mean, covariance)
+            return cls(directions, latents, mean, covariance, radius)
         except DirectionsError as error:
             raise DirectionsError(f"The directions file {str(path)!r} is of another model: {error}") from error

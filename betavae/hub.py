@@ -50,9 +50,7 @@ def resolve(name: str | Path | None) -> Path:
 
 
 def load(folder: Path) -> tuple[VAE, Directions, dict]:
-    """The model in eval mode on the CPU, its directions (none where the folder has no such file) and its metrics.
-
-    Loading is strict: every tensor of the config's model, no other, of the right shape, and finite.
+    """The model (``load_model``), its directions (none where the folder has no such file) and its metrics.
 
     Raises
     ------
@@ -60,6 +58,26 @@ def load(folder: Path) -> tuple[VAE, Directions, dict]:
         A file is missing, damaged, or does not belong to the others.
     DirectionsError
         The same for the directions.
+    """
+    model = load_model(folder)
+    directions, metrics = _directions_path(folder), folder / "metrics.json"
+    try:
+        figures = json.loads(metrics.read_text(encoding="utf-8")) if metrics.exists() else {}
+    except ValueError as error:
+        raise ModelError(f"{str(metrics)!r} is damaged: it is not JSON.") from error
+    latents = model.config.latents
+    return model, Directions.load(directions, latents) if directions else Directions([], latents), figures
+
+
+def load_model(folder: Path) -> VAE:
+    """The model of a folder, in eval mode on the CPU.
+
+    Loading is strict: every tensor of the config's model, no other, of the right shape, and finite.
+
+    Raises
+    ------
+    ModelError
+        config.json or model.safetensors is missing, damaged, or does not belong to the other.
     """
     for name in FILES[:2]:
         if not (folder / name).is_file():
@@ -84,14 +102,7 @@ def load(folder: Path) -> tuple[VAE, Directions, dict]:
     if not all(torch.isfinite(value).all() for value in weights.values()):
         raise ModelError(f"{str(path)!r} is damaged: it has weights that are not finite.")
     model.float()  # stored in half precision, computed in single
-    directions = _directions_path(folder)
-    metrics = folder / "metrics.json"
-    try:
-        figures = json.loads(metrics.read_text(encoding="utf-8")) if metrics.exists() else {}
-    except ValueError as error:
-        raise ModelError(f"{str(metrics)!r} is damaged: it is not JSON.") from error
-    return (model.eval().to(memory_format=torch.channels_last),
-            Directions.load(directions, config.latents) if directions else Directions([], config.latents), figures)
+    return model.eval().to(memory_format=torch.channels_last)
 
 
 def _directions_path(folder: Path) -> Path | None:

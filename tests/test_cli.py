@@ -8,7 +8,7 @@ from PIL import Image
 from betavae import hub
 from betavae.__main__ import main
 from conftest import ROOT
-from train.probes import fit_directions
+from train.probes import simple_directions
 
 PHOTO = str(ROOT / "assets" / "examples" / "astronaut.jpg")
 
@@ -17,7 +17,7 @@ PHOTO = str(ROOT / "assets" / "examples" / "astronaut.jpg")
 def model(tiny, tmp_path):
     mu = torch.randn(200, 8, generator=torch.Generator().manual_seed(0))
     hub.save(tiny, tmp_path)
-    fit_directions(mu, {"Smiling": (mu[:, 0] > 0).numpy()}, {"yaw": mu[:, 1].numpy() * 15}).save(
+    simple_directions(mu, {"Smiling": (mu[:, 0] > 0).numpy()}, {"yaw": mu[:, 1].numpy() * 15}).save(
         tmp_path / "directions.safetensors")
     return str(tmp_path)
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from betavae import Directions, DirectionsError, custom
-from train.probes import fit_directions
+from train.probes import simple_directions
 
 D = 8
 
@@ -17,7 +17,7 @@ def world():
     smiling = random.random(5000) < 0.5
     mu = random.normal(size=(5000, D))
     mu[:, 0] += 2 * smiling
-    space = fit_directions(torch.from_numpy(mu).float(), {"Smiling": smiling}, {})
+    space = simple_directions(torch.from_numpy(mu).float(), {"Smiling": smiling}, {})
 
     def faces(n, hat):
         z = random.normal(size=(n, D))

@@ -10,7 +10,7 @@ from PIL import Image
 from betavae import Editor, hub
 from train import publish
 from train.evaluation import evaluate
-from train.probes import fit_directions
+from train.probes import simple_directions
 
 
 @pytest.fixture
@@ -22,7 +22,7 @@ def run(tiny, tmp_path):
     (tmp_path / "metrics.json").write_text(json.dumps(
         {"preset": "celeba64", "images_seen": 640, "seed": 0, "val": figures, "test": figures | {"bce": 1234.5}}))
     mu = torch.randn(100, 8)
-    fit_directions(mu, {"Smiling": (mu[:, 0] > 0).numpy()}, {}).save(tmp_path / "directions.safetensors")
+    simple_directions(mu, {"Smiling": (mu[:, 0] > 0).numpy()}, {}).save(tmp_path / "directions.safetensors")
     (tmp_path / "figures").mkdir()
     for name in ("edits", "reconstructions"):
         Image.new("RGB", (8, 8)).save(tmp_path / "figures" / f"{name}.png")

@@ -27,7 +27,7 @@ def dataset(editor, celeba, cache):
 
 
 def test_it_can_edit_what_the_product_is_named_for(editor):
-    assert len(editor.directions) == 46
+    assert len(editor.directions) == 49
     assert set(editor.directions.names) == set(ATTRIBUTES)
     assert editor.directions["yaw"].unit == "degrees"
     for direction in editor.directions.values():

@@ -15,9 +15,11 @@ import torch
 from PIL import Image
 
 from betavae import Editor
+from betavae.classifier import Classifier, ClassifierError
 from betavae.image import from_uint8
 from conftest import ROOT, TINY
 from train.checkpoint import CheckpointError
+from train.classifier import fit_classifier, score
 from train.data import Batches, CelebA, DataError, load
 from train.evaluation import evaluate
 from train.loop import Interrupted, fit
@@ -81,7 +83,8 @@ def test_kaggles_layout_reads_the_same(subset, tmp_path):
 
 def test_columns_measured_from_geometry_and_masks(dataset, subset):
     numeric = dataset.numeric()
-    assert set(numeric) == {"yaw", "pitch", "mouth_open", "eye_open", "background_brightness", "background_warmth"}
+    assert set(numeric) == {"yaw", "pitch", "mouth_open", "eye_open", "background_brightness", "background_warmth",
+                            "background_tint", "face_brightness", "light_side"}
     rows = {row["image_id"]: row for row in csv.DictReader((subset / "list_face_geometry.csv").open())}
     name = dataset.celeba.names[11]
     assert numeric["yaw"][11] == pytest.approx(float(rows[name]["yaw_deg"]))
@@ -89,6 +92,11 @@ def test_columns_measured_from_geometry_and_masks(dataset, subset):
     outside = dataset.masks[11].numpy() < 128
     luma = dataset.pixels[11].numpy()[outside].astype(float) @ (0.299, 0.587, 0.114) / 255
     assert numeric["background_brightness"][11] == pytest.approx(luma.mean(), abs=1e-4)
+    # The middle of the face, and its two halves.
+    luma = dataset.pixels[11].numpy().astype(float) @ (0.299, 0.587, 0.114) / 255
+    left, right = luma[29:51, 19:32].mean(), luma[29:51, 32:45].mean()
+    assert numeric["face_brightness"][11] == pytest.approx((left + right) / 2, abs=1e-4)
+    assert numeric["light_side"][11] == pytest.approx(left - right, abs=1e-4)
 
 
 def test_the_cache_is_built_once_and_again_when_source_or_crop_change(subset, tmp_path):
@@ -186,7 +194,8 @@ def test_a_checkpoint_of_other_settings_is_refused(dataset, tmp_path):
 
 def test_the_command_trains_is_interrupted_resumes_and_leaves_a_folder_that_opens(subset, tmp_path, cache):
     command = [sys.executable, str(ROOT / "train" / "run.py"), "--data", str(subset), "--preset", "celeba64", "--images", "640",
-               "--out", str(tmp_path / "run"), "--cache", str(cache), "--device", "cpu"]
+               "--out", str(tmp_path / "run"), "--cache", str(cache), "--device", "cpu",
+               "--condition", "Bearded = Male and not No_Beard"]
     first = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
     while not list((tmp_path / "run").glob("tensorboard/*")):  # the loop has begun
         assert first.poll() is None, first.stderr.read()
@@ -203,7 +212,7 @@ def test_the_command_trains_is_interrupted_resumes_and_leaves_a_folder_that_open
         assert min(Image.open(out / "figures" / f"{name}.png").size) > 200
     editor = Editor.from_pretrained(out)
     # 1,000 faces have too few of some attributes; every measured quantity is there.
-    assert {"Smiling", "Male", "yaw", "pitch", "mouth_open", "eye_open", "background_brightness",
+    assert {"Smiling", "Male", "Bearded", "light_side", "yaw", "pitch", "mouth_open", "eye_open", "background_brightness",
             "background_warmth"} <= set(editor.directions.names)
     aligned = next((subset / "img_align_celeba").iterdir())
     assert len(editor.edit(editor.encode(aligned, crop="aligned"), {"Smiling": 1.5, "yaw": -1})) == 1
@@ -218,6 +227,7 @@ def test_the_command_trains_is_interrupted_resumes_and_leaves_a_folder_that_open
     (["--data", ".", "--stages", "fitt"], "'fitt'; choose from data, fit"),
     (["--data", ".", "--images", "3"], "--images is 3"),
     (["--data", ".", "--device", "tpu"], "'tpu'"),
+    (["--data", ".", "--condition", "Bearded"], "NAME=CONDITION"),
     (["--stages", "publish"], "--repo is missing"),
     (["--stages", "publish", "--repo", "someone/faces", "--out", "nowhere"], "'nowhere' has no config.json"),
 ])
@@ -254,3 +264,17 @@ def test_dry_run_needs_no_data(capsys):
     plan = json.loads(capsys.readouterr().out)
     assert plan["parameters"] == 3_541_251
     assert plan["config"]["images"] == 200 * 162_770 and plan["config"]["objective"] == "capacity"
+
+
+def test_the_classifier_learns_survives_unknown_numbers_and_its_file(dataset, tmp_path):
+    assert np.isnan(dataset.numeric()["yaw"][dataset.indices("train")]).any(), "faces without a measured yaw are among them"
+    model = fit_classifier(dataset, CPU, epochs=6)
+    figures = score(model, dataset, "val", CPU)
+    assert figures["Male"] > 0.7 and figures["face_brightness"] > 0.5
+    model.save(tmp_path / "classifier.safetensors")
+    x = from_uint8(dataset.images("val")[:8])
+    with torch.inference_mode():
+        torch.testing.assert_close(Classifier.load(tmp_path / "classifier.safetensors")(x), model(x), atol=0.1, rtol=0.02)
+    (tmp_path / "classifier.safetensors").write_bytes(b"nothing")
+    with pytest.raises(ClassifierError, match="classifier.safetensors.*damaged"):
+        Classifier.load(tmp_path / "classifier.safetensors")

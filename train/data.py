@@ -134,25 +134,38 @@ class Dataset:
         """Measured columns for which CelebA has no label, (n,) float each, NaN where unknown.
 
         ``yaw`` and ``pitch`` in degrees (yaw > 0: the face turns towards the left edge of the image), ``mouth_open``
-        and ``eye_open`` as aspect ratios, ``background_brightness`` (mean luma) and ``background_warmth`` (mean red
-        minus mean blue) in [0, 1] and [-1, 1], from the pixels outside the mask where those are 5 % of the picture.
+        and ``eye_open`` as aspect ratios. From the pixels outside the mask, where those are 5 % of the picture:
+        ``background_brightness`` (mean luma), ``background_warmth`` (mean red minus mean blue) and ``background_tint``
+        (mean green minus the mean of both). From the middle of the face: ``face_brightness`` (mean luma) and
+        ``light_side`` (that of its left half minus that of its right, as seen).
         """
         columns = {"yaw": "yaw_deg", "pitch": "pitch_deg", "mouth_open": "mouth_open", "eye_open": "eye_open"}
         numeric = {name: self.celeba.geometry[column] for name, column in columns.items()
                    if column in self.celeba.geometry}
         if self.masks is not None:
-            red, luma, blue, share = [], [], [], []
+            background = {"background_brightness": [], "background_warmth": [], "background_tint": []}
+            share = []
             for start in range(0, len(self.pixels), 2048):
                 pixels = self.pixels[start:start + 2048].float() / 255
                 outside = (self.masks[start:start + 2048] < 128).float()
                 count = outside.sum((1, 2))
                 r, g, b = ((pixels[..., c] * outside).sum((1, 2)) / count.clamp_min(1) for c in range(3))
-                red.append(r), blue.append(b), luma.append(0.299 * r + 0.587 * g + 0.114 * b)
+                for name, values in (("background_brightness", 0.299 * r + 0.587 * g + 0.114 * b),
+                                     ("background_warmth", r - b), ("background_tint", g - (r + b) / 2)):
+                    background[name].append(values)
                 share.append(outside.mean((1, 2)))
             unknown = torch.cat(share) < 0.05
-            for name, values in (("background_brightness", torch.cat(luma)),
-                                 ("background_warmth", torch.cat(red) - torch.cat(blue))):
-                numeric[name] = values.masked_fill(unknown, float("nan")).numpy()
+            for name, values in background.items():
+                numeric[name] = torch.cat(values).masked_fill(unknown, float("nan")).numpy()
+        luma = torch.tensor([0.299, 0.587, 0.114]) / 255
+        # Aligned faces stand still: nose, cheeks and mouth are in this part of every picture.
+        size = self.pixels.shape[1]
+        rows, left, right = (slice(round(a * size), round(b * size)) for a, b in ((0.45, 0.8), (0.3, 0.5), (0.5, 0.7)))
+        sides = []
+        for half in (left, right):
+            parts = [(part[:, rows, half].float() @ luma).mean((1, 2)) for part in self.pixels.split(2048)]
+            sides.append(torch.cat(parts).numpy())
+        numeric["face_brightness"], numeric["light_side"] = (sides[0] + sides[1]) / 2, sides[0] - sides[1]
         return numeric
 
 

@@ -15,12 +15,15 @@ from torch import Tensor
 from betavae import Editor
 from betavae.attributes import attribute
 from betavae.image import from_uint8, to_pil
+from betavae.directions import Directions
 from betavae.latent import traverse
+from train import selection
 from train.evaluation import encode_all
+from train.selection import Judge
 
 SCALE = 2  # figures are drawn at twice the model's size
 GAP = 4
-EDITS = ("Smiling", "yaw", "pitch", "background_brightness", "Blond_Hair", "Bangs", "Young", "Male", "Eyeglasses", "Pale_Skin")
+HEADLINE = ("Smiling", "yaw", "pitch", "background_brightness", "Blond_Hair", "Bangs", "Young", "Male", "Eyeglasses", "Pale_Skin")
 
 
 def grid(rows: list[list[Image.Image]], labels: list[str] | None = None, header: list[str] | None = None,
@@ -44,7 +47,7 @@ def grid(rows: list[list[Image.Image]], labels: list[str] | None = None, header:
 
 
 def edits(editor: Editor, z: Tensor, strengths: tuple[float, ...] = (-3, -2, -1, 0, 1, 2, 3),
-          names: tuple[str, ...] = EDITS) -> Image.Image:
+          names: tuple[str, ...] = HEADLINE) -> Image.Image:
     """One face (d,), a row per direction and a column per strength."""
     names = [name for name in names if name in editor.directions]
     rows = [editor.decode(torch.cat([editor.shift(z, {name: s}) for s in strengths])) for name in names]
@@ -91,12 +94,25 @@ def curves(log: Path) -> plt.Figure:
     return figure
 
 
+def effects(judge: Judge, z: Tensor, directions: Directions) -> plt.Figure:
+    """Heat map: what every direction, a row, changes of every output of the classifier, a column."""
+    matrix = selection.effects(judge, z, directions)
+    figure, axis = plt.subplots(figsize=(15, 14), layout="constrained")
+    image = axis.imshow(matrix, cmap="RdBu_r", vmin=-3, vmax=3)
+    axis.set_xticks(range(len(judge.names)), [attribute(name).label for name in judge.names], rotation=90)
+    axis.set_yticks(range(len(matrix)), [attribute(name).label for name in directions])
+    axis.set_title("Mean change, in logits or deviations, at the dose each direction was measured at")
+    figure.colorbar(image, shrink=0.5)
+    return figure
+
+
 def draw(editor: Editor, test: Tensor, out: Path, seed: int = 0) -> list[Path]:
     """Every figure of a run into ``out/figures``; ``test`` is uint8 (n, s, s, 3)."""
     folder = out / "figures"
     folder.mkdir(parents=True, exist_ok=True)
     face = editor.sample(1, seed)[0]
-    pictures = {"edits": edits(editor, face), "samples": samples(editor, seed=seed),
+    pictures = {"edits": edits(editor, face), "directions": edits(editor, face, names=tuple(editor.directions)),
+                "samples": samples(editor, seed=seed),
                 "reconstructions": reconstructions(editor, test[:16]),
                 "traversals": traversals(editor, face, editor.metrics["val"]["kl_per_latent"])}
     for name, picture in pictures.items():

@@ -4,6 +4,7 @@
     python train/run.py --data DIR --preset celeba64      the recipe of the shipped model
     python train/run.py --data DIR --images 50000         a shorter run: every schedule scales with it
     python train/run.py --data DIR --stages evaluate      only the figures of merit of what is in --out
+    python train/run.py --data DIR --stages directions,compare --choose    directions by the best of all methods
     python train/run.py --stages publish --repo user/name   put what is in --out on the Hugging Face Hub
 
 The same command goes on where an interrupted run stopped.
@@ -22,17 +23,21 @@ if __name__ == "__main__":
 
 import numpy as np  # noqa: E402
 import torch  # noqa: E402
+from tqdm import tqdm  # noqa: E402
 
 from betavae import Editor, hub  # noqa: E402
+from betavae.classifier import Classifier  # noqa: E402
 from betavae.editor import pick_device  # noqa: E402
 from betavae.model import VAE  # noqa: E402
-from train import evaluation, figures, probes  # noqa: E402
+from train import evaluation, figures, probes, selection  # noqa: E402
+from train.classifier import fit_classifier  # noqa: E402
 from train.data import SPLITS, CelebA, DataError, Dataset, load  # noqa: E402
 from train.loop import Diverged, Interrupted, fit  # noqa: E402
 from train.presets import PRESETS, TrainConfig  # noqa: E402
 from train.publish import publish  # noqa: E402
 
-STAGES = ("data", "fit", "evaluate", "directions", "figures", "publish")
+STAGES = ("data", "fit", "evaluate", "directions", "compare", "figures", "publish")
+DEFAULT_STAGES = tuple(stage for stage in STAGES if stage not in ("compare", "publish"))
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -55,7 +60,8 @@ def main(arguments: list[str] | None = None) -> int:
         if stages != ["publish"]:
             if options.data is None:
                 raise DataError("--data is missing: give CelebA's folder, with img_align_celeba/ and its lists.")
-            run(config, Path(options.data), out, stages, device, Path(options.cache))
+            run(config, Path(options.data), out, stages, device, Path(options.cache), options.choose,
+                _conditions(options.condition))
         if "publish" in stages:
             print(publish(out, options.repo, options.private))
     except Interrupted as stop:
@@ -67,7 +73,8 @@ def main(arguments: list[str] | None = None) -> int:
     return 0
 
 
-def run(config: TrainConfig, data: Path, out: Path, stages: list[str], device: torch.device, cache: Path) -> None:
+def run(config: TrainConfig, data: Path, out: Path, stages: list[str], device: torch.device, cache: Path,
+        choose: bool = False, conditions: dict[str, str] | None = None) -> None:
     """The stages on data, in order, each reading what the ones before left in ``out``."""
     celeba = CelebA.open(data)
     print(f"{len(celeba.names):,} images ({', '.join(f'{(celeba.split == s).sum():,} {s}' for s in SPLITS)})"
@@ -81,7 +88,9 @@ def run(config: TrainConfig, data: Path, out: Path, stages: list[str], device: t
     if "evaluate" in stages:
         _evaluate(out, config, dataset, device)
     if "directions" in stages:
-        _directions(out, dataset, device)
+        _directions(out, dataset, device, config.seed, choose, conditions or {})
+    if "compare" in stages:
+        _compare(out, dataset, device, config.seed)
     if "figures" in stages:
         if not (out / "metrics.json").exists():
             raise ValueError(f"{str(out)!r} has no metrics.json; run the stage evaluate before figures.")
@@ -90,7 +99,7 @@ def run(config: TrainConfig, data: Path, out: Path, stages: list[str], device: t
 
 
 def _evaluate(out: Path, config: TrainConfig, dataset: Dataset, device: torch.device) -> None:
-    model = hub.load(out)[0].to(device)
+    model = hub.load_model(out).to(device)
     report = {"preset": config.preset, "images_seen": config.images, "seed": config.seed}
     for split in ("val", "test"):
         report[split] = evaluation.evaluate(model, dataset.images(split), split, device)
@@ -101,9 +110,19 @@ def _evaluate(out: Path, config: TrainConfig, dataset: Dataset, device: torch.de
     (out / "metrics.json").write_text(json.dumps(report, indent=1) + "\n")
 
 
-def _directions(out: Path, dataset: Dataset, device: torch.device) -> None:
+def _classifier(out: Path, dataset: Dataset, device: torch.device, seed: int) -> Classifier:
+    """The judge of edits, trained once for a run and kept beside it."""
+    path = out / "classifier.safetensors"
+    if not path.exists():
+        fit_classifier(dataset, device, seed).save(path)
+    return Classifier.load(path).to(device)
+
+
+def _directions(out: Path, dataset: Dataset, device: torch.device, seed: int, choose: bool,
+                conditions: dict[str, str]) -> None:
     train = dataset.indices("train")
-    mu, _ = evaluation.encode_all(hub.load(out)[0].to(device), dataset.images("train"), device)
+    model = hub.load_model(out).to(device)
+    mu, _ = evaluation.encode_all(model, dataset.images("train"), device)
 
     def of(columns: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         return {name: values[train] for name, values in columns.items()}
@@ -112,15 +131,58 @@ def _directions(out: Path, dataset: Dataset, device: torch.device) -> None:
     for source, present in (("list_face_geometry.csv", "yaw" in numeric), ("masks/", "background_brightness" in numeric)):
         if not present:
             print(f"The data has no {source}, so the directions measured from it are left out.")
-    directions = probes.fit_directions(mu, of(dataset.celeba.attributes), numeric)
-    directions.save(out / "directions.safetensors")
+    columns = of(dataset.celeba.attributes) | numeric
+    joined = {name: probes.condition(text, columns) for name, text in conditions.items()}
+    directions = probes.simple_directions(mu, of(dataset.celeba.attributes) | joined, numeric)
+    val, _ = evaluation.encode_all(model, dataset.images("val"), device)
+    if choose:
+        judge = selection.Judge(model, _classifier(out, dataset, device, seed), device)
+        mirrored, _ = evaluation.encode_all(model, dataset.images("train").flip(2), device)
+        some = np.random.default_rng(seed).permutation(len(train))[:selection.JACOBIAN_FACES]
+        faces = selection.Faces(mu, mirrored, {name: columns[name] for name in judge.names}, judge.jacobians(mu[some]))
+        chosen, table = selection.choose(judge, faces, val[:selection.VAL_FACES], directions,
+                                         lambda names: tqdm(names, desc="directions"))
+        directions = probes.with_quantiles(chosen, mu)
+        (out / "selection.json").write_text(json.dumps(table, indent=1) + "\n")
+    index = dataset.indices("val")
+    known = {name: y[index] for name, y in {**dataset.celeba.attributes, **dataset.numeric()}.items()}
+    selection.held_out(directions, val, known).save(out / "directions.safetensors")
+    (out / "atlas.json").write_text(json.dumps(probes.atlas(mu, columns), indent=1) + "\n")
     print(f"{len(directions)} directions from {len(train):,} training faces")
+
+
+def _compare(out: Path, dataset: Dataset, device: torch.device, seed: int) -> None:
+    """The run's directions against mean difference and regression, at equal effect, on the test faces."""
+    model, directions, _ = hub.load(out)
+    judge = selection.Judge(model, _classifier(out, dataset, device, seed), device)
+    train = dataset.indices("train")
+    mu, _ = evaluation.encode_all(judge.model, dataset.images("train"), device)
+    test, _ = evaluation.encode_all(judge.model, dataset.images("test"), device)
+    simple = probes.simple_directions(mu, *({name: values[train] for name, values in columns.items()}
+                                            for columns in (dataset.celeba.attributes, dataset.numeric())))
+    table = selection.compare(judge, test, simple, directions, [n for n in selection.REPORTED if n in directions])
+    (out / "compare.json").write_text(json.dumps({"split": "test", "images": len(test), "directions": table}, indent=1) + "\n")
+    print(f"{len(test):,} test faces, at equal effect{'effect':>15}{'leak':>8}{'(simple)':>10}{'gain':>7}  method")
+    for name, row in table.items():
+        print(f"{name:33}{row['chosen']['effect']:10.2f}{row['chosen']['leak']:8.3f}{row['simple']['leak']:10.3f}"
+              f"{row['gain']:7.2f}  {row['method']}")
+    print(f"{'mean':61}{np.mean([row['gain'] for row in table.values()]):7.2f}")
+    picture = figures.effects(judge, test[:selection.VAL_FACES], directions)
+    (out / "figures").mkdir(exist_ok=True)
+    picture.savefig(out / "figures" / "effects.png", dpi=110)
 
 
 def _plan(config: TrainConfig, device: torch.device) -> dict:
     """What a run would do."""
     parameters = sum(p.numel() for p in VAE(config.model).parameters())
     return {"config": dataclasses.asdict(config), "steps": config.steps, "parameters": parameters, "device": str(device)}
+
+
+def _conditions(pairs: list[str]) -> dict[str, str]:
+    for pair in pairs:
+        if not all(part.strip() for part in pair.partition("=")):
+            raise ValueError(f"--condition has {pair!r}; write NAME=CONDITION, for example 'Viking=Male and not No_Beard'.")
+    return {name.strip(): text.strip() for name, _, text in (pair.partition("=") for pair in pairs)}
 
 
 def _stages(text: str) -> list[str]:
@@ -139,11 +201,15 @@ def _parser() -> argparse.ArgumentParser:
                         help=f"one of {', '.join(PRESETS)} (default: capacity)")
     parser.add_argument("--out", metavar="DIR", help="where the run is kept (default: runs/PRESET)")
     parser.add_argument("--images", metavar="N", type=int, help="images seen in all (default: the preset's)")
-    parser.add_argument("--stages", metavar="A,B", default=",".join(STAGES[:-1]),
-                        help=f"of {', '.join(STAGES)} (default: all but publish)")
+    parser.add_argument("--stages", metavar="A,B", default=",".join(DEFAULT_STAGES),
+                        help=f"of {', '.join(STAGES)} (default: {', '.join(DEFAULT_STAGES)})")
     parser.add_argument("--device", metavar="D", help="cuda, mps or cpu (default: the first of these that is here)")
     parser.add_argument("--seed", metavar="S", type=int, default=0, help="of weights, order and noise (default: 0)")
     parser.add_argument("--cache", metavar="DIR", default="runs/cache", help="decoded images (default: runs/cache)")
+    parser.add_argument("--choose", action="store_true",
+                        help="of every direction the method that measures best on pictures, not the published one")
+    parser.add_argument("--condition", metavar="NAME=CONDITION", nargs="+", default=[],
+                        help="more directions, such as 'Viking=Male and not No_Beard and Blond_Hair'")
     parser.add_argument("--repo", metavar="USER/NAME", help="where publish puts the model")
     parser.add_argument("--private", action="store_true", help="publish to a private repository")
     parser.add_argument("--dry-run", action="store_true", help="print the configuration and the model's size, and stop")

@@ -1,0 +1,99 @@
+"""What a picture shows, read from its pixels alone: the instrument by which edits are measured."""
+
+import json
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+WIDTHS = (32, 64, 128, 192)
+
+
+class ClassifierError(ValueError):
+    """A classifier that cannot be loaded. The message is one sentence that names the file."""
+
+
+class Classifier(nn.Module):
+    """Pictures (n, 3, 64, 64) in [0, 1] -> (n, k): a logit for each attribute, then each quantity in its unit.
+
+    It sees pixels and never a latent, so it cannot flatter a latent edit. A small residual network; trained by
+    ``train/classifier.py`` on real faces, sharp and blurred, since what it will judge is smooth.
+
+    Parameters
+    ----------
+    attributes : list of str
+        Names of the logits.
+    quantities : list of str
+        Names of what follows them.
+    """
+
+    def __init__(self, attributes: list[str], quantities: list[str]):
+        super().__init__()
+        self.attributes, self.quantities = list(attributes), list(quantities)
+        self.stem = nn.Conv2d(3, WIDTHS[0], 4, stride=2, padding=1)
+        self.blocks = nn.Sequential(*(Block(a, b) for a, b in zip(WIDTHS, WIDTHS[1:])))
+        self.norm = nn.GroupNorm(16, WIDTHS[-1])
+        self.head = nn.Linear(WIDTHS[-1], len(self.names))
+        # Quantities are learned standardised; mean and deviation of the training faces give them their unit.
+        self.register_buffer("mean", torch.zeros(len(self.names)))
+        self.register_buffer("deviation", torch.ones(len(self.names)))
+
+    @property
+    def names(self) -> list[str]:
+        """Names of the columns."""
+        return self.attributes + self.quantities
+
+    def features(self, x: Tensor) -> Tensor:
+        """(n, 3, 64, 64) -> (n, 192), what the columns are read from."""
+        h = self.blocks(self.stem(2 * x - 1))  # (n, 192, 4, 4)
+        return F.silu(self.norm(h)).mean((2, 3))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.features(x)) * self.deviation + self.mean
+
+    def save(self, path: str | Path) -> None:
+        """Weights in float16, with the names in the file's metadata."""
+        weights = {name: value.detach().half().cpu().contiguous() for name, value in self.state_dict().items()}
+        save_file(weights, path, metadata={"attributes": json.dumps(self.attributes),
+                                           "quantities": json.dumps(self.quantities)})
+
+    @classmethod
+    def load(cls, path: str | Path) -> "Classifier":
+        """Read what ``save`` wrote, strictly, in eval mode.
+
+        Raises
+        ------
+        ClassifierError
+            The file is missing or damaged.
+        """
+        path = Path(path)
+        if not path.is_file():
+            raise ClassifierError(f"There is no file {str(path)!r} with a classifier.")
+        try:
+            with safe_open(path, framework="pt") as file:
+                names = [json.loads((file.metadata() or {})[key]) for key in ("attributes", "quantities")]
+                weights = {name: file.get_tensor(name).float() for name in file.keys()}
+            classifier = cls(*names)
+            classifier.load_state_dict(weights)
+        except (SafetensorError, KeyError, ValueError, RuntimeError) as error:
+            raise ClassifierError(f"The classifier {str(path)!r} is damaged: {str(error).splitlines()[0]}") from error
+        return classifier.eval().to(memory_format=torch.channels_last)
+
+
+class Block(nn.Module):
+    """norm, SiLU, conv, norm, SiLU, conv, plus shortcut, at half the resolution."""
+
+    def __init__(self, channels: int, width: int):
+        super().__init__()
+        self.norm1 = nn.GroupNorm(16, channels)
+        self.conv1 = nn.Conv2d(channels, width, 3, stride=2, padding=1, bias=False)
+        self.norm2 = nn.GroupNorm(16, width)
+        self.conv2 = nn.Conv2d(width, width, 3, padding=1, bias=False)
+        self.shortcut = nn.Conv2d(channels, width, 1, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.conv1(F.silu(self.norm1(x)))
+        return self.conv2(F.silu(self.norm2(h))) + self.shortcut(F.avg_pool2d(x, 2))

@@ -1,0 +1,262 @@
+"""Which direction serves an attribute best, measured on pictures: what an edit does, and what else it does.
+
+The judge is a classifier of pixels (``train/classifier.py``). A probe on the latents would flatter every edit of the
+latents: it sees the step that was taken, not the picture that came of it.
+"""
+
+import dataclasses
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict, dataclass
+
+import numpy as np
+import torch
+from sklearn.metrics import roc_auc_score
+from torch import Tensor
+
+from betavae.classifier import Classifier
+from betavae.directions import Directions
+from betavae.model import VAE
+from train import probes
+from train.classifier import MIRRORED
+
+BATCH = 250
+DOSES = (-1.0, -2 / 3, -1 / 3, 0.0, 1 / 3, 2 / 3, 1.0)  # shares of the largest dose
+MAX_DISTANCE = 1.35   # edited faces may be this much further from the mean than unedited ones, by Mahalanobis distance
+MIN_EFFECT = 0.5      # logits, or deviations: where the simple direction hardly works, the others are asked for this much
+OPTIMISED_WEIGHTS = (0.03, 0.3)
+NUISANCES = 6
+NO_LEAK = 1e-4        # logits; less than any picture's rounding
+JACOBIAN_FACES = 400
+QUICK_FACES, VAL_FACES = 48, 128
+REPORTED = ("Smiling", "Eyeglasses", "Male", "Young", "Blond_Hair", "Black_Hair", "Bangs", "Bald", "Heavy_Makeup",
+            "Pale_Skin", "Mustache", "Mouth_Slightly_Open", "yaw", "background_brightness")
+SIMPLE = {True: "mean difference", False: "regression"}
+
+
+class Judge:
+    """A decoder and a classifier behind it: latents in, what the picture shows out.
+
+    ``read`` gives attributes in logits and quantities in deviations of the training faces, so that changes of
+    different columns can be compared.
+    """
+
+    def __init__(self, model: VAE, classifier: Classifier, device: torch.device):
+        self.model, self.classifier, self.device = model.to(device), classifier.to(device), device
+        self.names = classifier.names
+        self.count = len(classifier.attributes)
+
+    @torch.inference_mode()
+    def read(self, z: Tensor) -> Tensor:
+        """(n, d) -> (n, k), on the CPU."""
+        out = torch.cat([self.classifier(self.model.decode(part.to(self.device))) for part in z.split(BATCH)])
+        return ((out - self.classifier.mean) / self.classifier.deviation).cpu()
+
+    @torch.inference_mode()
+    def features(self, z: Tensor) -> Tensor:
+        """(n, d) -> (n, 192), unit length: what the classifier tells faces apart by."""
+        parts = [self.classifier.features(self.model.decode(part.to(self.device))) for part in z.split(BATCH)]
+        return torch.nn.functional.normalize(torch.cat(parts).cpu(), dim=1)
+
+    def jacobians(self, z: Tensor, step: float = 0.5) -> Tensor:
+        """Slopes of every output by every latent at faces z: (n, d) -> (n, k, d), by central differences.
+
+        Over half a prior deviation, not at a point: an edit is a large step, and the slope that matters is the one
+        over such a distance.
+        """
+        slopes = []
+        for latent in range(z.shape[1]):
+            offset = step * torch.nn.functional.one_hot(torch.tensor(latent), z.shape[1])
+            slopes.append((self.read(z + offset) - self.read(z - offset)) / (2 * step))
+        return torch.stack(slopes, 2)
+
+
+@dataclass(frozen=True)
+class Intervention:
+    """What moving faces along a direction, up and down by ``dose``, does to their pictures.
+
+    effect : mean change of the target's output (logits, or deviations of a quantity)
+    leak : mean absolute change of the other attributes' logits
+    selectivity : effect / leak
+    monotonicity : share of steps between 7 doses, and of faces, in which the target's output rises
+    identity : cosine distance from the unedited face in the classifier's features, as a share of that between two people
+    distance : mean Mahalanobis distance of the edited latents over that of the unedited
+    """
+
+    dose: float
+    effect: float
+    leak: float
+    selectivity: float
+    monotonicity: float
+    identity: float
+    distance: float
+
+
+def measure(judge: Judge, z: Tensor, vector: Tensor, name: str, dose: float, space: Directions) -> Intervention:
+    """``Intervention`` of a direction over faces z (n, d)."""
+    target = judge.names.index(name)
+    outputs = torch.stack([judge.read(z + share * dose * vector) for share in DOSES])  # (7, n, k)
+    change = torch.cat([outputs[6] - outputs[3], outputs[3] - outputs[0]])  # up, and down from there: both towards more
+    others = [i for i in range(judge.count) if i != target]
+    effect, leak = float(change[:, target].mean()), float(change[:, others].abs().mean())
+    rises = (outputs[1:, :, target] > outputs[:-1, :, target]).float().mean()
+    still, up, down = (judge.features(z + sign * dose * vector) for sign in (0, 1, -1))
+    apart = 1 - (still * still.roll(1, 0)).sum(1).mean()
+    drift = 1 - (torch.cat([up, down]) * torch.cat([still, still])).sum(1).mean()
+    further = space.distance(torch.cat([z + dose * vector, z - dose * vector])).mean() / space.distance(z).mean()
+    return Intervention(dose, effect, leak, effect / max(leak, NO_LEAK), float(rises), float(drift / apart), float(further))
+
+
+def dose_for(judge: Judge, z: Tensor, vector: Tensor, name: str, effect: float, limit: float = 10.0) -> float:
+    """The strength at which the mean effect, up and down, is ``effect``, by secant steps from strength 1."""
+    dose = 1.0
+    for _ in range(2):
+        # Effects are nearly proportional to the dose, so a few steps of this suffice.
+        dose = min(limit, max(0.05, dose * effect / max(change(judge, z, dose * vector, name)[0], 0.02 * effect)))
+    return dose
+
+
+@dataclass(frozen=True)
+class Faces:
+    """Training faces from which candidates are made.
+
+    ``mu`` (n, d), ``mirrored`` (n, d) of the mirrored pictures, ``columns`` name -> (n,) of 0 / 1 or of numbers with
+    NaN where unknown, ``jacobians`` (m, k, d) at some of them (``Judge.jacobians``).
+    """
+
+    mu: Tensor
+    mirrored: Tensor
+    columns: dict[str, np.ndarray]
+    jacobians: Tensor
+
+
+def candidates(judge: Judge, faces: Faces, sigma: Tensor, name: str, partial: Tensor) -> dict[str, Tensor]:
+    """Every method's direction for one attribute or quantity, in the project's unit: method -> (d,)."""
+    y = faces.columns[name]
+    known = np.isfinite(y)
+    mu, y = faces.mu[torch.from_numpy(known)], y[known]
+    binary = name in judge.classifier.attributes
+    target = judge.names.index(name)
+    rest = [i for i in range(len(judge.names)) if i != target]
+    simple = probes.mean_difference(mu, y) if binary else probes.regression(mu, y)
+    filters = {"ridge": probes.ridge(mu, y)} | ({"logistic": probes.logistic(mu, y)} if binary else {})
+    made = {SIMPLE[binary]: simple, **filters}
+    made["pattern"] = probes.pattern(filters["logistic" if binary else "ridge"], sigma)
+    made["partial"] = partial
+    # Orthogonal to the attributes that the simple direction moves most besides its own.
+    moved = (faces.jacobians[:, :judge.count] @ simple).abs().mean(0)
+    if binary:
+        moved[target] = 0
+    nuisances = [judge.names[i] for i in moved.argsort(descending=True)[:NUISANCES].tolist()]
+    others = torch.stack([probes.mean_difference(faces.mu, faces.columns[other]) for other in nuisances])
+    made["conditional"] = probes.conditional(simple, others, sigma)
+    if name in MIRRORED:
+        made["antisymmetric"] = probes.antisymmetric(mu, faces.mirrored[torch.from_numpy(known)], y)
+    for weight in OPTIMISED_WEIGHTS:
+        made[f"optimised ({weight:g})"] = probes.optimised(faces.jacobians, target, rest, sigma, weight)
+    return {method: probes.in_unit(vector, mu, y)[0] for method, vector in made.items()}
+
+
+def choose(judge: Judge, faces: Faces, val: Tensor, space: Directions, progress: Callable = iter
+           ) -> tuple[Directions, dict[str, dict[str, dict]]]:
+    """For every name the direction whose pictures change most in it for what else changes, among all methods.
+
+    Methods are compared on val faces at one dose each: that at which the effect is what the simple direction (mean
+    difference, or regression) has at strength 1. A method that needs to take faces further from the data than
+    MAX_DISTANCE is out, unless all do.
+
+    Parameters
+    ----------
+    val : Tensor
+        (n, d) latents of val faces.
+    space : Directions
+        The simple directions (``probes.simple_directions``).
+
+    Returns
+    -------
+    directions : Directions
+        The chosen ones, with what was measured of each in ``Direction.measured``.
+    table : dict
+        name -> method -> selectivity, leak, dose, distance.
+    """
+    sigma = space.covariance
+    partial = probes.partial(faces.mu, np.stack(list(faces.columns.values()), 1))
+    chosen, table = [], {}
+    for name in progress(space.names):
+        if name not in judge.names:
+            # A joined condition: no output of the classifier stands for it.
+            chosen.append(space[name])
+            continue
+        vectors = candidates(judge, faces, sigma, name, partial[list(faces.columns).index(name)])
+        simple = next(iter(vectors))
+        quick = val[:QUICK_FACES]
+        effect = max(change(judge, quick, vectors[simple], name)[0], MIN_EFFECT)
+        table[name] = {}
+        for method, vector in vectors.items():
+            dose = dose_for(judge, quick, vector, name, effect)
+            reached, leak = change(judge, quick, dose * vector, name)
+            further = space.distance(torch.cat([quick + dose * vector, quick - dose * vector])).mean()
+            table[name][method] = {"dose": dose, "effect": reached, "leak": leak, "selectivity": reached / max(leak, NO_LEAK),
+                                   "distance": float(further / space.distance(quick).mean())}
+        near = {m: row for m, row in table[name].items() if row["distance"] <= MAX_DISTANCE} or table[name]
+        best = max(near, key=lambda method: near[method]["selectivity"])
+        measured = asdict(measure(judge, val, vectors[best], name, near[best]["dose"], space))
+        chosen.append(dataclasses.replace(space[name], vector=vectors[best], method=best, measured=measured))
+    return Directions(chosen, space.latents, space.mean, space.covariance, space.radius), table
+
+
+def change(judge: Judge, z: Tensor, shift: Tensor, name: str) -> tuple[float, float]:
+    """Effect and leak of moving faces by ``shift``, up and down: see ``Intervention``."""
+    target = judge.names.index(name)
+    still, up, down = judge.read(torch.cat([z, z + shift, z - shift])).chunk(3)
+    delta = torch.cat([up - still, still - down])
+    others = [i for i in range(judge.count) if i != target]
+    return float(delta[:, target].mean()), float(delta[:, others].abs().mean())
+
+
+def held_out(directions: Directions, mu: Tensor, columns: Mapping[str, np.ndarray]) -> Directions:
+    """The same directions with how well their scores tell faces mu (n, d) that they were not made from.
+
+    ``measured`` gets "auroc" for an attribute, "correlation" for a quantity.
+    """
+    told = []
+    for direction, scores in zip(directions.values(), directions.scores(mu).T.numpy()):
+        y = columns.get(direction.name)
+        figure = {}
+        if y is not None and direction.unit == "strength" and 0 < y.sum() < len(y):
+            figure = {"auroc": float(roc_auc_score(y, scores))}
+        elif y is not None and direction.unit != "strength":
+            known = np.isfinite(y)
+            figure = {"correlation": float(np.corrcoef(y[known], scores[known])[0, 1])}
+        told.append(dataclasses.replace(direction, measured=direction.measured | figure))
+    return Directions(told, directions.latents, directions.mean, directions.covariance, directions.radius)
+
+
+def effects(judge: Judge, z: Tensor, directions: Directions) -> Tensor:
+    """What each direction changes of every output, on average, at the dose it was measured at or strength 1:
+    (directions, outputs)."""
+    rows = []
+    for direction in directions.values():
+        shift = direction.measured.get("dose", 1.0) * direction.vector
+        up, down = judge.read(torch.cat([z + shift, z - shift])).chunk(2)
+        rows.append((up - down).mean(0) / 2)
+    return torch.stack(rows)
+
+
+def compare(judge: Judge, z: Tensor, simple: Directions, chosen: Directions, names: Iterable[str]) -> dict[str, dict]:
+    """The chosen directions against the simple ones at equal effect, over faces z (n, d): name -> figures.
+
+    The effect is the simple direction's at strength 1, or MIN_EFFECT where that is more.
+    """
+    table = {}
+    for name in names:
+        few = z[:4 * QUICK_FACES]
+        effect = max(change(judge, few, simple[name].vector, name)[0], MIN_EFFECT)
+        row = {"method": chosen[name].method}
+        for kind, directions in (("simple", simple), ("chosen", chosen)):
+            vector = directions[name].vector
+            dose = dose_for(judge, few, vector, name, effect)
+            reached, leak = change(judge, z, dose * vector, name)
+            row[kind] = {"dose": dose, "effect": reached, "leak": leak, "selectivity": reached / max(leak, NO_LEAK)}
+        row["gain"] = row["chosen"]["selectivity"] / row["simple"]["selectivity"]
+        table[name] = row
+    return table
