@@ -99,8 +99,8 @@ class Decoder(nn.Module):
 
     def forward(self, z: Tensor) -> Tensor:
         h = self.linear(z).unflatten(1, self.base)  # (n, d) -> (n, c, 4, 4)
-        if self.linear.weight.is_contiguous(memory_format=torch.contiguous_format):
-            h = h.contiguous(memory_format=torch.channels_last)
+        # What is unflattened is laid out channels first, whatever the weights are: convolutions want them alike.
+        h = h.contiguous(memory_format=torch.channels_last)
         return self.head(self.blocks(h)).float()
 
 

@@ -7,6 +7,7 @@ import sys
 
 import numpy as np
 import pytest
+from browser import CHROMIUM, FLAGS, Server, change, decode, drag, pixels, set_slider, settled, upload
 from PIL import Image
 from playwright.sync_api import sync_playwright
 from skimage.data import astronaut
@@ -14,7 +15,6 @@ from skimage.data import astronaut
 import app
 from betavae.attributes import ATTRIBUTES
 from betavae.hub import ROOT, SHIPPED
-from browser import CHROMIUM, FLAGS, Server, change, decode, drag, pixels, set_slider, settled, upload
 
 WHOLE = (0, 1)
 LATENTS = json.loads((SHIPPED / "config.json").read_text())["latents"]

@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 import torch
+from conftest import ROOT
 from PIL import Image
 
 from betavae import hub
 from betavae.__main__ import main
-from conftest import ROOT
 from train.probes import simple_directions
 
 PHOTO = str(ROOT / "assets" / "examples" / "astronaut.jpg")

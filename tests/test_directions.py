@@ -208,6 +208,21 @@ def test_neutralise_reach_and_percentile_agree(correlated):
         directions.reach(z, "Male", 101)
 
 
+def test_safe_strengths_end_where_the_data_does(correlated):
+    mu, directions = correlated
+    assert (directions.distance(mu) <= directions.radius).float().mean() == pytest.approx(0.99, abs=0.001)
+    inside = next(z for z in mu if directions.distance(z[None]) < directions.radius)
+    low, high = directions.safe(inside, "Smiling")
+    assert low < 0 < high
+    for strength in (low, high):
+        edge = inside + strength * directions["Smiling"].vector
+        assert directions.distance(edge[None]).item() == pytest.approx(directions.radius, rel=1e-4)
+    assert directions.safe(directions.mean + 1000 * torch.randn(D, generator=torch.Generator().manual_seed(0)), "Smiling") \
+        == (0, 0)
+    # Of N(0, I), the radius is the 99 % quantile of a chi distribution with as many degrees.
+    assert Directions([], 32).radius == pytest.approx(53.486 ** 0.5, rel=1e-3)
+
+
 def test_cosine_is_that_of_the_whitened_vectors(correlated):
     _, directions = correlated
     values, basis = torch.linalg.eigh(directions.covariance.double())

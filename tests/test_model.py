@@ -3,10 +3,10 @@ import json
 
 import pytest
 import torch
+from conftest import TINY
 from torch.distributions import Normal, kl_divergence
 
 from betavae import VAE, Directions, Editor, ModelError, VAEConfig, hub
-from conftest import TINY
 from train.losses import Capacity, Controller, bce, bce_floor, kl
 from train.presets import PRESETS
 

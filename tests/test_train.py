@@ -12,12 +12,12 @@ import time
 import numpy as np
 import pytest
 import torch
+from conftest import ROOT, TINY
 from PIL import Image
 
 from betavae import Editor
 from betavae.classifier import Classifier, ClassifierError
 from betavae.image import from_uint8
-from conftest import ROOT, TINY
 from train.checkpoint import CheckpointError
 from train.classifier import fit_classifier, score
 from train.data import Batches, CelebA, DataError, load

@@ -14,8 +14,8 @@ from torch import Tensor
 
 from betavae import Editor
 from betavae.attributes import attribute
-from betavae.image import from_uint8, to_pil
 from betavae.directions import Directions
+from betavae.image import from_uint8, to_pil
 from betavae.latent import traverse
 from train import selection
 from train.evaluation import encode_all

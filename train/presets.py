@@ -62,9 +62,9 @@ PUBLISHED = VAEConfig()  # system of Burgess et al. with the residual network th
 LEAN = VAEConfig(encoder=(64, 128, 192, 256), decoder=(256, 256, 128, 64), block="preactivation", head="pixelshuffle",
                  groups=16, padding="zeros")
 
-_COLUMNS = ("model",   "objective",  "gamma", "gain", "C_start", "C_end", "ramp", "images",             "batch", "lr", "schedule", "warmup", "ema", "flip")  # noqa: E501
+_COLUMNS = ("model",   "objective",  "gamma", "gain", "C_start", "C_end", "ramp", "images",             "batch", "lr", "schedule", "warmup", "ema", "flip")
 _ROWS = {
-    "capacity": (PUBLISHED, "capacity",   1000.0, 0.0,  0.0,       50.0,    0.4,    200 * CELEBA_TRAIN,   128,     3e-4, "constant", 0.0,      0.0,   False),  # noqa: E501
-    "celeba64": (LEAN,      "controller", 0.0,    0.01, 5.0,       50.0,    0.25,   400_000,              64,      1e-3, "onecycle", 0.1,      0.02,  True),   # noqa: E501
+    "capacity": (PUBLISHED, "capacity",   1000.0, 0.0,  0.0,       50.0,    0.4,    200 * CELEBA_TRAIN,   128,     3e-4, "constant", 0.0,      0.0,   False),
+    "celeba64": (LEAN,      "controller", 0.0,    0.01, 5.0,       50.0,    0.25,   400_000,              64,      1e-3, "onecycle", 0.1,      0.02,  True), 
 }
 PRESETS = {name: TrainConfig(preset=name, **dict(zip(_COLUMNS, row))) for name, row in _ROWS.items()}

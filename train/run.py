@@ -21,20 +21,20 @@ if __name__ == "__main__":
     # those names; the repository's root belongs there.
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
-import numpy as np  # noqa: E402
-import torch  # noqa: E402
-from tqdm import tqdm  # noqa: E402
+import numpy as np
+import torch
+from tqdm import tqdm
 
-from betavae import Editor, hub  # noqa: E402
-from betavae.classifier import Classifier  # noqa: E402
-from betavae.editor import pick_device  # noqa: E402
-from betavae.model import VAE  # noqa: E402
-from train import evaluation, figures, probes, selection  # noqa: E402
-from train.classifier import fit_classifier  # noqa: E402
-from train.data import SPLITS, CelebA, DataError, Dataset, load  # noqa: E402
-from train.loop import Diverged, Interrupted, fit  # noqa: E402
-from train.presets import PRESETS, TrainConfig  # noqa: E402
-from train.publish import publish  # noqa: E402
+from betavae import Editor, hub
+from betavae.classifier import Classifier
+from betavae.editor import pick_device
+from betavae.model import VAE
+from train import evaluation, figures, probes, selection
+from train.classifier import fit_classifier
+from train.data import SPLITS, CelebA, DataError, Dataset, load
+from train.loop import Diverged, Interrupted, fit
+from train.presets import PRESETS, TrainConfig
+from train.publish import publish
 
 STAGES = ("data", "fit", "evaluate", "directions", "compare", "figures", "publish")
 DEFAULT_STAGES = tuple(stage for stage in STAGES if stage not in ("compare", "publish"))
@@ -79,6 +79,9 @@ def run(config: TrainConfig, data: Path, out: Path, stages: list[str], device: t
     celeba = CelebA.open(data)
     print(f"{len(celeba.names):,} images ({', '.join(f'{(celeba.split == s).sum():,} {s}' for s in SPLITS)})"
           + (f"; {celeba.missing:,} more are in the lists and not on disk" if celeba.missing else ""))
+    if "fit" not in stages and (out / "config.json").exists():
+        # Whatever --preset says, the model that is there is shown its own crop and size.
+        config = dataclasses.replace(config, model=hub.load_model(out).config)
     dataset = load(celeba, config.model, cache)
     out.mkdir(parents=True, exist_ok=True)
     if "fit" in stages:
@@ -100,7 +103,8 @@ def run(config: TrainConfig, data: Path, out: Path, stages: list[str], device: t
 
 def _evaluate(out: Path, config: TrainConfig, dataset: Dataset, device: torch.device) -> None:
     model = hub.load_model(out).to(device)
-    report = {"preset": config.preset, "images_seen": config.images, "seed": config.seed}
+    run = json.loads((out / "run.json").read_text()) if (out / "run.json").exists() else dataclasses.asdict(config)
+    report = {"preset": run["preset"], "images_seen": run["images"], "seed": run["seed"]}
     for split in ("val", "test"):
         report[split] = evaluation.evaluate(model, dataset.images(split), split, device)
         f = report[split]
