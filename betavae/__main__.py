@@ -19,7 +19,6 @@ from PIL import Image
 
 from betavae import custom
 from betavae.attributes import attribute
-from betavae.directions import Directions
 from betavae.editor import Editor
 from betavae.face import CROPS
 from betavae.latent import INTERPOLATIONS, traverse
@@ -60,7 +59,7 @@ def _make(editor: Editor, options: argparse.Namespace) -> int:
     space = editor.directions
     sides = (editor.encode(photos, options.crop) for photos in (options.positives, options.negatives))
     direction, report = custom.from_faces(options.name, *sides, space)
-    Directions([direction], space.latents, space.mean, space.covariance).save(options.out)
+    space.having([direction]).save(options.out)
     if report.stability is not None:
         print(f"unseen faces on the right side: {report.leave_one_out:.0%}; stability: {report.stability:.2f}")
     print("most like: " + ", ".join(f"{name} ({cosine:+.2f})" for name, cosine in report.nearest))

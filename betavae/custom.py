@@ -97,8 +97,7 @@ def read(path: str | Path, space: Directions) -> Directions:
     if not isinstance(vector, Tensor) or vector.squeeze().shape != (space.latents,):
         found = tuple(vector.shape) if isinstance(vector, Tensor) else type(vector).__name__
         raise DirectionsError(f"{str(path)!r} holds {found}; this model's directions have the shape ({space.latents},).")
-    return Directions([_direction(path.stem, vector.squeeze().float(), "read from a file", 0, 0, space)], space.latents,
-                      space.mean, space.covariance)
+    return space.having([_direction(path.stem, vector.squeeze().float(), "read from a file", 0, 0, space)])
 
 
 def _direction(name: str, vector: Tensor, method: str, positives: int, negatives: int, space: Directions) -> Direction:

@@ -149,7 +149,11 @@ class Directions(Mapping[str, Direction]):
         twice = [name for name in other if name in self]
         if twice:
             raise DirectionsError(f"There is a direction {twice[0]!r} already; choose another name.")
-        return Directions([*self.values(), *other.values()], self.latents, self.mean, self.covariance, self.radius)
+        return self.having([*self.values(), *other.values()])
+
+    def having(self, directions: list[Direction]) -> "Directions":
+        """Other directions in this space: the same mean, covariance and radius."""
+        return Directions(directions, self.latents, self.mean, self.covariance, self.radius)
 
     def scores(self, z: Tensor) -> Tensor:
         """Where faces stand along each direction, in strengths: (n, d) -> (n, k).

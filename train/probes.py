@@ -210,7 +210,7 @@ def simple_directions(mu: Tensor, attributes: Mapping[str, np.ndarray], numeric:
         vector, gap = in_unit(mean_difference(faces, y) if binary else regression(faces, y), faces, y)
         directions.append(Direction(name, vector, "mean difference" if binary else "regression", positives,
                                     len(y) - positives, UNITS.get(name, "strength"), gap, 0.0, ()))
-    return with_quantiles(Directions(directions, space.latents, space.mean, space.covariance, space.radius), mu)
+    return with_quantiles(space.having(directions), mu)
 
 
 def with_quantiles(directions: Directions, mu: Tensor) -> Directions:
@@ -219,7 +219,7 @@ def with_quantiles(directions: Directions, mu: Tensor) -> Directions:
     measured = [dataclasses.replace(direction, spread=float(column.std()),
                                     quantiles=tuple(np.quantile(column, np.linspace(0, 1, 101)).tolist()))
                 for direction, column in zip(directions.values(), scores.T)]
-    return Directions(measured, directions.latents, directions.mean, directions.covariance, directions.radius)
+    return directions.having(measured)
 
 
 # ---- conditions ---------------------------------------------------------------------------------------------------

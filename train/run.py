@@ -127,17 +127,14 @@ def _directions(out: Path, dataset: Dataset, device: torch.device, seed: int, ch
     train = dataset.indices("train")
     model = hub.load_model(out).to(device)
     mu, _ = evaluation.encode_all(model, dataset.images("train"), device)
-
-    def of(columns: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        return {name: values[train] for name, values in columns.items()}
-
-    numeric = of(dataset.numeric())
+    measured = dataset.numeric()
+    attributes, numeric = _rows(dataset.celeba.attributes, train), _rows(measured, train)
     for source, present in (("list_face_geometry.csv", "yaw" in numeric), ("masks/", "background_brightness" in numeric)):
         if not present:
             print(f"The data has no {source}, so the directions measured from it are left out.")
-    columns = of(dataset.celeba.attributes) | numeric
+    columns = attributes | numeric
     joined = {name: probes.condition(text, columns) for name, text in conditions.items()}
-    directions = probes.simple_directions(mu, of(dataset.celeba.attributes) | joined, numeric)
+    directions = probes.simple_directions(mu, attributes | joined, numeric)
     val, _ = evaluation.encode_all(model, dataset.images("val"), device)
     if choose:
         judge = selection.Judge(model, _classifier(out, dataset, device, seed), device)
@@ -148,11 +145,14 @@ def _directions(out: Path, dataset: Dataset, device: torch.device, seed: int, ch
                                          lambda names: tqdm(names, desc="directions"))
         directions = probes.with_quantiles(chosen, mu)
         (out / "selection.json").write_text(json.dumps(table, indent=1) + "\n")
-    index = dataset.indices("val")
-    known = {name: y[index] for name, y in {**dataset.celeba.attributes, **dataset.numeric()}.items()}
+    known = _rows(dataset.celeba.attributes | measured, dataset.indices("val"))
     selection.held_out(directions, val, known).save(out / "directions.safetensors")
     (out / "atlas.json").write_text(json.dumps(probes.atlas(mu, columns), indent=1) + "\n")
     print(f"{len(directions)} directions from {len(train):,} training faces")
+
+
+def _rows(columns: dict[str, np.ndarray], index: np.ndarray) -> dict[str, np.ndarray]:
+    return {name: values[index] for name, values in columns.items()}
 
 
 def _compare(out: Path, dataset: Dataset, device: torch.device, seed: int) -> None:
@@ -162,8 +162,7 @@ def _compare(out: Path, dataset: Dataset, device: torch.device, seed: int) -> No
     train = dataset.indices("train")
     mu, _ = evaluation.encode_all(judge.model, dataset.images("train"), device)
     test, _ = evaluation.encode_all(judge.model, dataset.images("test"), device)
-    simple = probes.simple_directions(mu, *({name: values[train] for name, values in columns.items()}
-                                            for columns in (dataset.celeba.attributes, dataset.numeric())))
+    simple = probes.simple_directions(mu, _rows(dataset.celeba.attributes, train), _rows(dataset.numeric(), train))
     table = selection.compare(judge, test, simple, directions, [n for n in selection.REPORTED if n in directions])
     (out / "compare.json").write_text(json.dumps({"split": "test", "images": len(test), "directions": table}, indent=1) + "\n")
     print(f"{len(test):,} test faces, at equal effect{'effect':>15}{'leak':>8}{'(simple)':>10}{'gain':>7}  method")

@@ -201,7 +201,7 @@ def choose(judge: Judge, faces: Faces, val: Tensor, space: Directions, progress:
         best = max(near, key=lambda method: near[method]["selectivity"])
         measured = asdict(measure(judge, val, vectors[best], name, near[best]["dose"], space))
         chosen.append(dataclasses.replace(space[name], vector=vectors[best], method=best, measured=measured))
-    return Directions(chosen, space.latents, space.mean, space.covariance, space.radius), table
+    return space.having(chosen), table
 
 
 def change(judge: Judge, z: Tensor, shift: Tensor, name: str) -> tuple[float, float]:
@@ -228,7 +228,7 @@ def held_out(directions: Directions, mu: Tensor, columns: Mapping[str, np.ndarra
             known = np.isfinite(y)
             figure = {"correlation": float(np.corrcoef(y[known], scores[known])[0, 1])}
         told.append(dataclasses.replace(direction, measured=direction.measured | figure))
-    return Directions(told, directions.latents, directions.mean, directions.covariance, directions.radius)
+    return directions.having(told)
 
 
 def effects(judge: Judge, z: Tensor, directions: Directions) -> Tensor:
