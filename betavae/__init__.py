@@ -6,5 +6,7 @@ from betavae.editor import Editor
 from betavae.hub import ModelError
 from betavae.image import ImageError
 from betavae.model import VAE, VAEOutput
+from betavae.recipe import Recipe, RecipeError
 
-__all__ = ["VAE", "Direction", "Directions", "DirectionsError", "Editor", "ImageError", "ModelError", "VAEConfig", "VAEOutput"]
+__all__ = ["VAE", "Direction", "Directions", "DirectionsError", "Editor", "ImageError", "ModelError", "Recipe", "RecipeError",
+           "VAEConfig", "VAEOutput"]

@@ -1,6 +1,7 @@
 """Edit faces from the command line.
 
     python -m betavae edit photo.jpg --set Smiling=1.5 yaw=-1 --lock Male Young --out edited.png
+    python -m betavae edit --recipe saved.png --out again.png
     python -m betavae spectrum photo.jpg --attribute Smiling --out smile.png
     python -m betavae interpolate a.jpg b.jpg --steps 9 --out strip.png
     python -m betavae sample --count 16 --seed 7 --out faces.png
@@ -11,6 +12,7 @@
 """
 
 import argparse
+import dataclasses
 import sys
 from pathlib import Path
 
@@ -22,6 +24,7 @@ from betavae.attributes import attribute
 from betavae.editor import Editor
 from betavae.face import CROPS
 from betavae.latent import INTERPOLATIONS, traverse
+from betavae.recipe import Recipe
 
 
 def strip(images: list[Image.Image], scale: int) -> Image.Image:
@@ -71,9 +74,9 @@ def _make(editor: Editor, options: argparse.Namespace) -> int:
 def _pictures(editor: Editor, options: argparse.Namespace) -> list[Image.Image]:
     if options.command == "sample":
         return editor.decode(editor.sample(options.count, options.seed, options.temperature))
-    z = editor.encode(options.photos, options.crop)
     if options.command == "edit":
-        return editor.edit(z, _strengths(options.set), options.lock)
+        return _edit(editor, options)
+    z = editor.encode(options.photos, options.crop)
     if options.command == "interpolate":
         return editor.interpolate(z[0], z[1], options.steps, options.method)
     values = torch.linspace(-options.reach, options.reach, options.steps)
@@ -82,6 +85,15 @@ def _pictures(editor: Editor, options: argparse.Namespace) -> list[Image.Image]:
     if not 0 <= options.latent < editor.config.latents:
         raise ValueError(f"--latent is {options.latent}; this model's latents are 0 to {editor.config.latents - 1}.")
     return editor.decode(traverse(z, options.latent, values))
+
+
+def _edit(editor: Editor, options: argparse.Namespace) -> list[Image.Image]:
+    recipe = Recipe.read(options.recipe) if options.recipe else Recipe(editor.hash)
+    if not options.photos and not options.recipe:
+        raise ValueError("There is nothing to edit: give a photo, or a recipe that carries a face.")
+    recipe = dataclasses.replace(recipe, strengths={**recipe.strengths, **_strengths(options.set)},
+                                 locks=[*recipe.locks, *options.lock])
+    return editor.apply(recipe, editor.encode(options.photos, options.crop) if options.photos else None)
 
 
 def _strengths(pairs: list[str]) -> dict[str, float]:
@@ -115,7 +127,8 @@ def _parser() -> argparse.ArgumentParser:
 
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     edit = commands.add_parser("edit", parents=[framed], help="a photo with directions added")
-    edit.add_argument("--set", nargs="+", required=True, metavar="NAME=STRENGTH")
+    edit.add_argument("--recipe", type=Path, metavar="FILE", help="an edit to start from: JSON, or a PNG saved with its recipe")
+    edit.add_argument("--set", nargs="+", default=[], metavar="NAME=STRENGTH")
     edit.add_argument("--lock", nargs="+", default=[], metavar="NAME", help="directions that keep their place")
     spectrum = commands.add_parser("spectrum", parents=[framed, reach], help="a photo along one direction")
     spectrum.add_argument("--attribute", required=True, metavar="NAME")
@@ -127,7 +140,7 @@ def _parser() -> argparse.ArgumentParser:
     sample.add_argument("--temperature", type=float, default=1.0)
     walk = commands.add_parser("traverse", parents=[framed, reach], help="a photo along one latent")
     walk.add_argument("--latent", type=int, required=True)
-    for command, count in ((edit, 1), (spectrum, 1), (interpolate, 2), (walk, 1)):
+    for command, count in ((edit, "?"), (spectrum, 1), (interpolate, 2), (walk, 1)):
         command.add_argument("photos", nargs=count, type=Path, metavar="PHOTO")
     make = commands.add_parser("make", parents=[framed], help="a direction from faces with something and faces without")
     make.add_argument("name")

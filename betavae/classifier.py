@@ -1,6 +1,7 @@
 """What a picture shows, read from its pixels alone: the instrument by which edits are measured."""
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -81,6 +82,30 @@ class Classifier(nn.Module):
         except (SafetensorError, KeyError, ValueError, RuntimeError) as error:
             raise ClassifierError(f"The classifier {str(path)!r} is damaged: {str(error).splitlines()[0]}") from error
         return classifier.eval().to(memory_format=torch.channels_last)
+
+
+@dataclass(frozen=True)
+class SideEffect:
+    """How one attribute or quantity changes from one picture to another.
+
+    ``before`` and ``after`` are in [0, 1]: an attribute's probability; for a quantity the share of training faces below
+    it, were they normally distributed. ``change`` is the same change in logits, or in deviations of the training faces,
+    which tell apart what probabilities near 0 or 1 do not.
+    """
+
+    name: str
+    before: float
+    after: float
+    change: float
+
+
+def side_effects(classifier: Classifier, before: Tensor, after: Tensor) -> list[SideEffect]:
+    """Every change from one picture (1, 3, 64, 64) to another, the largest by ``after - before`` first."""
+    logits = (classifier(torch.cat([before, after])) - classifier.mean) / classifier.deviation
+    count = len(classifier.attributes)
+    shares = torch.cat([logits[:, :count].sigmoid(), torch.special.ndtr(logits[:, count:])], 1)
+    effects = map(SideEffect, classifier.names, *shares.tolist(), (logits[1] - logits[0]).tolist())
+    return sorted(effects, key=lambda effect: -abs(effect.after - effect.before))
 
 
 class Block(nn.Module):

@@ -1,5 +1,6 @@
 """The editor: a model and its directions, from photo to latent to picture. Holds nothing of any user."""
 
+import functools
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
@@ -8,9 +9,11 @@ from PIL import Image
 from torch import Tensor
 
 from betavae import face, hub, latent
+from betavae.classifier import Classifier, SideEffect, side_effects
 from betavae.directions import Directions
 from betavae.image import preprocess, read, to_pil, to_tensor
 from betavae.model import VAE
+from betavae.recipe import Recipe, RecipeError
 
 
 class Editor:
@@ -26,13 +29,14 @@ class Editor:
     >>> editor.edit(z, {"Smiling": 1.5, "yaw": -1})[0].save("edited.png")
     """
 
-    def __init__(self, model: VAE, directions: Directions, metrics: dict | None = None,
-                 device: str | torch.device | None = None, name: str = ""):
+    def __init__(self, model: VAE, directions: Directions, metrics: dict | None = None, classifier: Classifier | None = None,
+                 *, device: str | torch.device | None = None, name: str = ""):
         self.device = pick_device(device)
         self.model = model.to(self.device).eval()
         self.config = model.config
         self.directions = directions
         self.metrics = metrics or {}
+        self.classifier = classifier and classifier.to(self.device).eval()
         self.name = name
 
     @classmethod
@@ -43,11 +47,16 @@ class Editor:
 
         Raises
         ------
-        ModelError, DirectionsError
+        ModelError, DirectionsError, ClassifierError
             See ``betavae.hub.resolve`` and ``betavae.hub.load``.
         """
         folder = hub.resolve(name)
         return cls(*hub.load(folder), device=device, name=str(name or folder.name))
+
+    @functools.cached_property
+    def hash(self) -> str:
+        """Which model this is, in 12 hexadecimal digits: see ``betavae.hub.model_hash``."""
+        return hub.model_hash(self.model)
 
     @torch.inference_mode()
     def encode(self, image, crop: str = "auto") -> Tensor:
@@ -103,6 +112,69 @@ class Editor:
             A name is unknown, or a strength is no finite number.
         """
         return self._latents(z) + self.directions.shift(strengths, locks)
+
+    def apply(self, recipe: Recipe, z: Tensor | None = None) -> list[Image.Image]:
+        """The pictures of a recipe: of the faces z (n, d), or else of the face that it carries.
+
+        Raises
+        ------
+        RecipeError
+            The recipe is of another model, or there is neither z nor a face in it.
+        DirectionsError
+            A direction of the recipe is unknown here.
+        """
+        self.check(recipe)
+        return self.edit(self.face(recipe) if z is None else z, recipe.strengths, recipe.locks)
+
+    def face(self, recipe: Recipe) -> Tensor:
+        """The face (1, d) that a recipe carries, before its edit.
+
+        Raises
+        ------
+        RecipeError
+            It carries none, or is of another model.
+        """
+        self.check(recipe)
+        if recipe.latent is not None:
+            return self._latents(torch.tensor(recipe.latent))
+        if recipe.seed is None:
+            raise RecipeError("The recipe carries no face of its own; give it one.")
+        return self.sample(1, recipe.seed, recipe.temperature)
+
+    def check(self, recipe: Recipe) -> None:
+        """Refuse a recipe of another model.
+
+        Raises
+        ------
+        RecipeError
+            It is one.
+        """
+        if recipe.model != self.hash:
+            raise RecipeError(f"The recipe is of the model {recipe.model} and this is {self.hash}, in which its numbers "
+                              "mean something else; open it with its own model.")
+
+    @torch.inference_mode()
+    def side_effects(self, z: Tensor, strengths: Mapping[str, float], locks: Iterable[str] = ()) -> list[SideEffect]:
+        """What an edit of a face z (d,) changes besides what it is meant to, as the classifier sees the pictures.
+
+        Returns
+        -------
+        list of SideEffect
+            Everything that the classifier reads and that has no strength, the largest change first.
+
+        Raises
+        ------
+        ValueError
+            The model's folder has no classifier.
+        DirectionsError
+            See ``shift``.
+        """
+        if self.classifier is None:
+            raise ValueError("This model has no classifier, by which side effects are measured.")
+        before = self._latents(z)[:1]
+        pictures = self.model.decode(torch.cat([before, self.shift(before, strengths, locks)]).to(self.device))
+        wanted = {name for name, strength in strengths.items() if strength}
+        return [effect for effect in side_effects(self.classifier, *pictures.split(1)) if effect.name not in wanted]
 
     def interpolate(self, a: Tensor, b: Tensor, steps: int | list[float] = 8, method: str = "slerp") -> list[Image.Image]:
         """Pictures on the way from latent a (d,) to b (d,): ``steps`` evenly spaced ones, or one at each position 0..1.

@@ -1,8 +1,10 @@
-"""A model folder, here or on the Hugging Face Hub: config.json, model.safetensors, directions.safetensors, metrics.json."""
+"""A model folder, here or on the Hugging Face Hub: config.json, model.safetensors, and what may lie beside them."""
 
+import hashlib
 import json
 import re
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from huggingface_hub import snapshot_download
@@ -10,13 +12,14 @@ from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntry
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
+from betavae.classifier import Classifier
 from betavae.config import VAEConfig
 from betavae.directions import Directions
 from betavae.model import VAE
 
 ROOT = Path(__file__).resolve().parent.parent
 SHIPPED = ROOT / "assets" / "celeba64"
-FILES = ("config.json", "model.safetensors", "directions.safetensors", "metrics.json")
+FILES = ("config.json", "model.safetensors", "directions.safetensors", "metrics.json", "classifier.safetensors")
 
 
 class ModelError(ValueError):
@@ -49,15 +52,24 @@ def resolve(name: str | Path | None) -> Path:
                          "check the connection or give a folder.") from error
 
 
-def load(folder: Path) -> tuple[VAE, Directions, dict]:
-    """The model (``load_model``), its directions (none where the folder has no such file) and its metrics.
+class Loaded(NamedTuple):
+    """What a model folder holds; all but the model may be absent from it."""
+
+    model: VAE
+    directions: Directions
+    metrics: dict
+    classifier: Classifier | None
+
+
+def load(folder: Path) -> Loaded:
+    """The model (``load_model``), its directions, its metrics, and the classifier that measures its pictures.
 
     Raises
     ------
     ModelError
         A file is missing, damaged, or does not belong to the others.
-    DirectionsError
-        The same for the directions.
+    DirectionsError, ClassifierError
+        The same for the directions and the classifier.
     """
     model = load_model(folder)
     directions, metrics = _directions_path(folder), folder / "metrics.json"
@@ -65,8 +77,18 @@ def load(folder: Path) -> tuple[VAE, Directions, dict]:
         figures = json.loads(metrics.read_text(encoding="utf-8")) if metrics.exists() else {}
     except ValueError as error:
         raise ModelError(f"{str(metrics)!r} is damaged: it is not JSON.") from error
-    latents = model.config.latents
-    return model, Directions.load(directions, latents) if directions else Directions([], latents), figures
+    latents, classifier = model.config.latents, folder / "classifier.safetensors"
+    return Loaded(model, Directions.load(directions, latents) if directions else Directions([], latents), figures,
+                  Classifier.load(classifier) if classifier.exists() else None)
+
+
+def model_hash(model: VAE) -> str:
+    """12 hexadecimal digits of the SHA-256 of the weights, as ``save`` rounds them: which model it is, wherever it lies."""
+    digest = hashlib.sha256()
+    for name, value in sorted(model.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(value.detach().half().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()[:12]
 
 
 def load_model(folder: Path) -> VAE:

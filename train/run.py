@@ -157,7 +157,7 @@ def _rows(columns: dict[str, np.ndarray], index: np.ndarray) -> dict[str, np.nda
 
 def _compare(out: Path, dataset: Dataset, device: torch.device, seed: int) -> None:
     """The run's directions against mean difference and regression, at equal effect, on the test faces."""
-    model, directions, _ = hub.load(out)
+    model, directions, *_ = hub.load(out)
     judge = selection.Judge(model, _classifier(out, dataset, device, seed), device)
     train = dataset.indices("train")
     mu, _ = evaluation.encode_all(judge.model, dataset.images("train"), device)
