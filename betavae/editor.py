@@ -12,8 +12,11 @@ from betavae import face, hub, latent
 from betavae.classifier import Classifier, SideEffect, side_effects
 from betavae.directions import Directions
 from betavae.image import preprocess, read, to_pil, to_tensor
+from betavae.mixture import Mixture
 from betavae.model import VAE
 from betavae.recipe import Recipe, RecipeError
+
+SOURCES = ("prior", "mixture")  # what random faces are drawn from
 
 
 class Editor:
@@ -30,13 +33,16 @@ class Editor:
     """
 
     def __init__(self, model: VAE, directions: Directions, metrics: dict | None = None, classifier: Classifier | None = None,
-                 *, device: str | torch.device | None = None, name: str = ""):
+                 atlas: dict | None = None, mixture: Mixture | None = None, *, device: str | torch.device | None = None,
+                 name: str = ""):
         self.device = pick_device(device)
         self.model = model.to(self.device).eval()
         self.config = model.config
         self.directions = directions
         self.metrics = metrics or {}
         self.classifier = classifier and classifier.to(self.device).eval()
+        self.atlas = atlas or {}
+        self.mixture = mixture
         self.name = name
 
     @classmethod
@@ -47,7 +53,7 @@ class Editor:
 
         Raises
         ------
-        ModelError, DirectionsError, ClassifierError
+        ModelError, DirectionsError, ClassifierError, MixtureError
             See ``betavae.hub.resolve`` and ``betavae.hub.load``.
         """
         folder = hub.resolve(name)
@@ -184,15 +190,34 @@ class Editor:
         ValueError
             ``method`` is neither "lerp" nor "slerp", or a latent has the wrong shape.
         """
-        if method not in latent.INTERPOLATIONS:
-            raise ValueError(f"method is {method!r}; choose from {', '.join(latent.INTERPOLATIONS)}.")
         t = torch.linspace(0, 1, steps) if isinstance(steps, int) else torch.tensor(steps, dtype=torch.float32)
-        (a,), (b,) = self._latents(a), self._latents(b)
-        return self.decode(latent.INTERPOLATIONS[method](a, b, t))
+        return self.decode(latent.along(torch.cat([self._latents(a), self._latents(b)]), t, method))
 
-    def sample(self, n: int, seed: int, temperature: float = 1.0) -> Tensor:
-        """``n`` random faces from N(0, temperature^2 I): (n, d), the same on every machine for one seed."""
-        return latent.sample(n, self.config.latents, seed, temperature)
+    def sample(self, n: int, seed: int, temperature: float = 1.0, truncation: float | None = None,
+               source: str = "prior") -> Tensor:
+        """``n`` random faces: (n, d), the same on every machine for one seed.
+
+        Parameters
+        ----------
+        temperature : float
+            Scale of the noise; below 1 the faces are more usual.
+        truncation : float, optional
+            Bound of every number of the noise, in deviations (``latent.noise``).
+        source : "prior" | "mixture"
+            N(0, I), or the mixture that was fitted to where the faces are.
+
+        Raises
+        ------
+        ValueError
+            ``truncation`` is not above 0, or ``source`` does not exist or the model has none.
+        """
+        if source not in SOURCES:
+            raise ValueError(f"source is {source!r}; choose from {', '.join(SOURCES)}.")
+        if source == "prior":
+            return latent.sample(n, self.config.latents, seed, temperature, truncation)
+        if self.mixture is None:
+            raise ValueError("This model has no mixture; python train/run.py --stages directions fits one.")
+        return self.mixture.sample(n, seed, temperature, truncation)
 
     def _latents(self, z) -> Tensor:
         z = torch.as_tensor(z, dtype=torch.float32)

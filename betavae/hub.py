@@ -15,11 +15,14 @@ from safetensors.torch import load_file, save_file
 from betavae.classifier import Classifier
 from betavae.config import VAEConfig
 from betavae.directions import Directions
+from betavae.mixture import Mixture
 from betavae.model import VAE
 
 ROOT = Path(__file__).resolve().parent.parent
 SHIPPED = ROOT / "assets" / "celeba64"
-FILES = ("config.json", "model.safetensors", "directions.safetensors", "metrics.json", "classifier.safetensors")
+FILES = ("config.json", "model.safetensors", "directions.safetensors", "metrics.json")
+# What the app also shows where a folder has it.
+EXTRAS = ("atlas.json", "classifier.safetensors", "log.jsonl", "mixture.safetensors")
 
 
 class ModelError(ValueError):
@@ -44,7 +47,7 @@ def resolve(name: str | Path | None) -> Path:
     if not re.fullmatch(r"[\w.-]+/[\w.-]+", str(name)):
         raise ModelError(f"There is no model folder {str(name)!r}; give a folder or a Hub repository as user/repo.")
     try:
-        return Path(snapshot_download(str(name), allow_patterns=list(FILES)))
+        return Path(snapshot_download(str(name), allow_patterns=[*FILES, *EXTRAS]))
     except (RepositoryNotFoundError, HFValidationError) as error:
         raise ModelError(f"There is neither a folder nor a public Hub repository {str(name)!r}.") from error
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
@@ -59,27 +62,32 @@ class Loaded(NamedTuple):
     directions: Directions
     metrics: dict
     classifier: Classifier | None
+    atlas: dict
+    mixture: Mixture | None
 
 
 def load(folder: Path) -> Loaded:
-    """The model (``load_model``), its directions, its metrics, and the classifier that measures its pictures.
+    """The model (``load_model``), its directions, its figures, the classifier that measures its pictures, what its latents
+    mean, and the mixture of its faces.
 
     Raises
     ------
     ModelError
         A file is missing, damaged, or does not belong to the others.
-    DirectionsError, ClassifierError
-        The same for the directions and the classifier.
+    DirectionsError, ClassifierError, MixtureError
+        The same for the directions, the classifier and the mixture.
     """
     model = load_model(folder)
-    directions, metrics = _directions_path(folder), folder / "metrics.json"
-    try:
-        figures = json.loads(metrics.read_text(encoding="utf-8")) if metrics.exists() else {}
-    except ValueError as error:
-        raise ModelError(f"{str(metrics)!r} is damaged: it is not JSON.") from error
-    latents, classifier = model.config.latents, folder / "classifier.safetensors"
-    return Loaded(model, Directions.load(directions, latents) if directions else Directions([], latents), figures,
-                  Classifier.load(classifier) if classifier.exists() else None)
+    latents = model.config.latents
+    directions, classifier, mixture = _directions_path(folder), folder / "classifier.safetensors", folder / "mixture.safetensors"
+    return Loaded(
+        model,
+        Directions.load(directions, latents) if directions else Directions([], latents),
+        _read_json(folder / "metrics.json"),
+        Classifier.load(classifier) if classifier.exists() else None,
+        _read_json(folder / "atlas.json"),
+        Mixture.load(mixture, latents) if mixture.exists() else None,
+    )
 
 
 def model_hash(model: VAE) -> str:
@@ -89,6 +97,17 @@ def model_hash(model: VAE) -> str:
         digest.update(name.encode())
         digest.update(value.detach().half().cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()[:12]
+
+
+def _read_json(path: Path) -> dict:
+    """The object in a file, empty where there is no file."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    except ValueError as error:
+        raise ModelError(f"{str(path)!r} is damaged: it is not JSON.") from error
+    if not isinstance(content, dict):
+        raise ModelError(f"{str(path)!r} is damaged: it is no JSON object.")
+    return content
 
 
 def load_model(folder: Path) -> VAE:

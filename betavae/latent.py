@@ -27,6 +27,56 @@ def slerp(a: Tensor, b: Tensor, t: Tensor) -> Tensor:
 
 
 INTERPOLATIONS = {"lerp": lerp, "slerp": slerp}
+# How a leg of a path is timed: t from 0 to 1 -> the share of the leg that is behind.
+EASINGS = {
+    "linear": lambda t: t,
+    "ease in-out": lambda t: t * t * (3 - 2 * t),
+    "ease in": lambda t: t * t,
+    "ease out": lambda t: t * (2 - t),
+}
+
+
+def along(faces: Tensor, t: Tensor, method: str = "slerp", easing: str = "linear", closed: bool = False) -> Tensor:
+    """Points of the path through faces (m, d), in their order: t (n,) -> (n, d), the first at t = 0, the last at t = 1.
+
+    Every leg takes the same time. A ``closed`` path goes on from the last face to the first, and is there at t = 1: at
+    t = 0, 1/n, ... (n - 1)/n it is a loop without a seam.
+
+    Parameters
+    ----------
+    method : "slerp" | "lerp"
+        The form of a leg.
+    easing : "linear" | "ease in-out" | "ease in" | "ease out"
+        The speed on a leg; with "ease in-out" it is 0 at every face.
+
+    Raises
+    ------
+    ValueError
+        Fewer than two faces, or a ``method`` or ``easing`` that does not exist.
+    """
+    for name, value, known in (("method", method, INTERPOLATIONS), ("easing", easing, EASINGS)):
+        if value not in known:
+            raise ValueError(f"{name} is {value!r}; choose from {', '.join(known)}.")
+    if len(faces) < 2:
+        raise ValueError(f"A path has at least 2 faces; there {'is 1' if len(faces) == 1 else 'is none'}.")
+    if closed:
+        faces = torch.cat([faces, faces[:1]])
+    legs = len(faces) - 1
+    place = t.clamp(0, 1) * legs
+    leg = place.floor().clamp(max=legs - 1).long()
+    share = EASINGS[easing](place - leg)
+    path = faces.new_empty(len(t), faces.shape[1])
+    for i in leg.unique().tolist():
+        path[leg == i] = INTERPOLATIONS[method](faces[i], faces[i + 1], share[leg == i])
+    return path
+
+
+def neighbours(z: Tensor, n: int, seed: int, radius: float) -> Tensor:
+    """``n`` latents at the distance ``radius`` from z (d,), on all sides: (n, d), the same on every machine for one seed.
+
+    Two draws from N(0, I) are about sqrt(2 d) apart.
+    """
+    return z + radius * torch.nn.functional.normalize(noise(n, len(z), seed), dim=1)
 
 
 def traverse(z: Tensor, latent: int, values: Tensor) -> Tensor:
@@ -36,6 +86,28 @@ def traverse(z: Tensor, latent: int, values: Tensor) -> Tensor:
     return z
 
 
-def sample(n: int, latents: int, seed: int, temperature: float = 1.0) -> Tensor:
-    """``n`` draws from N(0, temperature^2 I): (n, d), the same on every machine for one seed (drawn on the CPU)."""
-    return temperature * torch.randn(n, latents, generator=torch.Generator().manual_seed(seed))
+def noise(n: int, latents: int, seed: int, truncation: float | None = None) -> Tensor:
+    """``n`` draws from N(0, I): (n, d), the same on every machine for one seed (drawn on the CPU).
+
+    With ``truncation`` t every number is from N(0, 1) bounded to [-t, t]: not drawn anew, but moved to where it would
+    be there, quantile for quantile, so that a seed's faces stay themselves while t changes.
+
+    Raises
+    ------
+    ValueError
+        ``truncation`` is not above 0.
+    """
+    e = torch.randn(n, latents, generator=torch.Generator().manual_seed(seed))
+    if truncation is None:
+        return e
+    if not truncation > 0:
+        raise ValueError(f"The truncation is {truncation!r}; it must be above 0.")
+    # In double precision: single would put what is far out at infinity.
+    tail = torch.special.ndtr(torch.tensor(-truncation, dtype=torch.float64))
+    quantile = tail + torch.special.ndtr(e.double()) * (1 - 2 * tail)
+    return torch.special.ndtri(quantile).clamp(-truncation, truncation).float()
+
+
+def sample(n: int, latents: int, seed: int, temperature: float = 1.0, truncation: float | None = None) -> Tensor:
+    """``n`` draws from N(0, temperature^2 I), made of ``noise``: (n, d), the same on every machine for one seed."""
+    return temperature * noise(n, latents, seed, truncation)

@@ -154,7 +154,7 @@ def test_a_hub_repository_is_downloaded_and_opened(tiny, tmp_path, monkeypatch):
 
     monkeypatch.setattr(hub, "snapshot_download", snapshot_download)
     assert Editor.from_pretrained("someone/faces").config == TINY
-    assert asked == [("someone/faces", list(hub.FILES))]
+    assert asked == [("someone/faces", [*hub.FILES, *hub.EXTRAS])]
 
 
 def test_a_hub_that_cannot_be_reached_is_one_sentence(monkeypatch):

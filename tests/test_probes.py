@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import scipy.stats
 import torch
 from torch.nn.functional import cosine_similarity
 
@@ -127,14 +128,21 @@ def test_the_unit_of_a_number_is_the_gap_about_its_median():
 def test_the_atlas_names_what_a_latent_is_correlated_with():
     random = np.random.default_rng(4)
     yaw, smile = random.normal(size=5000), random.random(5000) < 0.5
-    mu = random.normal(size=(5000, 3))
+    mu = random.normal(size=(5000, 4))
     mu[:, 0] -= 2 * yaw
     mu[:, 2] += 2 * smile
     unknown = np.where(random.random(5000) < 0.1, np.nan, yaw)
-    found = probes.atlas(torch.from_numpy(mu).float(), {"Smiling": smile, "yaw": unknown}, top=1)
-    assert found[0][0][0] == "yaw" and found[0][0][1] == pytest.approx(np.corrcoef(mu[:, 0], yaw)[0, 1], abs=0.01)
-    assert found[2][0][0] == "Smiling" and found[2][0][1] == pytest.approx(0.5 ** 0.5, abs=0.02)
-    assert abs(found[1][0][1]) < 0.05
+    mu[:, 3] = 0  # a collapsed latent
+    atlas = probes.atlas(torch.from_numpy(mu).float(), {"Smiling": smile, "yaw": unknown}, top=1)
+    (turns,), (nothing,), (smiles,), (collapsed,) = atlas["latents"]
+    assert atlas["faces"] == 5000
+    assert turns["name"] == "yaw" and turns["r"] == pytest.approx(np.corrcoef(mu[:, 0], yaw)[0, 1], abs=0.01)
+    assert smiles["name"] == "Smiling" and smiles["r"] == pytest.approx(0.5 ** 0.5, abs=0.02)
+    assert nothing["low"] < 0 < nothing["high"] and collapsed["r"] == 0
+    # The interval that SciPy gives for the same.
+    known = np.isfinite(unknown)
+    expected = scipy.stats.pearsonr(mu[known, 0], yaw[known]).confidence_interval(0.95)
+    assert (turns["low"], turns["high"]) == pytest.approx(tuple(expected), abs=1e-3)
 
 
 @pytest.fixture(scope="module")

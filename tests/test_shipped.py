@@ -12,6 +12,7 @@ from betavae.hub import ROOT, SHIPPED
 from betavae.image import from_uint8
 from train.data import CelebA, load
 from train.evaluation import encode_all, evaluate
+from train.mixture import posterior_samples
 
 CPU = torch.device("cpu")
 
@@ -110,3 +111,10 @@ def test_a_photo_is_recognisable_in_its_reconstruction(editor, dataset):
         made = editor.model.decode(mu)
     error = (made[:, None] - x[None]).square().mean((2, 3, 4))  # every reconstruction against every face
     assert (error.argmin(1) == torch.arange(200)).float().mean() > 0.95
+
+
+def test_its_mixture_is_likelier_than_the_prior_for_faces_it_was_not_fitted_to(editor, dataset):
+    mu, logvar = encode_all(editor.model, dataset.images("test")[:500], CPU)
+    z = posterior_samples(mu, logvar)
+    prior = torch.distributions.Normal(0, 1).log_prob(z).sum(1).mean()
+    assert editor.mixture.log_prob(z).mean() > prior + 1.5

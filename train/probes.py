@@ -165,22 +165,40 @@ def in_unit(vector: Tensor, mu: Tensor, y: np.ndarray) -> tuple[Tensor, float]:
     return (mean_difference(mu, above) @ unit) * unit, float(y[above].mean(dtype=float) - y[~above].mean(dtype=float))
 
 
-def atlas(mu: Tensor, columns: Mapping[str, np.ndarray], top: int = 3) -> list[list[tuple[str, float]]]:
-    """What each latent means: the columns it is most correlated with, and how much, best first.
+def atlas(mu: Tensor, columns: Mapping[str, np.ndarray], top: int = 3) -> dict:
+    """What each latent means: the columns it is most correlated with, best first.
 
-    (n, d), name -> (n,) with NaN where unknown -> for each of the d latents, ``top`` pairs of name and correlation.
+    Parameters
+    ----------
+    mu : Tensor
+        (n, d).
+    columns : mapping
+        Name -> (n,), NaN where unknown.
+
+    Returns
+    -------
+    dict
+        ``faces`` n, and ``latents``, for each of the d a list of ``top`` objects: ``name``, its correlation ``r``
+        (Pearson), and ``low`` and ``high``, the ends of r's 95 % interval by Fisher's transformation,
+        tanh(artanh r -+ 1.96 / sqrt(faces - 3)).
     """
-    rows = []
+    rows, counts = [], []
     for y in columns.values():
         known = torch.from_numpy(np.isfinite(y))
         values = torch.from_numpy(np.asarray(y, dtype=np.float64))[known]
         values = (values - values.mean()) / values.std(correction=0)
         here = mu[known].double()
         here = (here - here.mean(0)) / here.std(0, correction=0)
-        rows.append((here * values[:, None]).mean(0))
-    correlations = torch.stack(rows, 1)  # (d, k)
+        # A latent or a column that never changes goes along with nothing.
+        rows.append((here * values[:, None]).mean(0).nan_to_num().clamp(-1, 1))
+        counts.append(len(values))
+    r = torch.stack(rows, 1)  # (d, k)
+    reach = 1.96 / (torch.tensor(counts).double() - 3).sqrt()
+    low, high = torch.tanh(torch.arctanh(r) - reach), torch.tanh(torch.arctanh(r) + reach)
     names = list(columns)
-    return [[(names[i], float(row[i])) for i in row.abs().argsort(descending=True)[:top].tolist()] for row in correlations]
+    return {"faces": len(mu), "latents": [
+        [{"name": names[i], **{key: round(float(ends[latent, i]), 4) for key, ends in (("r", r), ("low", low), ("high", high))}}
+         for i in r[latent].abs().argsort(descending=True)[:top].tolist()] for latent in range(len(r))]}
 
 
 # ---- directions ---------------------------------------------------------------------------------------------------

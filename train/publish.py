@@ -7,10 +7,10 @@ from huggingface_hub import HfApi, ModelCard, ModelCardData
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalTokenNotFoundError
 
 from betavae.directions import Directions
-from betavae.hub import FILES
+from betavae.hub import EXTRAS, FILES
 
 # Named one by one: reconstructions.png shows CelebA's own images, which may not be redistributed.
-PUBLISHED = (*FILES, "README.md", "run.json", "figures/edits.png", "figures/samples.png", "figures/traversals.png",
+PUBLISHED = (*FILES, *EXTRAS, "README.md", "run.json", "figures/edits.png", "figures/samples.png", "figures/traversals.png",
              "figures/curves.png")
 
 

@@ -33,6 +33,7 @@ from train import evaluation, figures, probes, selection
 from train.classifier import fit_classifier
 from train.data import SPLITS, CelebA, DataError, Dataset, load
 from train.loop import Diverged, Interrupted, fit
+from train.mixture import fit_mixture, posterior_samples
 from train.presets import PRESETS, TrainConfig
 from train.publish import publish
 
@@ -126,7 +127,7 @@ def _directions(out: Path, dataset: Dataset, device: torch.device, seed: int, ch
                 conditions: dict[str, str]) -> None:
     train = dataset.indices("train")
     model = hub.load_model(out).to(device)
-    mu, _ = evaluation.encode_all(model, dataset.images("train"), device)
+    mu, logvar = evaluation.encode_all(model, dataset.images("train"), device)
     measured = dataset.numeric()
     attributes, numeric = _rows(dataset.celeba.attributes, train), _rows(measured, train)
     for source, present in (("list_face_geometry.csv", "yaw" in numeric), ("masks/", "background_brightness" in numeric)):
@@ -135,7 +136,7 @@ def _directions(out: Path, dataset: Dataset, device: torch.device, seed: int, ch
     columns = attributes | numeric
     joined = {name: probes.condition(text, columns) for name, text in conditions.items()}
     directions = probes.simple_directions(mu, attributes | joined, numeric)
-    val, _ = evaluation.encode_all(model, dataset.images("val"), device)
+    val, val_logvar = evaluation.encode_all(model, dataset.images("val"), device)
     if choose:
         judge = selection.Judge(model, _classifier(out, dataset, device, seed), device)
         mirrored, _ = evaluation.encode_all(model, dataset.images("train").flip(2), device)
@@ -149,6 +150,10 @@ def _directions(out: Path, dataset: Dataset, device: torch.device, seed: int, ch
     selection.held_out(directions, val, known).save(out / "directions.safetensors")
     (out / "atlas.json").write_text(json.dumps(probes.atlas(mu, columns), indent=1) + "\n")
     print(f"{len(directions)} directions from {len(train):,} training faces")
+    mixture, report = fit_mixture(posterior_samples(mu, logvar, seed), posterior_samples(val, val_logvar, seed), seed)
+    mixture.save(out / "mixture.safetensors")
+    print(f"mixture of {report['components']} Gaussians: {report['log_likelihood']:.2f} nats a val face, "
+          f"N(0, I) {report['prior']:.2f}")
 
 
 def _rows(columns: dict[str, np.ndarray], index: np.ndarray) -> dict[str, np.ndarray]:

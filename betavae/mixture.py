@@ -1,0 +1,112 @@
+"""A Gaussian mixture in the latent space: where the faces are, which N(0, I) is only the prior of."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from betavae.latent import noise
+
+
+class MixtureError(ValueError):
+    """A mixture that cannot be used. The message is one sentence that names what is wrong."""
+
+
+@dataclass(frozen=True)
+class Mixture:
+    """A density of latents with k Gaussian components; fitted by ``train/mixture.py`` to the aggregate posterior.
+
+    Parameters
+    ----------
+    weights : Tensor
+        (k,), positive, of sum 1.
+    means : Tensor
+        (k, d).
+    covariances : Tensor
+        (k, d, d), positive definite.
+
+    Raises
+    ------
+    MixtureError
+        The shapes do not belong together, or a value is none that a mixture can have.
+    """
+
+    weights: Tensor
+    means: Tensor
+    covariances: Tensor
+
+    def __post_init__(self):
+        shapes = tuple(tuple(part.shape) for part in (self.weights, self.means, self.covariances))
+        if self.means.ndim != 2 or shapes != ((len(self.means),), shapes[1], (*shapes[1], self.means.shape[-1])):
+            raise MixtureError(f"Weights, means and covariances have the shapes {', '.join(map(str, shapes))}; "
+                               "they must be (k,), (k, d) and (k, d, d).")
+        if not all(torch.isfinite(part).all() for part in (self.weights, self.means, self.covariances)):
+            raise MixtureError("The mixture has a value that is not a finite number.")
+        if not (self.weights > 0).all() or abs(float(self.weights.sum()) - 1) > 1e-3:
+            raise MixtureError("The mixture's weights are not positive numbers of sum 1.")
+        factors, failed = torch.linalg.cholesky_ex(self.covariances.double())
+        if failed.any():
+            raise MixtureError("A covariance of the mixture is not positive definite.")
+        object.__setattr__(self, "_factors", factors)  # (k, d, d), lower triangular
+
+    @property
+    def latents(self) -> int:
+        """d."""
+        return self.means.shape[1]
+
+    def sample(self, n: int, seed: int, temperature: float = 1.0, truncation: float | None = None) -> Tensor:
+        """``n`` draws: (n, d), the same on every machine for one seed (drawn on the CPU).
+
+        A draw is its component's mean plus noise in the shape of its covariance. The noise is that of
+        ``latent.sample``: ``temperature`` scales it, ``truncation`` bounds it, and a draw keeps its component when
+        either changes.
+
+        Raises
+        ------
+        ValueError
+            See ``latent.noise``.
+        """
+        e = noise(n, self.latents, seed, truncation).double()
+        # A generator of their own, so that the components of the first faces do not depend on how many are drawn.
+        pick = torch.rand(n, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+        edges = self.weights.double().cumsum(0)
+        index = torch.searchsorted(edges / edges[-1], pick, right=True).clamp(max=len(edges) - 1)
+        return (self.means[index] + temperature * torch.einsum("nij,nj->ni", self._factors[index], e)).float()
+
+    def log_prob(self, z: Tensor) -> Tensor:
+        """Log density of latents in nats: (n, d) -> (n,)."""
+        # |inverse(L) (z - mean)|^2 is the squared Mahalanobis distance from a component.
+        centred = z.double()[None] - self.means.double()[:, None]  # (k, n, d)
+        whitened = torch.linalg.solve_triangular(self._factors, centred.mT, upper=False)  # (k, d, n)
+        scale = self._factors.diagonal(dim1=1, dim2=2).log().sum(1) + 0.5 * self.latents * torch.log(torch.tensor(2 * torch.pi))
+        logs = self.weights.double().log()[:, None] - scale[:, None] - 0.5 * whitened.square().sum(1)
+        return logs.logsumexp(0).to(z.dtype)
+
+    def save(self, path: str | Path) -> None:
+        """The three tensors in float32."""
+        parts = {"weights": self.weights, "means": self.means, "covariances": self.covariances}
+        save_file({name: part.float().contiguous() for name, part in parts.items()}, path)
+
+    @classmethod
+    def load(cls, path: str | Path, latents: int) -> "Mixture":
+        """Read what ``save`` wrote, for a model with that many latents.
+
+        Raises
+        ------
+        MixtureError
+            The file is missing, damaged, or for another number of latents.
+        """
+        path = Path(path)
+        if not path.is_file():
+            raise MixtureError(f"There is no file {str(path)!r} with a mixture.")
+        try:
+            mixture = cls(**load_file(path))
+        except (SafetensorError, OSError, TypeError, MixtureError) as error:
+            raise MixtureError(f"The mixture {str(path)!r} is damaged: {str(error).splitlines()[0]}") from error
+        if mixture.latents != latents:
+            raise MixtureError(f"The mixture {str(path)!r} is of another model: it has {mixture.latents} latents, "
+                               f"this model {latents}.")
+        return mixture
