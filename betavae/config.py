@@ -5,18 +5,30 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-BLOCKS = ("residual", "preactivation")
-HEADS = ("conv", "pixelshuffle")
+BLOCKS = ("residual", "preactivation", "strided", "pooled")
+HEADS = ("conv", "pixelshuffle", "transposed")
+NORMS = ("group", "batch", "none")
+OUTPUTS = ("sigmoid", "tanh")
+PADDINGS = ("reflect", "zeros")
+KERNELS = (4, 5)
+# A file that says less than this says nothing; other fields that it leaves out have the defaults of ``VAEConfig``, so
+# files from before a field was there mean what they meant.
+REQUIRED = ("image_size", "latents", "crop", "encoder", "decoder")
 
 # The aligned CelebA frame: 178 x 218 pixels, eyes near (69, 111) and (108, 111).
 FRAME_WIDTH, FRAME_HEIGHT = 178, 218
 # The centre 148 x 148 of that frame, as fractions: left, top, right, bottom.
 CENTRE_148 = (15 / 178, 35 / 218, 163 / 178, 183 / 218)
+# Its widest square, in the middle.
+CENTRE_178 = (0.0, 20 / 218, 1.0, 198 / 218)
 
 
 @dataclass(frozen=True)
 class VAEConfig:
     """Architecture and framing of one VAE. Frozen; ``to_json`` and ``from_json`` are exact inverses.
+
+    Every layer is followed by the norm and by the block's activation: LeakyReLU(0.2) for "residual", SiLU for
+    "preactivation", ReLU for "strided", ELU for "pooled".
 
     Parameters
     ----------
@@ -28,20 +40,35 @@ class VAEConfig:
         Part of the aligned frame that the model sees, as fractions (left, top, right, bottom). It is part of the
         model, so training data and uploads are framed by one function.
     encoder : tuple of int
-        Channels of the stem (4x4, stride 2) and of each stage after it; every stage halves the resolution.
+        Channels of each stage; every stage halves the resolution. In residual networks the first is the stem.
     decoder : tuple of int
         Channels at the lowest resolution and of each stage after it; every stage doubles the resolution.
-    depth : int
-        Residual blocks in a stage.
-    block : "residual" | "preactivation"
+    depth : int or tuple of int
+        Blocks in a stage; a tuple has those of each stage of the encoder, and the decoder then has one block a stage.
+    block : "residual" | "preactivation" | "strided" | "pooled"
         "residual": conv, norm, LeakyReLU, conv, norm, plus shortcut, LeakyReLU (He et al. 2015).
         "preactivation": norm, SiLU, conv, norm, SiLU, conv, plus shortcut (He et al. 2016).
-    head : "conv" | "pixelshuffle"
-        Last layer: a 3x3 convolution to RGB, or one to 12 channels rearranged to RGB at twice the resolution.
+        "strided": one convolution, with stride 2 where it halves, transposed where it doubles.
+        "pooled": 3x3 convolutions; a stage of the encoder ends with max pooling, one of the decoder begins with nearest
+        upsampling. Sides may be odd: they are halved rounding down, and doubled back to the same.
+    kernel : int
+        Side of the convolutions with stride 2 (the stem's; with "strided" blocks every one), 4 or 5.
+    norm : "group" | "batch" | "none"
+        Normalisation of every layer.
     groups : int
         Groups of every GroupNorm.
+    hidden : int
+        Width of a dense layer between the encoder's last feature map and its heads (0: none).
+    head : "conv" | "pixelshuffle" | "transposed"
+        Last layer: a 3x3 convolution to RGB, one to 12 channels rearranged to RGB at twice the resolution, or a
+        transposed convolution to RGB at twice the resolution.
+    output : "sigmoid" | "tanh"
+        The picture's non-linearity. A tanh network sees and makes pixels in [-1, 1] inside; outside of the model they are
+        in [0, 1] for both.
     padding : "reflect" | "zeros"
-        Padding of every convolution.
+        Padding of every convolution but transposed ones, which have zeros.
+    mask : bool
+        Whether a second decoder of the same shape tells from z where the face is.
 
     Raises
     ------
@@ -54,37 +81,59 @@ class VAEConfig:
     crop: tuple[float, float, float, float] = CENTRE_148
     encoder: tuple[int, ...] = (64, 128, 256, 256)
     decoder: tuple[int, ...] = (256, 128, 64, 64, 64)
-    depth: int = 1
+    depth: int | tuple[int, ...] = 1
     block: str = "residual"
-    head: str = "conv"
+    kernel: int = 4
+    norm: str = "group"
     groups: int = 32
+    hidden: int = 0
+    head: str = "conv"
+    output: str = "sigmoid"
     padding: str = "reflect"
+    mask: bool = False
 
     def __post_init__(self):
         # JSON has lists; a frozen, hashable config has tuples.
         for field in ("crop", "encoder", "decoder"):
             object.__setattr__(self, field, tuple(getattr(self, field)))
-        _choice("block", self.block, BLOCKS)
-        _choice("head", self.head, HEADS)
-        _choice("padding", self.padding, ("reflect", "zeros"))
-        for field in ("image_size", "latents", "depth", "groups"):
-            value = getattr(self, field)
-            if not isinstance(value, int) or value < 1:
-                raise ValueError(f"{field} is {value!r}; it must be a whole number of at least 1.")
+        if not isinstance(self.depth, int):
+            object.__setattr__(self, "depth", tuple(self.depth))
+        for field, valid in (("block", BLOCKS), ("norm", NORMS), ("head", HEADS), ("output", OUTPUTS), ("padding", PADDINGS),
+                             ("kernel", KERNELS), ("mask", (False, True))):
+            choice(field, getattr(self, field), valid)
+        for field, values in ({field: (getattr(self, field),) for field in ("image_size", "latents", "groups")}
+                              | {"encoder": self.encoder, "decoder": self.decoder, "depth": self.depths}).items():
+            for value in values:
+                if type(value) is not int or value < 1:
+                    raise ValueError(f"{field} is {getattr(self, field)!r}; it must be made of whole numbers of at least 1.")
+        if type(self.hidden) is not int or self.hidden < 0:
+            raise ValueError(f"hidden is {self.hidden!r}; it must be a whole number, 0 for no hidden layer.")
+        if not self.encoder or not self.decoder or len(self.depths) != len(self.encoder):
+            raise ValueError(f"encoder is {self.encoder}, decoder {self.decoder} and depth {self.depth}; each needs at least "
+                             "one stage, and a tuple of depths one number for each stage of the encoder.")
         left, top, right, bottom = self.crop
         if not (0 <= left < right <= 1 and 0 <= top < bottom <= 1):
             raise ValueError(f"crop is {self.crop}; it must be fractions with 0 <= left < right <= 1 "
                              "and 0 <= top < bottom <= 1.")
-        for field in ("encoder", "decoder"):
-            for width in getattr(self, field):
-                if width % self.groups:
-                    raise ValueError(f"{field} has {width} channels; each must be a multiple of groups = {self.groups}.")
-        if self.image_size % 2 ** len(self.encoder):
-            raise ValueError(f"image_size is {self.image_size}; {len(self.encoder)} halvings in the encoder "
-                             f"need a multiple of {2 ** len(self.encoder)}.")
-        if self.decoder_base * 2 ** self.upsamplings != self.image_size:
-            raise ValueError(f"image_size is {self.image_size}; {self.upsamplings} doublings in the decoder "
-                             f"need a multiple of {2 ** self.upsamplings}.")
+        if self.norm == "group":
+            for field in ("encoder", "decoder"):
+                for width in getattr(self, field):
+                    if width % self.groups:
+                        raise ValueError(f"{field} has {width} channels; each must be a multiple of groups = {self.groups}.")
+            if self.hidden % self.groups:
+                raise ValueError(f"hidden is {self.hidden}; it must be a multiple of groups = {self.groups}.")
+        for side, count in (("halvings in the encoder", len(self.encoder)), ("doublings in the decoder", self.upsamplings)):
+            if self.block != "pooled" and self.image_size % 2 ** count:
+                raise ValueError(f"image_size is {self.image_size}; {count} {side} need a multiple of {2 ** count}.")
+            if self.image_size < 2 ** count:
+                raise ValueError(f"image_size is {self.image_size}; {count} {side} need at least {2 ** count}.")
+        if self.block == "pooled" and self.head != "conv":
+            raise ValueError(f"head is {self.head!r}; pooled blocks, whose sides may be odd, need 'conv'.")
+
+    @property
+    def depths(self) -> tuple[int, ...]:
+        """Blocks in each stage of the encoder: in all of ``encoder``, or, in residual networks, after the stem."""
+        return self.depth if isinstance(self.depth, tuple) else (self.depth,) * len(self.encoder)
 
     @property
     def encoder_base(self) -> int:
@@ -94,12 +143,12 @@ class VAEConfig:
     @property
     def upsamplings(self) -> int:
         """How often the decoder doubles the resolution."""
-        return len(self.decoder) - 1 + (self.head == "pixelshuffle")
+        return len(self.decoder) - 1 + (self.head != "conv")
 
     @property
-    def decoder_base(self) -> int:
-        """Side of the decoder's first feature map, in pixels."""
-        return self.image_size // 2 ** self.upsamplings
+    def decoder_sides(self) -> tuple[int, ...]:
+        """Sides of the decoder's feature maps, in pixels, from the first to the picture's."""
+        return tuple(self.image_size // 2 ** (self.upsamplings - i) for i in range(self.upsamplings + 1))
 
     def to_json(self) -> str:
         """The config as a JSON object, one field a line."""
@@ -112,16 +161,17 @@ class VAEConfig:
         Raises
         ------
         ValueError
-            Not a JSON object, a field unknown to VAEConfig or missing, or a value that VAEConfig refuses.
+            Not a JSON object, a field unknown to VAEConfig, one of ``REQUIRED`` missing, or a value that VAEConfig refuses.
         """
         try:
             fields = json.loads(text)
         except json.JSONDecodeError as error:
             raise ValueError(f"not JSON ({error}).") from error
         known = [field.name for field in dataclasses.fields(cls)]
-        if not isinstance(fields, dict) or set(fields) != set(known):
+        if not isinstance(fields, dict) or not set(REQUIRED) <= set(fields) <= set(known):
             found = sorted(fields) if isinstance(fields, dict) else type(fields).__name__
-            raise ValueError(f"it has the fields {found}; a VAEConfig has {sorted(known)}.")
+            raise ValueError(f"it has the fields {found}; a VAEConfig has {sorted(known)}, "
+                             f"of which {', '.join(REQUIRED)} are required.")
         try:
             return cls(**fields)
         except TypeError as error:
@@ -133,6 +183,7 @@ class VAEConfig:
         return cls.from_json(Path(path).read_text(encoding="utf-8"))
 
 
-def _choice(field: str, value: str, valid: tuple[str, ...]) -> None:
+def choice(field: str, value, valid: tuple) -> None:
+    """Raise a ValueError that names the valid ones unless ``value`` is one of them."""
     if value not in valid:
-        raise ValueError(f"{field} is {value!r}; choose from {', '.join(valid)}.")
+        raise ValueError(f"{field} is {value!r}; choose from {', '.join(map(str, valid))}.")

@@ -157,11 +157,13 @@ def save(model: VAE, folder: str | Path) -> None:
     """Write config.json and model.safetensors, each whole or not at all.
 
     The weights are rounded to float16, which halves the file; what it costs is in the figures of a run, which are
-    measured on the saved model.
+    measured on the saved model. Buffers stay as they are: running variances and counts may be outside of its range.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    weights = {name: value.detach().half().cpu().contiguous() for name, value in model.state_dict().items()}
+    parameters = dict(model.named_parameters())
+    weights = {name: (value.half() if name in parameters else value).cpu().contiguous()
+               for name, value in model.state_dict().items()}
     save_file(weights, folder / "model.safetensors.part")
     (folder / "model.safetensors.part").replace(folder / "model.safetensors")
     (folder / "config.json.part").write_text(model.config.to_json() + "\n", encoding="utf-8")

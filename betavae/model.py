@@ -1,6 +1,7 @@
 """The VAE: ``encode`` an image to a Gaussian over z, ``decode`` z to an image."""
 
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -9,32 +10,53 @@ from torch.nn import functional as F
 from betavae.config import VAEConfig
 
 
+ACTIVATIONS = {"residual": partial(nn.LeakyReLU, 0.2), "preactivation": nn.SiLU, "strided": nn.ReLU, "pooled": nn.ELU}
+
+
 @dataclass
 class VAEOutput:
-    """One pass through the VAE: ``logits`` (n, 3, s, s); ``mu``, ``logvar`` and the sampled ``z``, each (n, d)."""
+    """One pass through the VAE.
+
+    ``logits`` (n, 3, s, s) of the picture; ``mu``, ``logvar`` and the sampled ``z``, each (n, d); ``mask``, the logits of
+    where the face is, (n, 1, s, s), where the model has such a decoder.
+    """
 
     logits: Tensor
     mu: Tensor
     logvar: Tensor
     z: Tensor
+    mask: Tensor | None = None
 
 
 class VAE(nn.Module):
-    """Variational autoencoder (Kingma & Welling 2014) with a residual, group-normalised network on each side."""
+    """Variational autoencoder (Kingma & Welling 2014) with the networks that a ``VAEConfig`` describes."""
 
     def __init__(self, config: VAEConfig):
         super().__init__()
         self.config = config
         self.encoder = Encoder(config)
         self.decoder = Decoder(config)
+        self.mask_decoder = Decoder(config, channels=1) if config.mask else None
 
     def encode(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Images (n, 3, s, s) in [0, 1] -> ``mu``, ``logvar``, each (n, d): q(z|x) = N(mu, diag(exp(logvar)))."""
         return self.encoder(x)
 
     def decode(self, z: Tensor) -> Tensor:
-        """Latents (n, d) -> images (n, 3, s, s) in [0, 1]."""
+        """Latents (n, d) -> images (n, 3, s, s) in [0, 1], whatever the range inside of the network is."""
         return torch.sigmoid(self.decoder(z))
+
+    def decode_mask(self, z: Tensor) -> Tensor:
+        """Latents (n, d) -> (n, 1, s, s) in [0, 1]: how far a pixel belongs to the face. Of models with ``config.mask``.
+
+        Raises
+        ------
+        ValueError
+            The model has no decoder of masks.
+        """
+        if self.mask_decoder is None:
+            raise ValueError("This model has no decoder of masks; one trained with the preset 'masked' has.")
+        return torch.sigmoid(self.mask_decoder(z))
 
     def forward(self, x: Tensor, noise: Tensor | None = None) -> VAEOutput:
         """Encode, draw z = mu + exp(logvar / 2) * noise, decode to logits.
@@ -44,7 +66,7 @@ class VAE(nn.Module):
         mu, logvar = self.encode(x)
         noise = torch.randn_like(mu) if noise is None else noise
         z = mu + torch.exp(0.5 * logvar) * noise
-        return VAEOutput(self.decoder(z), mu, logvar, z)
+        return VAEOutput(self.decoder(z), mu, logvar, z, None if self.mask_decoder is None else self.mask_decoder(z))
 
 
 class Encoder(nn.Module):
@@ -52,72 +74,95 @@ class Encoder(nn.Module):
 
     def __init__(self, config: VAEConfig):
         super().__init__()
-        stem, *stages = config.encoder
-        self.preactivation = config.block == "preactivation"
-        # (n, 3, s, s) -> (n, stem, s/2, s/2)
-        self.stem = conv(config, 3, stem, kernel=4, stride=2)
-        self.norm = nn.GroupNorm(config.groups, stem if config.block == "residual" else config.encoder[-1])
-        blocks, channels = [], stem
-        for width in stages:
-            for i in range(config.depth):
+        self.block = config.block
+        # Where the network sees pixels in [-1, 1]; they arrive in [0, 1].
+        self.centred = config.block == "preactivation" or config.output == "tanh"
+        channels, stages = 3, list(zip(config.encoder, config.depths))
+        if config.block in ("residual", "preactivation"):
+            channels, _ = stages.pop(0)
+            # (n, 3, s, s) -> (n, channels, s/2, s/2)
+            self.stem = conv(config, 3, channels, kernel=config.kernel, stride=2)
+            self.norm = norm(config, channels if config.block == "residual" else config.encoder[-1])
+            self.activation = ACTIVATIONS[config.block]()
+        blocks = []
+        for width, depth in stages:
+            for i in range(depth):
                 blocks.append(BLOCKS[config.block](config, channels, width, stride=2 if i == 0 else 1))
                 channels = width
+            if config.block == "pooled":
+                blocks.append(nn.MaxPool2d(2))
         self.blocks = nn.Sequential(*blocks)
         features = channels * config.encoder_base ** 2
+        self.hidden = nn.Sequential()
+        if config.hidden:
+            self.hidden = nn.Sequential(nn.Linear(features, config.hidden), norm(config, config.hidden, nn.BatchNorm1d),
+                                        ACTIVATIONS[config.block]())
+            features = config.hidden
         self.mu = nn.Linear(features, config.latents)
         self.logvar = nn.Linear(features, config.latents)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        # Pixels arrive in [0, 1]; the network sees them centred.
-        if self.preactivation:
-            h = F.silu(self.norm(self.blocks(self.stem(2 * x - 1))))
+        h = 2 * x - 1 if self.centred else x
+        if self.block == "residual":
+            h = self.blocks(self.activation(self.norm(self.stem(h))))
+        elif self.block == "preactivation":
+            h = self.activation(self.norm(self.blocks(self.stem(h))))
         else:
-            h = self.blocks(F.leaky_relu(self.norm(self.stem(x)), 0.2))
-        h = h.flatten(1)
+            h = self.blocks(h)
+        h = self.hidden(h.flatten(1))
         # Float32 from here on, also under autocast: the KL is a sum of small differences.
         return self.mu(h).float(), self.logvar(h).float()
 
 
 class Decoder(nn.Module):
-    """(n, d) -> logits (n, 3, s, s)."""
+    """(n, d) -> logits (n, ``channels``, s, s): the picture is their sigmoid."""
 
-    def __init__(self, config: VAEConfig):
+    def __init__(self, config: VAEConfig, channels: int = 3):
         super().__init__()
-        base, *stages = config.decoder
-        self.base = (base, config.decoder_base, config.decoder_base)
-        self.linear = nn.Linear(config.latents, base * config.decoder_base ** 2)
-        blocks, channels = [], base
-        for width in stages:
-            for i in range(config.depth):
-                blocks.append(BLOCKS[config.block](config, channels, width, upsample=i == 0))
-                channels = width
+        # A tanh network's picture in [0, 1] is (tanh(h) + 1) / 2 = sigmoid(2 h): as logits, its outputs count double.
+        self.scale = 2.0 if config.output == "tanh" else 1.0
+        side, *sides = config.decoder_sides
+        width, *stages = config.decoder
+        self.base = (width, side, side)
+        self.linear = nn.Linear(config.latents, width * side ** 2)
+        simple = config.block in ("strided", "pooled")
+        blocks = [norm(config, width), ACTIVATIONS[config.block]()] if simple else []
+        depth = config.depth if isinstance(config.depth, int) else 1
+        for stage, side in zip(stages, sides):
+            for i in range(depth):
+                blocks.append(BLOCKS[config.block](config, width, stage, upsample=side if i == 0 else None))
+                width = stage
         if config.block == "preactivation":
-            blocks += [nn.GroupNorm(config.groups, channels), nn.SiLU()]
+            blocks += [norm(config, width), nn.SiLU()]
         self.blocks = nn.Sequential(*blocks)
-        self.head = nn.Sequential(conv(config, channels, 3, bias=True)) if config.head == "conv" else nn.Sequential(
-            conv(config, channels, 12, bias=True), nn.PixelShuffle(2))
+        if config.head == "conv":
+            self.head = nn.Sequential(conv(config, width, channels, bias=True))
+        elif config.head == "pixelshuffle":
+            self.head = nn.Sequential(conv(config, width, 4 * channels, bias=True), nn.PixelShuffle(2))
+        else:
+            self.head = nn.Sequential(doubling(config, width, channels))
 
     def forward(self, z: Tensor) -> Tensor:
         h = self.linear(z).unflatten(1, self.base)  # (n, d) -> (n, c, 4, 4)
         # What is unflattened is laid out channels first, whatever the weights are: convolutions want them alike.
         h = h.contiguous(memory_format=torch.channels_last)
-        return self.head(self.blocks(h)).float()
+        return self.scale * self.head(self.blocks(h)).float()
 
 
 class ResidualBlock(nn.Module):
     """conv, norm, LeakyReLU, conv, norm, plus shortcut, LeakyReLU; the shortcut is 1x1 where the shape changes."""
 
-    def __init__(self, config: VAEConfig, channels: int, width: int, stride: int = 1, upsample: bool = False):
+    def __init__(self, config: VAEConfig, channels: int, width: int, stride: int = 1, upsample: int | None = None):
         super().__init__()
-        self.upsample = nn.Upsample(scale_factor=2) if upsample else nn.Identity()
+        self.upsample = nn.Upsample(size=upsample) if upsample else nn.Identity()
         self.conv1 = conv(config, channels, width, stride=stride)
-        self.norm1 = nn.GroupNorm(config.groups, width)
+        self.norm1 = norm(config, width)
         self.conv2 = conv(config, width, width)
-        self.norm2 = nn.GroupNorm(config.groups, width)
+        self.norm2 = norm(config, width)
         self.shortcut = nn.Identity()
         if stride != 1 or channels != width:
             self.shortcut = nn.Sequential(conv(config, channels, width, kernel=1, stride=stride),
-                                          nn.GroupNorm(config.groups, width))
+                                          norm(config, width))
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.upsample(x)
@@ -132,12 +177,12 @@ class PreactivationBlock(nn.Module):
     a quarter of the pixels, which is most of what makes this decoder lean.
     """
 
-    def __init__(self, config: VAEConfig, channels: int, width: int, stride: int = 1, upsample: bool = False):
+    def __init__(self, config: VAEConfig, channels: int, width: int, stride: int = 1, upsample: int | None = None):
         super().__init__()
-        self.upsample = nn.Upsample(scale_factor=2) if upsample else nn.Identity()
-        self.norm1 = nn.GroupNorm(config.groups, channels)
+        self.upsample = nn.Upsample(size=upsample) if upsample else nn.Identity()
+        self.norm1 = norm(config, channels)
         self.conv1 = conv(config, channels, width, stride=stride)
-        self.norm2 = nn.GroupNorm(config.groups, width)
+        self.norm2 = norm(config, width)
         self.conv2 = conv(config, width, width)
         nn.init.zeros_(self.conv2.weight)
         self.shortcut = nn.Identity()
@@ -150,7 +195,40 @@ class PreactivationBlock(nn.Module):
         return self.conv2(self.upsample(F.silu(self.norm2(h)))) + self.upsample(self.shortcut(x))
 
 
-BLOCKS = {"residual": ResidualBlock, "preactivation": PreactivationBlock}
+class StridedBlock(nn.Sequential):
+    """One convolution, norm, ReLU: with stride 2 to halve, transposed to double, else 3x3. Initialised as PyTorch does."""
+
+    def __init__(self, config: VAEConfig, channels: int, width: int, stride: int = 1, upsample: int | None = None):
+        if upsample:
+            layer = doubling(config, channels, width)
+        else:
+            kernel = config.kernel if stride == 2 else 3
+            layer = nn.Conv2d(channels, width, kernel, stride, (kernel - 1) // 2, padding_mode=config.padding)
+        super().__init__(layer, norm(config, width), ACTIVATIONS[config.block]())
+
+
+class PooledBlock(nn.Sequential):
+    """A 3x3 convolution, norm, ELU, after nearest upsampling where it doubles; the encoder pools after its stages."""
+
+    def __init__(self, config: VAEConfig, channels: int, width: int, stride: int = 1, upsample: int | None = None):
+        super().__init__(nn.Upsample(size=upsample) if upsample else nn.Identity(),
+                         nn.Conv2d(channels, width, 3, 1, 1, padding_mode=config.padding),
+                         norm(config, width), ACTIVATIONS[config.block]())
+
+
+BLOCKS = {"residual": ResidualBlock, "preactivation": PreactivationBlock, "strided": StridedBlock, "pooled": PooledBlock}
+
+
+def norm(config: VAEConfig, width: int, batch: type[nn.Module] = nn.BatchNorm2d) -> nn.Module:
+    """The config's normalisation of ``width`` channels. BatchNorm's running mean keeps 0.99 of itself in a step."""
+    if config.norm == "group":
+        return nn.GroupNorm(config.groups, width)
+    return batch(width, eps=1e-5, momentum=0.01) if config.norm == "batch" else nn.Identity()
+
+
+def doubling(config: VAEConfig, channels: int, width: int) -> nn.ConvTranspose2d:
+    """A transposed convolution that doubles the resolution exactly."""
+    return nn.ConvTranspose2d(channels, width, config.kernel, 2, (config.kernel - 1) // 2, output_padding=config.kernel % 2)
 
 
 def conv(config: VAEConfig, channels: int, width: int, kernel: int = 3, stride: int = 1, bias: bool = False) -> nn.Conv2d:

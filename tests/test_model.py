@@ -63,10 +63,10 @@ def test_capacity_gradient_changes_sign_at_C():
 def test_controller_steers_kl_to_C():
     # A stand-in for training: KL falls as beta grows, with the noise of a batch on it.
     torch.manual_seed(0)
-    controller, divergences = Controller(0.01, torch.device("cpu")), []
+    controller, divergences = Controller(0.01), []
     for _ in range(3000):
         divergence = 120 / (1 + controller.log_beta.exp()) + 5 * torch.randn(())
-        controller(divergence, C=50.0)
+        controller(divergence, 50.0)
         divergences.append(divergence)
     assert torch.stack(divergences[-500:]).mean() == pytest.approx(50, abs=1)
 
@@ -93,8 +93,15 @@ def test_config_refuses_unknown_and_missing_fields():
     with pytest.raises(ValueError, match="colour"):
         VAEConfig.from_json(json.dumps(fields | {"colour": "red"}))
     del fields["latents"]
-    with pytest.raises(ValueError, match="fields"):
+    with pytest.raises(ValueError, match="latents, crop, encoder, decoder are required"):
         VAEConfig.from_json(json.dumps(fields))
+
+
+def test_a_config_from_before_a_field_was_there_means_what_it_meant():
+    fields = json.loads(TINY.to_json())
+    for later in ("kernel", "norm", "hidden", "output", "mask"):
+        del fields[later]
+    assert VAEConfig.from_json(json.dumps(fields)) == TINY
 
 
 def test_saved_model_opens_the_same(tiny, tmp_path):

@@ -148,10 +148,10 @@ def test_half_of_the_images_are_mirrored():
 def test_schedules_scale_with_the_run():
     for images in (6_400, 400_000):
         run = dataclasses.replace(PRESETS["celeba64"], images=images)
-        assert (run.C(0), run.C(0.125), run.C(0.25), run.C(1)) == (5, 27.5, 50, 50)
+        assert (run.level(0), run.level(0.125), run.level(0.25), run.level(1)) == (5, 27.5, 50, 50)
         assert run.learning_rate(0) == 0 and run.learning_rate(0.1) == pytest.approx(1e-3)
         assert run.learning_rate(1) == pytest.approx(0)
-    assert PRESETS["capacity"].C(0.2) == 25 and PRESETS["capacity"].C(0.4) == 50
+    assert PRESETS["capacity"].level(0.2) == 25 and PRESETS["capacity"].level(0.4) == 50
 
 
 def test_training_learns(dataset, tmp_path):

@@ -63,8 +63,11 @@ class Averaged:
         # Young runs forget faster, so that the random start is not averaged in (Karras et al. 2022).
         halflife = min(self.halflife, images_seen * 0.1)
         decay = 0.5 ** (batch / halflife) if halflife else 0.0
-        weights, current = list(self.weights.values()), list(self.model.state_dict().values())
-        torch._foreach_lerp_(weights, current, 1 - decay)
+        current = self.model.state_dict()
+        averaged = [name for name, value in self.weights.items() if value.is_floating_point()]
+        torch._foreach_lerp_([self.weights[name] for name in averaged], [current[name] for name in averaged], 1 - decay)
+        for name in self.weights.keys() - averaged:  # BatchNorm's count of batches
+            self.weights[name].copy_(current[name])
 
     def state_dict(self) -> dict[str, Tensor]:
         return self.weights

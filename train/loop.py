@@ -15,7 +15,7 @@ from betavae.model import VAE
 from train.checkpoint import Averaged, Checkpoint
 from train.data import Batches
 from train.evaluation import reconstruction_and_kl
-from train.losses import Capacity, Controller, bce, kl
+from train.losses import Objective
 from train.presets import TrainConfig
 
 LOG_EVERY = 50           # steps
@@ -56,8 +56,10 @@ def fit(config: TrainConfig, train: Tensor, val: Tensor, out: str | Path, device
     torch.manual_seed(config.seed)
     model = VAE(config.model).to(device, memory_format=torch.channels_last)
     # Parameters are made after the seed and on the CPU first, so a seed means the same weights on every device.
-    optimizer = torch.optim.AdamW(model.parameters(), config.lr, weight_decay=0.0, fused=device.type in ("cuda", "cpu"))
-    objective = Capacity(config.gamma) if config.objective == "capacity" else Controller(config.gain, device)
+    objective = Objective(config).to(device)
+    parameters = [*model.parameters(), *objective.parameters()]
+    optimizer = torch.optim.AdamW(parameters, config.lr, (config.beta1, config.beta2), config.eps, weight_decay=0.0,
+                                  fused=device.type in ("cuda", "cpu"))
     average = Averaged(model, config.ema * config.images)
     checkpoint = Checkpoint(out / "checkpoint.pt", config.to_json(), model=model, optimizer=optimizer,
                             objective=objective, average=average)
@@ -77,39 +79,38 @@ def fit(config: TrainConfig, train: Tensor, val: Tensor, out: str | Path, device
         while checkpoint.step < config.steps:
             step = checkpoint.step
             progress = step / config.steps
-            C = config.C(progress)
+            level = config.level(progress)
             for group in optimizer.param_groups:
                 group["lr"] = config.learning_rate(progress)
-            x = batches(step)
+            x, mask = batches(step), None
             generator.manual_seed(config.seed * 1_000_003 + step)
             noise = torch.randn(len(x), config.model.latents, device=device, generator=generator)
             with autocast:
                 output = model(x, noise)
-            reconstruction = bce(output.logits, x).mean()
-            divergence = kl(output.mu, output.logvar).sum(1).mean()
-            loss = reconstruction + objective(divergence, C)
+            loss, parts = objective(output, x, mask, level)
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
+            if config.clip:
+                torch.nn.utils.clip_grad_norm_(parameters, config.clip)
             optimizer.step()
             checkpoint.step = step + 1
             if config.ema:
                 average.update(checkpoint.step * config.batch, config.batch)
             # Summed on the device: reading a number here would stall the GPU in every step.
-            terms = torch.stack([loss.detach(), reconstruction.detach(), divergence.detach()])
+            terms = torch.stack(list(parts.values()))
             sums = terms if sums is None else sums + terms
             bar.update(min(config.batch, config.images - bar.n))
             last = checkpoint.step == config.steps
             if checkpoint.step % LOG_EVERY == 0 or last:
                 count = (checkpoint.step - 1) % LOG_EVERY + 1
-                mean = dict(zip(("loss", "bce", "kl"), (sums / min(count, checkpoint.step - first)).tolist()))
+                mean = dict(zip(parts, (sums / min(count, checkpoint.step - first)).tolist()))
                 sums = None
                 if not all(map(_finite, mean.values())):
                     raise Diverged(f"The loss is {mean['loss']} after {bar.n:,} images; the last checkpoint is from before. "
                                    "A lower learning rate usually cures it.")
-                if isinstance(objective, Controller):
-                    mean["beta"] = objective.log_beta.exp().item()
-                log.write("train", checkpoint.step, images=bar.n, C=C, lr=config.learning_rate(progress), **mean)
-                bar.set_postfix(bce=f"{mean['bce']:.0f}", kl=f"{mean['kl']:.1f}")
+                held = {"beta" if config.objective == "beta" else "C": level}
+                log.write("train", checkpoint.step, images=bar.n, **held, lr=config.learning_rate(progress), **mean)
+                bar.set_postfix(loss=f"{mean['loss']:.4g}", kl=f"{mean['kl']:.1f}")
             if checkpoint.step % validate_every == 0 or last:
                 log.write("val", checkpoint.step, images=bar.n, **_validate(model, average, config, val, device))
             if time.monotonic() - saved > CHECKPOINT_SECONDS or last:

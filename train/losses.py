@@ -1,8 +1,17 @@
-"""What training minimises: reconstruction, KL, and the objectives that hold KL at a capacity. All in float32, nats."""
+"""What training minimises: a reconstruction term, and a penalty that steers the KL. All in float32."""
+
+import math
+from collections.abc import Callable
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
+
+from betavae.model import VAEOutput
+from train.presets import TrainConfig
+
+SSIM_WINDOW, SSIM_SIGMA = 9, 1.5
+MIN_LOG_SIGMA = -6.0  # Rybkin et al. 2021: where the data is reproduced exactly, the likelihood must stay bounded
 
 
 def bce(logits: Tensor, x: Tensor) -> Tensor:
@@ -16,46 +25,182 @@ def bce_floor(x: Tensor) -> Tensor:
     return -(torch.xlogy(x, x) + torch.xlogy(1 - x, 1 - x)).sum((1, 2, 3))
 
 
+def squared_error(logits: Tensor, x: Tensor) -> Tensor:
+    """Squared error of images (n, 3, s, s) in [0, 1], summed over pixels and channels: (n,)."""
+    return (torch.sigmoid(logits.float()) - x).square().sum((1, 2, 3))
+
+
+def gaussian_nll(error: Tensor, log_sigma: Tensor, values: int) -> Tensor:
+    """-log N(x; picture, sigma^2 I) of images with ``error`` (n,), the squared error over ``values`` numbers: (n,) nats.
+
+    Its optimum is sigma^2 = error / values, the mean squared error (Rybkin et al. 2021, equation 5).
+    """
+    return 0.5 * error * torch.exp(-2 * log_sigma) + values * (log_sigma + 0.5 * math.log(2 * math.pi))
+
+
+def ssim(a: Tensor, b: Tensor) -> Tensor:
+    """Structural similarity of images (n, c, h, w) in [0, 1], from Gaussian 9x9 windows inside the image: (n,).
+
+    Wang et al. 2004, equation 13, with its K1 = 0.01, K2 = 0.03 and sigma = 1.5.
+    """
+    channels = a.shape[1]
+    offset = torch.arange(SSIM_WINDOW, device=a.device, dtype=torch.float32) - SSIM_WINDOW // 2
+    weight = torch.softmax(-offset.square() / (2 * SSIM_SIGMA ** 2), 0)
+
+    def blur(x: Tensor) -> Tensor:
+        x = F.conv2d(x, weight.view(1, 1, -1, 1).repeat(channels, 1, 1, 1), groups=channels)
+        return F.conv2d(x, weight.view(1, 1, 1, -1).repeat(channels, 1, 1, 1), groups=channels)
+
+    a, b = a.float(), b.float()
+    mean_a, mean_b = blur(a), blur(b)
+    var_a, var_b = blur(a * a) - mean_a.square(), blur(b * b) - mean_b.square()
+    covariance = blur(a * b) - mean_a * mean_b
+    c1, c2 = 0.01 ** 2, 0.03 ** 2
+    similarity = ((2 * mean_a * mean_b + c1) * (2 * covariance + c2)
+                  / ((mean_a.square() + mean_b.square() + c1) * (var_a + var_b + c2)))
+    return similarity.mean((1, 2, 3))
+
+
+def dice(logits: Tensor, mask: Tensor) -> Tensor:
+    """1 - Dice coefficient of predicted masks (n, 1, s, s) with true ones in [0, 1] (Milletari et al. 2016): (n,).
+
+    One pixel is added to both sides of the fraction, so that an empty mask rightly predicted costs nothing.
+    """
+    predicted = torch.sigmoid(logits.float())
+    shared, size = (predicted * mask).sum((1, 2, 3)), (predicted + mask).sum((1, 2, 3))
+    return 1 - (2 * shared + 1) / (size + 1)
+
+
 def kl(mu: Tensor, logvar: Tensor) -> Tensor:
     """KL(N(mu, exp(logvar)) || N(0, 1)) of each latent (Kingma & Welling 2014, appendix B): (n, d) nats."""
     mu, logvar = mu.float(), logvar.float()
     return 0.5 * (mu.square() + logvar.exp() - 1 - logvar)
 
 
-class Capacity:
-    """gamma * |KL - C| (Burgess et al. 2018, equation 8), KL the batch's mean. Has no state."""
+def _alone(value: Tensor) -> Tensor:
+    return value
+
+
+class Beta(nn.Module):
+    """beta * KL (Higgins et al. 2017), KL the batch's mean; ``level`` is beta. Has no state."""
+
+    def forward(self, kl: Tensor, level: Tensor | float, mean: Callable[[Tensor], Tensor] = _alone) -> Tensor:
+        return level * kl
+
+
+class Capacity(nn.Module):
+    """gamma * |KL - C| (Burgess et al. 2018, equation 8), KL the mean of the whole batch; ``level`` is C. Has no state.
+
+    Of a batch that several processes share, each has a part: the sign is that of the whole batch's KL, so that the mean
+    of the processes' gradients is the gradient of the whole. ``mean`` gives the mean of a number over the processes.
+    """
 
     def __init__(self, gamma: float):
+        super().__init__()
         self.gamma = gamma
 
-    def __call__(self, kl: Tensor, C: float) -> Tensor:
-        return self.gamma * (kl - C).abs()
-
-    def state_dict(self) -> dict[str, Tensor]:
-        return {}
-
-    def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        pass
+    def forward(self, kl: Tensor, level: Tensor | float, mean: Callable[[Tensor], Tensor] = _alone) -> Tensor:
+        return self.gamma * torch.sign(mean(kl.detach()) - level) * (kl - level)
 
 
-class Controller:
+class Controller(nn.Module):
     """beta * KL with beta steered so that KL follows C: an integral controller (ControlVAE, Shao et al. 2020, I term).
 
     gamma * |KL - C| pushes with full force whatever the sign of a batch's noise; here a batch moves log beta by
-    ``gain`` times its relative error, so noise averages out and the gradient of the reconstruction is left alone.
+    ``gain`` times its relative error (to at least one nat), so noise averages out and the gradient of the reconstruction
+    is left alone. ``level`` is C; ``mean`` as in ``Capacity``.
     """
 
-    def __init__(self, gain: float, device: torch.device):
+    def __init__(self, gain: float):
+        super().__init__()
         self.gain = gain
-        self.log_beta = torch.zeros((), device=device)
+        self.register_buffer("log_beta", torch.zeros(()))
 
-    def __call__(self, kl: Tensor, C: float) -> Tensor:
+    def forward(self, kl: Tensor, level: Tensor | float, mean: Callable[[Tensor], Tensor] = _alone) -> Tensor:
         loss = self.log_beta.exp() * kl
-        self.log_beta = self.log_beta + self.gain * (kl.detach() - C) / C
+        error = self.gain * (mean(kl.detach()) - level) / torch.as_tensor(level).clamp(min=1.0)
+        # A batch whose KL is not finite is skipped; beta must not remember it.
+        self.log_beta.add_(error.nan_to_num(0.0, 0.0, 0.0))
         return loss
 
-    def state_dict(self) -> dict[str, Tensor]:
-        return {"log_beta": self.log_beta}
 
-    def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        self.log_beta = state["log_beta"].to(self.log_beta)
+class Objective(nn.Module):
+    """Reconstruction + penalty of the KL, as a ``TrainConfig`` says. Its state belongs in a run's checkpoint.
+
+    It may have parameters of its own (the output's variance, where that is learned), which are trained as the model's.
+
+    Examples
+    --------
+    >>> objective = Objective(config).to(device)
+    >>> loss, terms = objective(model(x), x, mask, config.level(progress))
+    """
+
+    def __init__(self, config: TrainConfig):
+        super().__init__()
+        self.reconstruction, self.reduction = config.reconstruction, config.reduction
+        # A tanh network's pictures live in [-1, 1], where a squared error is four times that in [0, 1].
+        self.scale = 4.0 if config.model.output == "tanh" else 1.0
+        self.penalty = {"beta": Beta, "capacity": lambda: Capacity(config.gamma),
+                        "controller": lambda: Controller(config.gain)}[config.objective]()
+        if config.reconstruction == "gaussian":
+            self.log_sigma = nn.Parameter(torch.zeros(()))
+
+    def forward(self, output: VAEOutput, x: Tensor, mask: Tensor | None, level: Tensor | float,
+                mean: Callable[[Tensor], Tensor] = _alone) -> tuple[Tensor, dict[str, Tensor]]:
+        """The loss of a batch, and what it is made of.
+
+        Parameters
+        ----------
+        output : VAEOutput
+            Of the images ``x`` (n, 3, s, s) in [0, 1].
+        mask : Tensor, optional
+            (n, 1, s, s) in [0, 1], 1 where the face is; what reconstruction "masked" needs.
+        level : float or Tensor of shape ()
+            ``TrainConfig.level``: C in nats, or beta.
+        mean : callable
+            The mean of a number over the processes that share a batch (there is one, unless given).
+
+        Returns
+        -------
+        loss : Tensor
+            Shape (), the mean over the batch.
+        terms : dict of Tensor
+            Shape () each, detached, always the same names for one config: "loss", the parts of the reconstruction,
+            "kl" in nats (a sum over latents, whatever the reduction), and "beta" and "sigma" where they are steered
+            or learned.
+        """
+        reconstruction, terms = getattr(self, f"_{self.reconstruction}")(output, x, mask)
+        divergence = kl(output.mu, output.logvar).sum(1).mean()
+        # Before the penalty, which moves it.
+        if isinstance(self.penalty, Controller):
+            terms["beta"] = self.penalty.log_beta.exp()
+        penalty = self.penalty(divergence, level, mean)
+        if self.reduction == "mean":
+            penalty = penalty / output.mu.shape[1]
+        loss = reconstruction + penalty
+        return loss, {name: value.detach() for name, value in {"loss": loss, **terms, "kl": divergence}.items()}
+
+    def _per(self, x: Tensor) -> int:
+        """By how much a sum over the values of an image is divided."""
+        return x[0].numel() if self.reduction == "mean" else 1
+
+    def _bce(self, output: VAEOutput, x: Tensor, mask: Tensor | None) -> tuple[Tensor, dict[str, Tensor]]:
+        error = bce(output.logits, x).mean() / self._per(x)
+        return error, {"bce": error}
+
+    def _mse(self, output: VAEOutput, x: Tensor, mask: Tensor | None) -> tuple[Tensor, dict[str, Tensor]]:
+        error = self.scale * squared_error(output.logits, x).mean() / self._per(x)
+        return error, {"mse": error}
+
+    def _gaussian(self, output: VAEOutput, x: Tensor, mask: Tensor | None) -> tuple[Tensor, dict[str, Tensor]]:
+        log_sigma = MIN_LOG_SIGMA + F.softplus(self.log_sigma - MIN_LOG_SIGMA)
+        error = self.scale * squared_error(output.logits, x)
+        nll = gaussian_nll(error, log_sigma, x[0].numel()).mean() / self._per(x)
+        return nll, {"nll": nll, "sigma": log_sigma.exp()}
+
+    def _masked(self, output: VAEOutput, x: Tensor, mask: Tensor | None) -> tuple[Tensor, dict[str, Tensor]]:
+        # Outside of the face the picture is the photo itself, so that only the face is learned.
+        picture = mask * torch.sigmoid(output.logits) + (1 - mask) * x
+        terms = {"ssim": ssim(picture, x).mean(), "mae": (picture - x).abs().mean(),
+                 "mask_bce": F.binary_cross_entropy_with_logits(output.mask, mask), "dice": dice(output.mask, mask).mean()}
+        return 2 - terms["ssim"] + 4 * terms["mae"] + terms["mask_bce"] + terms["dice"], terms

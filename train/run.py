@@ -49,8 +49,6 @@ def main(arguments: list[str] | None = None) -> int:
         device = pick_device(options.device)
         config = dataclasses.replace(PRESETS[options.preset], seed=options.seed)
         if options.images is not None:
-            if options.images < config.batch:
-                raise ValueError(f"--images is {options.images}; it must be at least one batch, {config.batch}.")
             config = dataclasses.replace(config, images=options.images)
         if options.dry_run:
             print(json.dumps(_plan(config, device), indent=1))
@@ -87,7 +85,7 @@ def run(config: TrainConfig, data: Path, out: Path, stages: list[str], device: t
     out.mkdir(parents=True, exist_ok=True)
     if "fit" in stages:
         (out / "run.json").write_text(config.to_json() + "\n")
-        hub.save(fit(config, dataset.images("train"), dataset.images("val"), out, device), out)
+        hub.save(fit(config, dataset.images("train")[:config.subset or None], dataset.images("val"), out, device), out)
     # The stages below measure the folder that they leave, not the model in memory.
     if "evaluate" in stages:
         _evaluate(out, config, dataset, device)
