@@ -57,7 +57,7 @@ def faces(editor, dataset):
     index = torch.from_numpy(dataset.indices("test")[:200])
     mu, _ = encode_all(editor.model, dataset.pixels[index], CPU)
     with torch.inference_mode():
-        return mu, editor.model.decode(mu), dataset.masks[index] > 127
+        return mu, editor.model.decode(mu), dataset.person[index] > 127
 
 
 def moved(editor, faces, name, strength):

@@ -1,9 +1,7 @@
-"""The training spine on real faces: data, loop, resumption, evaluation, and the command."""
+"""The training spine on real faces: loop, resumption, evaluation, and the command."""
 
-import csv
 import dataclasses
 import json
-import shutil
 import signal
 import subprocess
 import sys
@@ -20,7 +18,6 @@ from betavae.classifier import Classifier, ClassifierError
 from betavae.image import from_uint8
 from train.checkpoint import CheckpointError
 from train.classifier import fit_classifier, score
-from train.data import Batches, CelebA, DataError, load
 from train.evaluation import evaluate
 from train.loop import Interrupted, fit
 from train.presets import PRESETS
@@ -30,119 +27,8 @@ CPU = torch.device("cpu")
 RUN = dataclasses.replace(PRESETS["celeba64"], model=TINY, images=640, batch=16)
 
 
-@pytest.fixture(scope="module")
-def subset(celeba, tmp_path_factory):
-    """1,200 real faces in the official layout: 1,000 for training, 100 for val and test each."""
-    folder = tmp_path_factory.mktemp("subset")
-    whole = CelebA.open(celeba)
-    names = np.concatenate([whole.names[whole.split == split][:n] for split, n in (("train", 1000), ("val", 100), ("test", 100))])
-    for part, suffix in (("img_align_celeba", ".jpg"), ("masks", ".png")):
-        (folder / part).mkdir()
-        for name in names:
-            source = (celeba / part / name).with_suffix(suffix)
-            (folder / part / source.name).symlink_to(source)
-    for path in celeba.glob("list_*"):
-        shutil.copy(path, folder)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def dataset(subset, cache):
-    return load(CelebA.open(subset), TINY, cache)
-
-
 def weights(model) -> torch.Tensor:
     return torch.cat([value.flatten() for value in model.state_dict().values()])
-
-
-def test_lists_that_name_more_than_the_disk_has_are_counted(subset):
-    celeba = CelebA.open(subset)
-    assert len(celeba.names) == 1200 and celeba.missing == 22_800
-    assert [(celeba.split == split).sum() for split in ("train", "val", "test")] == [1000, 100, 100]
-    assert len(celeba.attributes) == 40
-
-
-def test_kaggles_layout_reads_the_same(subset, tmp_path):
-    celeba = CelebA.open(subset)
-    (tmp_path / "img_align_celeba").mkdir()
-    (tmp_path / "img_align_celeba" / "img_align_celeba").symlink_to(subset / "img_align_celeba")
-    with open(tmp_path / "list_attr_celeba.csv", "w", newline="") as file:
-        rows = csv.writer(file)
-        rows.writerow(["image_id", *celeba.attributes])
-        rows.writerows([name, *(2 * int(values[i]) - 1 for values in celeba.attributes.values())]
-                       for i, name in enumerate(celeba.names))
-    with open(tmp_path / "list_eval_partition.csv", "w", newline="") as file:
-        rows = csv.writer(file)
-        rows.writerow(["image_id", "partition"])
-        rows.writerows([name, ("train", "val", "test").index(split)] for name, split in zip(celeba.names, celeba.split))
-    kaggle = CelebA.open(tmp_path)
-    assert np.array_equal(kaggle.names, celeba.names) and np.array_equal(kaggle.split, celeba.split)
-    assert all(np.array_equal(kaggle.attributes[name], values) for name, values in celeba.attributes.items())
-    assert kaggle.masks is None and kaggle.geometry == {}
-
-
-def test_columns_measured_from_geometry_and_masks(dataset, subset):
-    numeric = dataset.numeric()
-    assert set(numeric) == {"yaw", "pitch", "mouth_open", "eye_open", "background_brightness", "background_warmth",
-                            "background_tint", "face_brightness", "light_side"}
-    rows = {row["image_id"]: row for row in csv.DictReader((subset / "list_face_geometry.csv").open())}
-    name = dataset.celeba.names[11]
-    assert numeric["yaw"][11] == pytest.approx(float(rows[name]["yaw_deg"]))
-    # The background's brightness, from the picture and the mask themselves.
-    outside = dataset.masks[11].numpy() < 128
-    luma = dataset.pixels[11].numpy()[outside].astype(float) @ (0.299, 0.587, 0.114) / 255
-    assert numeric["background_brightness"][11] == pytest.approx(luma.mean(), abs=1e-4)
-    # The middle of the face, and its two halves.
-    luma = dataset.pixels[11].numpy().astype(float) @ (0.299, 0.587, 0.114) / 255
-    left, right = luma[29:51, 19:32].mean(), luma[29:51, 32:45].mean()
-    assert numeric["face_brightness"][11] == pytest.approx((left + right) / 2, abs=1e-4)
-    assert numeric["light_side"][11] == pytest.approx(left - right, abs=1e-4)
-
-
-def test_the_cache_is_built_once_and_again_when_source_or_crop_change(subset, tmp_path):
-    work, cache = tmp_path / "celeba", tmp_path / "cache"
-    shutil.copytree(subset, work, symlinks=True)
-
-    def builds(config):
-        load(CelebA.open(work), config, cache)
-        return len(list(cache.iterdir()))
-
-    assert builds(TINY) == 1
-    assert builds(TINY) == 1
-    assert builds(dataclasses.replace(TINY, crop=(0.1, 0.1, 0.9, 0.9))) == 2
-    (work / "masks" / "changed.png").write_bytes(b"")
-    assert builds(TINY) == 3
-    assert not list(cache.glob("*.part"))
-
-
-def test_damaged_images_are_named_and_left_out(subset, tmp_path, capsys):
-    work = tmp_path / "celeba"
-    shutil.copytree(subset, work, symlinks=True)
-    victim = sorted((work / "img_align_celeba").iterdir())[5]
-    victim.unlink()
-    victim.write_bytes(b"not a jpeg")
-    dataset = load(CelebA.open(work), TINY, tmp_path / "cache")
-    assert victim.name in capsys.readouterr().out
-    assert victim.name not in dataset.celeba.names
-    assert len(dataset.pixels) == len(dataset.celeba.names) == len(dataset.masks) == 1199
-    assert len(dataset.celeba.attributes["Smiling"]) == len(dataset.numeric()["yaw"]) == 1199
-
-
-def test_every_epoch_shows_every_image_once():
-    pixels = torch.arange(50, dtype=torch.uint8)[:, None, None, None].expand(50, 2, 2, 3).contiguous()
-    batches = Batches(pixels, batch=8, seed=0, flip=False, device=CPU)
-    seen = torch.cat([batches(step)[:, 0, 0, 0] for step in range(25)]) * 255  # 4 epochs
-    for epoch in seen.round().int().split(50):
-        assert sorted(epoch.tolist()) == list(range(50))
-    assert seen[:50].tolist() != seen[50:100].tolist()
-    assert torch.equal(batches(3), Batches(pixels, 8, 0, False, CPU)(3))
-
-
-def test_half_of_the_images_are_mirrored():
-    pixels = torch.zeros(64, 2, 2, 3, dtype=torch.uint8)
-    pixels[:, :, 0] = 255
-    left = torch.stack([Batches(pixels, 64, seed, True, CPU)(0)[:, 0, 0, 0] for seed in range(40)])
-    assert left.mean().item() == pytest.approx(0.5, abs=0.05)
 
 
 def test_schedules_scale_with_the_run():
@@ -235,28 +121,6 @@ def test_mistakes_on_the_command_line_are_one_sentence(arguments, sentence, caps
     assert main(arguments) == 1
     message = capsys.readouterr().err
     assert message.startswith("error: ") and message.count("\n") == 1 and sentence in message
-
-
-@pytest.mark.parametrize(("remove", "sentence"), [
-    ("img_align_celeba", "no folder img_align_celeba"),
-    ("list_attr_celeba.txt", "no list list_attr_celeba.txt"),
-    ("list_eval_partition.txt", "no list list_eval_partition.txt"),
-])
-def test_a_partial_data_folder_is_one_sentence_before_any_work(subset, tmp_path, remove, sentence):
-    work = tmp_path / "celeba"
-    shutil.copytree(subset, work, symlinks=True)
-    shutil.rmtree(work / remove) if (work / remove).is_dir() else (work / remove).unlink()
-    with pytest.raises(DataError, match=sentence):
-        CelebA.open(work)
-
-
-def test_too_few_images_stop_the_run(subset, tmp_path):
-    work = tmp_path / "celeba"
-    shutil.copytree(subset, work, symlinks=True)
-    for path in sorted((work / "img_align_celeba").iterdir())[:400]:
-        path.unlink()
-    with pytest.raises(DataError, match="800 of the 24000 images"):
-        CelebA.open(work)
 
 
 def test_dry_run_needs_no_data(capsys):

@@ -31,7 +31,7 @@ from betavae.editor import pick_device
 from betavae.model import VAE
 from train import evaluation, figures, probes, selection
 from train.classifier import fit_classifier
-from train.data import SPLITS, CelebA, DataError, Dataset, load
+from train.data import CelebA, DataError, Dataset, load
 from train.loop import Diverged, Interrupted, fit
 from train.mixture import fit_mixture, posterior_samples
 from train.presets import PRESETS, TrainConfig
@@ -76,8 +76,7 @@ def run(config: TrainConfig, data: Path, out: Path, stages: list[str], device: t
         choose: bool = False, conditions: dict[str, str] | None = None) -> None:
     """The stages on data, in order, each reading what the ones before left in ``out``."""
     celeba = CelebA.open(data)
-    print(f"{len(celeba.names):,} images ({', '.join(f'{(celeba.split == s).sum():,} {s}' for s in SPLITS)})"
-          + (f"; {celeba.missing:,} more are in the lists and not on disk" if celeba.missing else ""))
+    print(celeba)
     if "fit" not in stages and (out / "config.json").exists():
         # Whatever --preset says, the model that is there is shown its own crop and size.
         config = dataclasses.replace(config, model=hub.load_model(out).config)

@@ -1,0 +1,210 @@
+"""CelebA on disk, its cache, and training batches, on real faces."""
+
+import csv
+import dataclasses
+import os
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import TINY
+from PIL import Image
+
+from train import data
+from train.data import Batches, CelebA, DataError, load
+
+CPU = torch.device("cpu")
+
+
+def test_lists_that_name_more_than_the_disk_has_are_counted(subset):
+    celeba = CelebA.open(subset)
+    assert len(celeba.names) == 1200 and celeba.missing == 22_800
+    assert [(celeba.split == split).sum() for split in ("train", "val", "test")] == [1000, 100, 100]
+    assert len(celeba.attributes) == 40
+
+
+def test_kaggles_layout_reads_the_same(subset, tmp_path):
+    celeba = CelebA.open(subset)
+    (tmp_path / "img_align_celeba").mkdir()
+    (tmp_path / "img_align_celeba" / "img_align_celeba").symlink_to(subset / "img_align_celeba")
+    with open(tmp_path / "list_attr_celeba.csv", "w", newline="") as file:
+        rows = csv.writer(file)
+        rows.writerow(["image_id", *celeba.attributes])
+        rows.writerows([name, *(2 * int(values[i]) - 1 for values in celeba.attributes.values())]
+                       for i, name in enumerate(celeba.names))
+    with open(tmp_path / "list_eval_partition.csv", "w", newline="") as file:
+        rows = csv.writer(file)
+        rows.writerow(["image_id", "partition"])
+        rows.writerows([name, ("train", "val", "test").index(split)] for name, split in zip(celeba.names, celeba.split))
+    kaggle = CelebA.open(tmp_path)
+    assert np.array_equal(kaggle.names, celeba.names) and np.array_equal(kaggle.split, celeba.split)
+    assert all(np.array_equal(kaggle.attributes[name], values) for name, values in celeba.attributes.items())
+    assert kaggle.masks is None and kaggle.geometry == {}
+
+
+def test_columns_measured_from_geometry_and_masks(dataset, subset):
+    numeric = dataset.numeric()
+    assert set(numeric) == {"yaw", "pitch", "mouth_open", "eye_open", "background_brightness", "background_warmth",
+                            "background_tint", "face_brightness", "light_side"}
+    rows = {row["image_id"]: row for row in csv.DictReader((subset / "list_face_geometry.csv").open())}
+    name = dataset.celeba.names[11]
+    assert numeric["yaw"][11] == pytest.approx(float(rows[name]["yaw_deg"]))
+    # The background's brightness, from the picture and the mask themselves.
+    outside = dataset.person[11].numpy() < 128
+    luma = dataset.pixels[11].numpy()[outside].astype(float) @ (0.299, 0.587, 0.114) / 255
+    assert numeric["background_brightness"][11] == pytest.approx(luma.mean(), abs=1e-4)
+    # The middle of the face, and its two halves.
+    luma = dataset.pixels[11].numpy().astype(float) @ (0.299, 0.587, 0.114) / 255
+    left, right = luma[29:51, 19:32].mean(), luma[29:51, 32:45].mean()
+    assert numeric["face_brightness"][11] == pytest.approx((left + right) / 2, abs=1e-4)
+    assert numeric["light_side"][11] == pytest.approx(left - right, abs=1e-4)
+
+
+@pytest.fixture
+def work(subset, tmp_path, monkeypatch):
+    """100 faces of ``subset``, to change: 80 for training, 10 for val and test each."""
+    monkeypatch.setattr(data, "MIN_IMAGES", 50)
+    celeba = CelebA.open(subset)
+    for part in ("img_align_celeba", "masks"):
+        (tmp_path / "celeba" / part).mkdir(parents=True)
+    names = [*celeba.names[:80], *celeba.names[1000:1010], *celeba.names[1100:1110]]
+    for name in names:
+        for file in (Path("img_align_celeba", name), Path("masks", name).with_suffix(".png")):
+            shutil.copyfile(subset / file, tmp_path / "celeba" / file)
+    for path in subset.glob("list_*"):
+        lines = path.read_text().splitlines(keepends=True)
+        kept = [line for line in lines if ".jpg" not in line or line.replace(",", " ").split()[0] in names]
+        (tmp_path / "celeba" / path.name).write_text("".join(kept))
+    return tmp_path / "celeba"
+
+
+def pixels(folder, cache, config=TINY):
+    return load(CelebA.open(folder), config, cache).pixels
+
+
+def test_the_cache_is_built_once_for_each_crop(work, tmp_path, capsys):
+    cache = tmp_path / "cache"
+    first = pixels(work, cache)
+    built = [path.stat().st_mtime_ns for path in sorted(cache.glob("*/*"))]
+    assert torch.equal(pixels(work, cache), first)
+    assert [path.stat().st_mtime_ns for path in sorted(cache.glob("*/*"))] == built
+    assert not torch.equal(pixels(work, cache, dataclasses.replace(TINY, crop=(0.1, 0.1, 0.9, 0.9))), first)
+    assert len(list(cache.glob("*/meta.json"))) == 2 and not list(cache.glob("*.part"))
+    assert "decoded again" not in capsys.readouterr().out
+
+
+def overwrite(path, at):
+    with open(path, "r+b") as file:
+        file.seek(at)
+        value = file.read(1)[0]
+        file.seek(at)
+        file.write(bytes([value ^ 1]))
+
+
+@pytest.mark.parametrize(("harm", "reason"), [
+    (lambda path: os.truncate(path / "pixels.npy", 500_000), "incomplete"),
+    (lambda path: (path / "masks.npy").unlink(), "incomplete"),
+    (lambda path: (path / "meta.json").write_text("{"), "incomplete"),
+    (lambda path: overwrite(path / "pixels.npy", at=1_000_000), "damaged"),
+    (lambda path: os.utime(next(path.parent.parent.glob("celeba/masks/*"))), "other images"),
+])
+def test_a_damaged_or_stale_cache_is_said_and_built_again(work, tmp_path, capsys, harm, reason):
+    cache = tmp_path / "cache"
+    whole = pixels(work, cache).clone()
+    harm(next(cache.glob("*/")))
+    assert torch.equal(pixels(work, cache), whole)
+    said = capsys.readouterr().out
+    assert reason in said and "decoded again" in said
+    assert torch.equal(pixels(work, cache), whole) and not capsys.readouterr().out
+
+
+def test_damaged_images_are_named_and_left_out(work, tmp_path, capsys):
+    victim = sorted((work / "img_align_celeba").iterdir())[5]
+    victim.unlink()
+    victim.write_bytes(b"not a jpeg")
+    dataset = load(CelebA.open(work), TINY, tmp_path / "cache")
+    assert victim.name in capsys.readouterr().out
+    assert victim.name not in dataset.celeba.names
+    assert len(dataset.pixels) == len(dataset.celeba.names) == len(dataset.person) == 99
+    assert len(dataset.celeba.attributes["Smiling"]) == len(dataset.numeric()["yaw"]) == 99
+
+
+def test_every_epoch_shows_every_image_once():
+    pixels = torch.arange(50, dtype=torch.uint8)[:, None, None, None].expand(50, 2, 2, 3).contiguous()
+    batches = Batches(pixels, batch=8, seed=0, flip=False, device=CPU)
+    seen = torch.cat([batches(step)[:, 0, 0, 0] for step in range(25)]) * 255  # 4 epochs
+    for epoch in seen.round().int().split(50):
+        assert sorted(epoch.tolist()) == list(range(50))
+    assert seen[:50].tolist() != seen[50:100].tolist()
+    assert torch.equal(batches(3), Batches(pixels, 8, 0, False, CPU)(3))
+
+
+def test_masks_are_framed_as_their_images_and_mirrored_with_them(dataset):
+    images, masks = dataset.images("train"), dataset.masks("train")
+    assert masks.shape == images.shape[:3] and masks.dtype == torch.uint8
+    plain = Batches(images, 16, 0, False, CPU, masks)
+    flipped = Batches(images, 16, 0, True, CPU, masks)
+    (x, mask), (y, mirrored) = plain(3), flipped(3)
+    assert mask.shape == (16, 1, 64, 64) and 0 <= mask.min() and mask.max() <= 1
+    assert torch.equal(x, Batches(images, 16, 0, False, CPU)(3))
+    turned = [not torch.equal(a, b) for a, b in zip(x, y)]
+    assert 0 < sum(turned) < 16
+    for i, turn in enumerate(turned):
+        assert torch.equal(mirrored[i], mask[i].flip(2) if turn else mask[i])
+    rows = plain.rows(3)
+    assert torch.equal((mask[:, 0] * 255).round().to(torch.uint8), masks[rows])
+
+
+def test_a_mask_of_another_resolution_covers_the_same_part_of_the_frame(work, tmp_path):
+    # A mask that is white where the image is: both must come out white in the same places.
+    config = dataclasses.replace(TINY, crop=(0.2, 0.3, 0.7, 0.8))
+    name = CelebA.open(work).names[0]
+    for part, file, size in (("img_align_celeba", name, (178, 218)), ("masks", name.replace("jpg", "png"), (89, 109))):
+        path = work / part / file
+        path.unlink()
+        box = [round(edge * side / 178) for edge, side in zip((60, 100, 100, 160), [size[0]] * 4)]
+        picture = Image.new("L", size)
+        picture.paste(255, tuple(box))
+        picture.convert("RGB" if part != "masks" else "L").save(path, "PNG")
+    dataset = load(CelebA.open(work), config, tmp_path / "cache")
+    image, mask = dataset.pixels[0, :, :, 0].float(), dataset.person[0].float()
+    assert image.max() == mask.max() == 255
+    for axis in (0, 1):
+        positions = torch.arange(64, dtype=torch.float)
+        centres = [(a.mean(1 - axis) * positions).sum() / a.mean(1 - axis).sum() for a in (image, mask)]
+        assert centres[0].item() == pytest.approx(centres[1].item(), abs=0.05)
+
+
+def test_without_all_masks_none_is_used_and_the_sentence_names_the_command(work, tmp_path):
+    sorted((work / "masks").iterdir())[7].unlink()
+    celeba = CelebA.open(work)
+    assert "1 have no mask" in str(celeba) and celeba.masks is None
+    with pytest.raises(DataError, match="1 of 100 images have no mask.*python -m train.annotate"):
+        load(celeba, TINY, tmp_path / "cache").masks("train")
+
+
+def test_half_of_the_images_are_mirrored():
+    pixels = torch.zeros(64, 2, 2, 3, dtype=torch.uint8)
+    pixels[:, :, 0] = 255
+    left = torch.stack([Batches(pixels, 64, seed, True, CPU)(0)[:, 0, 0, 0] for seed in range(40)])
+    assert left.mean().item() == pytest.approx(0.5, abs=0.05)
+
+
+@pytest.mark.parametrize(("remove", "sentence"), [
+    ("img_align_celeba", "no folder img_align_celeba"),
+    ("list_attr_celeba.txt", "no list list_attr_celeba.txt"),
+    ("list_eval_partition.txt", "no list list_eval_partition.txt"),
+])
+def test_a_partial_data_folder_is_one_sentence_before_any_work(work, remove, sentence):
+    shutil.rmtree(work / remove) if (work / remove).is_dir() else (work / remove).unlink()
+    with pytest.raises(DataError, match=sentence):
+        CelebA.open(work)
+
+
+def test_too_few_images_stop_the_run(work):
+    for path in sorted((work / "img_align_celeba").iterdir())[:60]:
+        path.unlink()
+    with pytest.raises(DataError, match="40 of the 100 images.*at least 50"):
+        CelebA.open(work)
