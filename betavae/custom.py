@@ -4,6 +4,7 @@ What a few faces cannot tell is told: how well the direction recognises a face i
 with other faces, and which known directions it resembles.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from pickle import UnpicklingError
@@ -97,10 +98,23 @@ def read(path: str | Path, space: Directions) -> Directions:
     if not isinstance(vector, Tensor) or vector.squeeze().shape != (space.latents,):
         found = tuple(vector.shape) if isinstance(vector, Tensor) else type(vector).__name__
         raise DirectionsError(f"{str(path)!r} holds {found}; this model's directions have the shape ({space.latents},).")
-    return space.having([_direction(path.stem, vector.squeeze().float(), "read from a file", 0, 0, space)])
+    return from_vectors({path.stem: vector.squeeze().float()}, space)
+
+
+def from_vectors(vectors: Mapping[str, Tensor], space: Directions) -> Directions:
+    """Bare vectors (d,) as directions of ``space``: the length of each is its strength 1.
+
+    Raises
+    ------
+    DirectionsError
+        A vector has another size, or no length.
+    """
+    return space.having([_direction(name, vector, "given as a vector", 0, 0, space) for name, vector in vectors.items()])
 
 
 def _direction(name: str, vector: Tensor, method: str, positives: int, negatives: int, space: Directions) -> Direction:
+    if vector.shape != (space.latents,):
+        raise DirectionsError(f"The direction {name} has the shape {tuple(vector.shape)}; this model needs ({space.latents},).")
     length = float(vector.double() @ torch.linalg.solve(space.covariance.double(), vector.double()))
     if not np.isfinite(length) or length < 1e-9:
         raise DirectionsError(f"The direction {name} has no length: both sides have the same mean, or a value is not finite.")

@@ -121,3 +121,28 @@ def drag(page, name: str, strength: float) -> float:
     page.mouse.up()
     settled(page)
     return float(slider.input_value())
+
+
+class Visitors:
+    """Opens the app as new visitors, and notes errors in the console and requests to other hosts."""
+
+    def __init__(self, server, browser):
+        self.server, self.browser, self.contexts, self.wrong = server, browser, [], []
+
+    def __call__(self, width=1280, height=900):
+        context = self.browser.new_context(viewport={"width": width, "height": height})
+        self.contexts.append(context)
+        page = context.new_page()
+        page.set_default_timeout(60_000)
+        page.on("console", lambda message: message.type == "error" and self.wrong.append(message.text))
+        page.on("pageerror", lambda error: self.wrong.append(str(error)))
+        page.on("request", lambda request: request.url.startswith((self.server.url, "data:", "blob:"))
+                or self.wrong.append(request.url))
+        page.goto(self.server.url)
+        settled(page)
+        return page
+
+    def leave(self):
+        for context in self.contexts:
+            context.close()
+        assert self.wrong == []

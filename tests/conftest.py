@@ -1,4 +1,4 @@
-"""What tests share: the real faces, where they are present, and a small model."""
+"""What tests share: the real faces, where they are present; a small model; a running app and a browser."""
 
 import os
 import shutil
@@ -7,6 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from browser import CHROMIUM, FLAGS, Server, Visitors
+from PIL import Image
+from playwright.sync_api import sync_playwright
+from skimage.data import astronaut
 
 from betavae import VAE, VAEConfig
 from train.data import CelebA, Dataset, load
@@ -59,3 +63,41 @@ def tiny() -> VAE:
     """An untrained model that is fast: what is tested with it does not depend on its weights."""
     torch.manual_seed(0)
     return VAE(TINY).eval()
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory):
+    log = tmp_path_factory.mktemp("app") / "log"
+    with Server(log) as server:
+        yield server
+    # Stopped with Ctrl-C; and nothing that the tests did made the server write a stack trace.
+    assert server.process.returncode in (0, 130)
+    assert "Traceback" not in log.read_text()
+
+
+@pytest.fixture(scope="session")
+def browser():
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def visit(server, browser):
+    visitors = Visitors(server, browser)
+    yield visitors
+    visitors.leave()
+
+
+@pytest.fixture(scope="session")
+def portrait():
+    """A face that fills the frame as in the training data."""
+    return Image.fromarray(astronaut()[0:250, 122:326])
+
+
+@pytest.fixture(scope="session")
+def photo(tmp_path_factory, portrait):
+    path = tmp_path_factory.mktemp("photo") / "portrait.png"
+    portrait.save(path)
+    return path

@@ -7,9 +7,8 @@ import sys
 
 import numpy as np
 import pytest
-from browser import CHROMIUM, FLAGS, Server, change, decode, drag, pixels, set_slider, settled, upload
+from browser import Visitors, change, decode, drag, pixels, set_slider, settled, upload
 from PIL import Image
-from playwright.sync_api import sync_playwright
 from skimage.data import astronaut
 
 import app
@@ -20,69 +19,6 @@ WHOLE = (0, 1)
 LATENTS = json.loads((SHIPPED / "config.json").read_text())["latents"]
 ZERO = [0.0] * LATENTS
 CAPTION = "name => document.querySelector('#edit .status').textContent === name"
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory):
-    log = tmp_path_factory.mktemp("app") / "log"
-    with Server(log) as server:
-        yield server
-    # Stopped with Ctrl-C; and nothing that the tests did made the server write a stack trace.
-    assert server.process.returncode in (0, 130)
-    assert "Traceback" not in log.read_text()
-
-
-@pytest.fixture(scope="module")
-def browser():
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        yield browser
-        browser.close()
-
-
-class Visitors:
-    """Opens the app as new visitors, and notes errors in the console and requests to other hosts."""
-
-    def __init__(self, server, browser):
-        self.server, self.browser, self.contexts, self.wrong = server, browser, [], []
-
-    def __call__(self, width=1280, height=900):
-        context = self.browser.new_context(viewport={"width": width, "height": height})
-        self.contexts.append(context)
-        page = context.new_page()
-        page.set_default_timeout(60_000)
-        page.on("console", lambda message: message.type == "error" and self.wrong.append(message.text))
-        page.on("pageerror", lambda error: self.wrong.append(str(error)))
-        page.on("request", lambda request: request.url.startswith((self.server.url, "data:", "blob:"))
-                or self.wrong.append(request.url))
-        page.goto(self.server.url)
-        settled(page)
-        return page
-
-    def leave(self):
-        for context in self.contexts:
-            context.close()
-        assert self.wrong == []
-
-
-@pytest.fixture
-def visit(server, browser):
-    visitors = Visitors(server, browser)
-    yield visitors
-    visitors.leave()
-
-
-@pytest.fixture(scope="module")
-def portrait():
-    """A face that fills the frame as in the training data."""
-    return Image.fromarray(astronaut()[0:250, 122:326])
-
-
-@pytest.fixture(scope="module")
-def photo(tmp_path_factory, portrait):
-    path = tmp_path_factory.mktemp("photo") / "portrait.png"
-    portrait.save(path)
-    return path
 
 
 @pytest.fixture(scope="module")
