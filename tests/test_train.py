@@ -16,10 +16,9 @@ from PIL import Image
 from betavae import Editor
 from betavae.classifier import Classifier, ClassifierError
 from betavae.image import from_uint8
-from train.checkpoint import CheckpointError
 from train.classifier import fit_classifier, score
 from train.evaluation import evaluate
-from train.loop import Interrupted, fit
+from train.loop import fit
 from train.presets import PRESETS
 from train.run import main
 
@@ -52,30 +51,6 @@ def test_training_learns(dataset, tmp_path):
     assert figures["bce"] < of_mean, "it knows less of these faces than one average face"
     assert figures["protocol"] == {"split": "val", "images": 100, "crop": [round(v, 6) for v in TINY.crop], "image_size": 64,
                                    "z": "mu", "weights": "float32"}
-
-
-def test_an_interrupted_run_ends_bitwise_where_an_undisturbed_one_does(dataset, tmp_path):
-    train, val = dataset.images("train"), dataset.images("val")
-    undisturbed = fit(RUN, train, val, tmp_path / "a", CPU)
-    for steps in (7, 1, 13):
-        with pytest.raises(Interrupted):
-            fit(RUN, train, val, tmp_path / "b", CPU, stop_after=steps)
-    resumed = fit(RUN, train, val, tmp_path / "b", CPU)
-    assert torch.equal(weights(resumed), weights(undisturbed))
-    logs = [[json.loads(line) for line in (tmp_path / run / "log.jsonl").read_text().splitlines()] for run in "ab"]
-    assert [line["step"] for line in logs[0]] == [line["step"] for line in logs[1]]
-    assert logs[0][-1] == logs[1][-1], "the last validation saw the same model"
-
-
-def test_a_checkpoint_of_other_settings_is_refused(dataset, tmp_path):
-    train, val = dataset.images("train"), dataset.images("val")
-    with pytest.raises(Interrupted):
-        fit(RUN, train, val, tmp_path, CPU, stop_after=2)
-    with pytest.raises(CheckpointError, match="other settings"):
-        fit(dataclasses.replace(RUN, lr=1e-4), train, val, tmp_path, CPU)
-    (tmp_path / "checkpoint.pt").write_bytes(b"half a checkpoint")
-    with pytest.raises(CheckpointError, match="cannot be read"):
-        fit(RUN, train, val, tmp_path, CPU)
 
 
 def test_the_command_trains_is_interrupted_resumes_and_leaves_a_folder_that_opens(subset, tmp_path, cache):

@@ -1,11 +1,16 @@
-"""Everything stateful of a run in one object, and the slim model folder that a run leaves."""
+"""Everything stateful of a run in one object, kept on disk twice; and the averaged weights."""
 
+import io
 import os
+import zipfile
 from pathlib import Path
 from pickle import UnpicklingError
 
 import torch
 from torch import Tensor, nn
+from tqdm import tqdm
+
+from train.ranks import Ranks
 
 
 class CheckpointError(ValueError):
@@ -13,61 +18,132 @@ class CheckpointError(ValueError):
 
 
 class Checkpoint:
-    """The parts of a run that change: anything with ``state_dict`` and ``load_state_dict``, and the step reached.
+    """The parts of a run that change, anything with ``state_dict`` and ``load_state_dict``, and the step reached.
 
-    Noise, mirroring and data order need no state: they are functions of the seed and the step.
+    Noise, mirroring and data order need no state: they are functions of the seed and the step. ``save`` keeps the last
+    two: ``folder/checkpoint.pt``, and the one before it as ``folder/checkpoint.previous.pt``.
     """
 
-    def __init__(self, path: str | Path, config: str, **parts):
-        self.path, self.config, self.parts, self.step = Path(path), config, parts, 0
+    def __init__(self, folder: str | Path, config: str, **parts):
+        self.newest, self.previous = (Path(folder) / name for name in ("checkpoint.pt", "checkpoint.previous.pt"))
+        self.config, self.parts, self.step = config, parts, 0
+        self._chosen = False
 
     def save(self) -> None:
-        """Write aside, then rename: a run killed here leaves the previous checkpoint whole."""
-        part = self.path.with_suffix(".part")
-        torch.save({"config": self.config, "step": self.step,
-                    **{name: value.state_dict() for name, value in self.parts.items()}}, part)
-        os.replace(part, self.path)
+        """Write aside, flush to the disk, then rename: a run or machine that stops here leaves a whole checkpoint.
 
-    def load(self) -> bool:
-        """Go on from ``path`` if it exists.
+        Raises
+        ------
+        OSError
+            The disk is full or gone; what was saved before is untouched.
+        """
+        file = io.BytesIO()
+        torch.save({"config": self.config, "step": self.step,
+                    **{name: value.state_dict() for name, value in self.parts.items()}}, file)
+        write_durably(self.newest, file.getbuffer(), keep=self.previous)
+        self._chosen = False
+
+    def load(self, ranks: Ranks) -> bool:
+        """Go on from the newest checkpoint, or from the one before it where the newest is damaged.
+
+        Returns False, and changes nothing, where there is none. Rank 0 reads: the others need not see its disk.
 
         Raises
         ------
         CheckpointError
-            It was made with another configuration, or cannot be read.
+            It was made with other settings, or none can be read.
         """
-        if not self.path.exists():
+        state = ranks.from_first(self._read() if ranks.first else None)
+        if state is None:
             return False
-        try:
-            state = torch.load(self.path, map_location="cpu", weights_only=True)
-        except (OSError, RuntimeError, EOFError, ValueError, LookupError, UnpicklingError) as error:
-            raise CheckpointError(f"The checkpoint {str(self.path)!r} cannot be read; remove it to start again.") from error
-        if state["config"] != self.config:
-            raise CheckpointError(f"The checkpoint {str(self.path)!r} is of a run with other settings; "
-                                  "give the same flags to go on, or another --out to start anew.")
         for name, value in self.parts.items():
             value.load_state_dict(state[name])
         self.step = state["step"]
         return True
+
+    def _read(self) -> dict | None:
+        found = [path for path in (self.newest, self.previous) if path.exists()]
+        for path in found:
+            try:
+                state = _verified(path)
+                break
+            except (OSError, RuntimeError, EOFError, ValueError, LookupError, UnpicklingError, zipfile.BadZipFile):
+                tqdm.write(f"The checkpoint {str(path)!r} is damaged.")
+        else:
+            if found:
+                raise CheckpointError(f"The checkpoint {str(self.newest)!r} cannot be read; remove it to start again.")
+            return None
+        if state.get("config") != self.config or not state.keys() >= self.parts.keys():
+            raise CheckpointError(f"The checkpoint {str(path)!r} is of a run with other settings; "
+                                  "give the same flags to go on, or another --out to start anew.")
+        if path != self.newest:
+            tqdm.write(f"Going on from the one before it, {str(path)!r}.")
+            os.replace(path, self.newest)
+        return state
+
+    def rewind(self) -> None:
+        """Choose what ``load`` goes back to: the newest, or, where nothing was saved since it was chosen, the one before."""
+        if self._chosen and self.previous.exists():
+            os.replace(self.previous, self.newest)
+        self._chosen = True
+
+
+def _verified(path: Path) -> dict:
+    # torch.save writes a checksum of every record, and torch.load does not look at it.
+    with zipfile.ZipFile(path) as archive:
+        if archive.testzip() is not None:
+            raise zipfile.BadZipFile(path)
+    return torch.load(path, map_location="cpu", weights_only=True)
+
+
+def write_durably(path: Path, content: bytes | memoryview, keep: Path | None = None) -> None:
+    """Replace a file's content at one moment, even if the machine stops; ``keep`` is where its old content goes.
+
+    Raises
+    ------
+    OSError
+        Nothing can be written there; the old file is untouched, and nothing half written is left.
+    """
+    part = path.with_name(path.name + ".part")
+    try:
+        with open(part, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        if keep is not None and path.exists():
+            os.replace(path, keep)
+        os.replace(part, path)
+    except OSError:
+        part.unlink(missing_ok=True)
+        raise
+    if os.name == "posix":
+        # The renames themselves are durable once the folder is.
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
 
 
 class Averaged:
     """Exponential moving average of a model's weights, its half-life counted in images seen."""
 
     def __init__(self, model: nn.Module, halflife: float):
-        self.model, self.halflife = model, halflife
-        self.weights = {name: value.detach().clone() for name, value in model.state_dict().items()}
+        self.halflife = halflife
+        self.current = {name: value.detach() for name, value in model.state_dict().items()}
+        self.weights = {name: value.clone() for name, value in self.current.items()}
 
     @torch.no_grad()
     def update(self, images_seen: int, batch: int) -> None:
         # Young runs forget faster, so that the random start is not averaged in (Karras et al. 2022).
         halflife = min(self.halflife, images_seen * 0.1)
         decay = 0.5 ** (batch / halflife) if halflife else 0.0
-        current = self.model.state_dict()
-        averaged = [name for name, value in self.weights.items() if value.is_floating_point()]
-        torch._foreach_lerp_([self.weights[name] for name in averaged], [current[name] for name in averaged], 1 - decay)
-        for name in self.weights.keys() - averaged:  # BatchNorm's count of batches
-            self.weights[name].copy_(current[name])
+        means, counts = [], []  # a BatchNorm counts its batches in whole numbers: there is nothing to average
+        for name, value in self.weights.items():
+            (means if value.is_floating_point() else counts).append((value, self.current[name]))
+        torch._foreach_lerp_(*map(list, zip(*means)), 1 - decay)
+        for value, current in counts:
+            value.copy_(current)
 
     def state_dict(self) -> dict[str, Tensor]:
         return self.weights

@@ -1,166 +1,324 @@
-"""The training loop."""
+"""The training loop: ``Training`` makes steps, ``fit`` keeps, logs and resumes them."""
 
 import copy
 import json
+import math
 import signal
 import time
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
 from betavae.model import VAE
-from train.checkpoint import Averaged, Checkpoint
+from train.checkpoint import Averaged, Checkpoint, write_durably
 from train.data import Batches
 from train.evaluation import reconstruction_and_kl
 from train.losses import Objective
 from train.presets import TrainConfig
+from train.ranks import Ranks
 
 LOG_EVERY = 50           # steps
 VALIDATIONS = 20         # in a whole run, at most one every LOG_EVERY steps
-CHECKPOINT_SECONDS = 120
+SAVE_SECONDS = 120.0
+BAD_STEPS = 5            # in a row, and the run goes back to its last checkpoint
+REWINDS = 8              # of a run; each halves the learning rate
 
 
 class Diverged(ArithmeticError):
-    """The loss is no longer finite."""
+    """The loss or its gradient is not finite, and going back with a lower learning rate has not helped."""
 
 
 class Interrupted(Exception):
-    """A signal asked the run to stop; its state is saved."""
+    """A signal asked the run to stop; the message says what is saved."""
 
 
-def fit(config: TrainConfig, train: Tensor, val: Tensor, out: str | Path, device: torch.device,
-        stop_after: int | None = None) -> VAE:
+class Training:
+    """A run's model, objective and optimiser, and the step that moves them.
+
+    A step is a function of the seed and of its number alone. Of its batch every process takes its share, and all end the
+    step with the same weights, those that one process would have on the whole batch.
+    """
+
+    def __init__(self, config: TrainConfig, train: Tensor, device: torch.device, ranks: Ranks = Ranks(),
+                 masks: Tensor | None = None):
+        if config.batch % ranks.size:
+            raise ValueError(f"The batch is {config.batch}; it must be a multiple of the {ranks.size} processes that share it.")
+        self.config, self.device, self.ranks = config, device, ranks
+        torch.manual_seed(config.seed)
+        # Parameters are made after the seed and on the CPU first, so a seed means the same weights on every device.
+        self.model = VAE(config.model).to(device, memory_format=torch.channels_last)
+        self.objective = Objective(config).to(device)
+        self.parameters = [*self.model.parameters(), *self.objective.parameters()]
+        # Fused kernels leave out an update, moments and all, where ``found_inf`` says so: no number is read for it.
+        self.optimizer = torch.optim.AdamW(self.parameters, config.lr, (config.beta1, config.beta2), config.eps,
+                                           weight_decay=0.0, fused=True)
+        self.average = Averaged(self.model, config.ema * config.images)
+        self.meter = Meter(device)
+        self.batches = Batches(train, config.batch, config.seed, config.flip, device, masks)
+        self.generator = torch.Generator(device)
+        # Float32 on CPUs: without matrix units, bf16 convolutions are slower there (benchmarks/train.py measures it).
+        self.autocast = torch.autocast(device.type, torch.bfloat16,
+                                       enabled=device.type == "cuda" and torch.cuda.is_bf16_supported())
+        self.model.train()
+
+    def step(self, step: int, rate: float = 1.0) -> None:
+        """Make step number ``step`` with ``rate`` times the schedule's learning rate. Reads nothing from the device.
+
+        Where the loss or a gradient is not finite, nothing moves: weights, moments, statistics of a BatchNorm, or the
+        objective's state.
+        """
+        config, progress = self.config, step / self.config.steps
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate * config.learning_rate(progress)
+        share = self.ranks.share(config.batch)
+        batch = self.batches(step)
+        x, mask = batch if isinstance(batch, tuple) else (batch, None)
+        x, mask = x[share], mask if mask is None else mask[share]
+        self.generator.manual_seed(config.seed * 1_000_003 + step)
+        noise = torch.randn(config.batch, config.model.latents, device=self.device, generator=self.generator)[share]
+        state = [buffer for part in (self.model, self.objective) for buffer in part.buffers()]
+        before = [buffer.clone() for buffer in state]
+        with self.autocast:
+            output = self.model(x, noise)
+        loss, terms = self.objective(output, x, mask, config.level(progress), self.ranks.mean)
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        gradients = [parameter.grad for parameter in self.parameters]
+        self.ranks.mean_([*gradients, *terms.values()])
+        norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))
+        bad = ~(norm.isfinite() & terms["loss"].isfinite())
+        self.optimizer.found_inf = bad.float()
+        if config.clip:
+            self.optimizer.grad_scale = (norm / config.clip).clamp(min=1)
+        self.optimizer.step()
+        for buffer, old in zip(state, before):
+            buffer.copy_(torch.where(bad, old, buffer))
+        if config.ema:
+            self.average.update((step + 1) * config.batch, config.batch)
+        self.meter.add(terms, bad)
+
+
+class Meter(nn.Module):
+    """Means of the loss's terms since they were last taken, and how many steps were left out; all on the device.
+
+    A checkpoint has it too: a resumed run logs what the undisturbed one logs.
+    """
+
+    def __init__(self, device: torch.device):
+        super().__init__()
+        self.names: tuple[str, ...] = ()
+        self.register_buffer("sums", torch.zeros(16, device=device))  # room for any objective's terms
+        # Steps summed since last taken; steps left out in all; steps left out in a row until now.
+        self.register_buffer("counts", torch.zeros(3, device=device))
+
+    def add(self, terms: dict[str, Tensor], bad: Tensor) -> None:
+        self.names = tuple(terms)
+        values = torch.stack(list(terms.values())).float()
+        self.sums[:len(values)] += torch.where(bad, 0.0, values)
+        summed, skipped, row = self.counts.unbind()
+        self.counts.copy_(torch.stack([summed + ~bad, skipped + bad, (row + 1) * bad]))
+
+    def take(self) -> tuple[dict[str, float], int, int]:
+        """Means by name since the last call, steps left out in the run, and how many the last in a row are of those."""
+        summed, skipped, row = self.counts.tolist()
+        means = (self.sums[:len(self.names)] / summed).tolist()
+        self.sums.zero_()
+        self.counts[0].zero_()
+        return dict(zip(self.names, means)), int(skipped), int(row)
+
+    def sound(self) -> bool:
+        """Whether the last step was one that counts."""
+        return not self.counts[2].item()
+
+
+class Rate:
+    """By how much the learning rate has been lowered, and how often: what going back to a checkpoint changes."""
+
+    def __init__(self):
+        self.factor, self.rewinds = 1.0, 0
+
+    def state_dict(self) -> dict[str, float]:
+        return {"factor": self.factor, "rewinds": self.rewinds}
+
+    def load_state_dict(self, state: dict[str, float]) -> None:
+        self.factor, self.rewinds = state["factor"], state["rewinds"]
+
+
+def fit(config: TrainConfig, train: Tensor, val: Tensor, out: str | Path, device: torch.device, masks: Tensor | None = None,
+        ranks: Ranks = Ranks(), save_seconds: float = SAVE_SECONDS) -> VAE:
     """Train to ``config.images`` and return the model with its averaged weights, in eval mode.
 
-    Goes on from ``out/checkpoint.pt`` if there is one; a resumed run is bitwise the uninterrupted one on one device.
-    Writes ``log.jsonl`` and TensorBoard events into ``out``.
+    Goes on from the checkpoint in ``out`` if there is one; a resumed run is bitwise the uninterrupted one on one device.
+    Writes ``log.jsonl`` and TensorBoard events into ``out``. A step whose loss or gradient is not finite is left out and
+    counted; after ``BAD_STEPS`` in a row the run goes back to its last checkpoint with half the learning rate.
 
     Parameters
     ----------
     train, val : Tensor
         uint8 (n, s, s, 3); ``val`` is looked at through the averaged weights and never trained on.
-    stop_after : int, optional
-        Save and raise ``Interrupted`` after that many steps, as a signal would.
+    masks : Tensor, optional
+        uint8 (n, s, s) of ``train``, for a model that draws masks.
+    ranks : Ranks
+        The processes that share each batch. All end with the same model; rank 0 alone writes.
+    save_seconds : float
+        Time between two checkpoints.
 
     Raises
     ------
     Interrupted
-        SIGINT or SIGTERM came; the state is saved.
+        SIGINT or SIGTERM came, to any of the processes; the state is saved.
     Diverged
-        The loss became infinite or NaN; the last checkpoint is from before.
+        The loss is still infinite or NaN after going back ``REWINDS`` times.
+    CheckpointError
+        The checkpoint in ``out`` is of other settings, or cannot be read.
     """
     out = Path(out)
-    torch.manual_seed(config.seed)
-    model = VAE(config.model).to(device, memory_format=torch.channels_last)
-    # Parameters are made after the seed and on the CPU first, so a seed means the same weights on every device.
-    objective = Objective(config).to(device)
-    parameters = [*model.parameters(), *objective.parameters()]
-    optimizer = torch.optim.AdamW(parameters, config.lr, (config.beta1, config.beta2), config.eps, weight_decay=0.0,
-                                  fused=device.type in ("cuda", "cpu"))
-    average = Averaged(model, config.ema * config.images)
-    checkpoint = Checkpoint(out / "checkpoint.pt", config.to_json(), model=model, optimizer=optimizer,
-                            objective=objective, average=average)
-    checkpoint.load()
-    batches = Batches(train, config.batch, config.seed, config.flip, device)
-    log = Log(out, checkpoint.step)
+    out.mkdir(parents=True, exist_ok=True)
+    training, rate = Training(config, train, device, ranks, masks), Rate()
+    checkpoint = Checkpoint(out, config.to_json(), model=training.model, optimizer=training.optimizer,
+                            objective=training.objective, average=training.average, meter=training.meter, rate=rate)
+    resumed = checkpoint.load(ranks)
     signals = Signals()
-    generator = torch.Generator(device)
-    # Float32 on CPUs: without matrix units, bf16 convolutions are slower there (benchmarks/train.py measures it).
-    autocast = torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda" and torch.cuda.is_bf16_supported())
+    log = Log(out, config, checkpoint.step, writes=ranks.first)
     validate_every = max(LOG_EVERY, config.steps // VALIDATIONS)
-    sums, saved, first = None, time.monotonic(), checkpoint.step
-    bar = tqdm(total=config.images, initial=min(checkpoint.step * config.batch, config.images), desc=config.preset,
-               unit=" images", smoothing=0.05)
-    model.train()
+    saved = time.monotonic()
     try:
+        if not resumed:
+            _save(checkpoint, log)  # what the first steps can go back to
         while checkpoint.step < config.steps:
-            step = checkpoint.step
-            progress = step / config.steps
-            level = config.level(progress)
-            for group in optimizer.param_groups:
-                group["lr"] = config.learning_rate(progress)
-            x, mask = batches(step), None
-            generator.manual_seed(config.seed * 1_000_003 + step)
-            noise = torch.randn(len(x), config.model.latents, device=device, generator=generator)
-            with autocast:
-                output = model(x, noise)
-            loss, parts = objective(output, x, mask, level)
-            optimizer.zero_grad(set_to_none=True)
-            loss.backward()
-            if config.clip:
-                torch.nn.utils.clip_grad_norm_(parameters, config.clip)
-            optimizer.step()
-            checkpoint.step = step + 1
-            if config.ema:
-                average.update(checkpoint.step * config.batch, config.batch)
-            # Summed on the device: reading a number here would stall the GPU in every step.
-            terms = torch.stack(list(parts.values()))
-            sums = terms if sums is None else sums + terms
-            bar.update(min(config.batch, config.images - bar.n))
+            progress = checkpoint.step / config.steps
+            training.step(checkpoint.step, rate.factor)
+            checkpoint.step += 1
+            log.advance(checkpoint.step)
             last = checkpoint.step == config.steps
             if checkpoint.step % LOG_EVERY == 0 or last:
-                count = (checkpoint.step - 1) % LOG_EVERY + 1
-                mean = dict(zip(parts, (sums / min(count, checkpoint.step - first)).tolist()))
-                sums = None
-                if not all(map(_finite, mean.values())):
-                    raise Diverged(f"The loss is {mean['loss']} after {bar.n:,} images; the last checkpoint is from before. "
-                                   "A lower learning rate usually cures it.")
-                held = {"beta" if config.objective == "beta" else "C": level}
-                log.write("train", checkpoint.step, images=bar.n, **held, lr=config.learning_rate(progress), **mean)
-                bar.set_postfix(loss=f"{mean['loss']:.4g}", kl=f"{mean['kl']:.1f}")
+                means, skipped, in_a_row = training.meter.take()
+                if in_a_row >= BAD_STEPS:
+                    _go_back(checkpoint, rate, ranks)
+                    log.go_back(checkpoint.step)
+                    log.say(f"{in_a_row} steps in a row had a loss or a gradient that is not finite: back to "
+                            f"{log.images:,} images, with {rate.factor:g} times the learning rate.")
+                    continue
+                held = {"beta" if config.objective == "beta" else "C": config.level(progress)}
+                log.write("train", **held, lr=rate.factor * config.learning_rate(progress), skipped=skipped, **means)
             if checkpoint.step % validate_every == 0 or last:
-                log.write("val", checkpoint.step, images=bar.n, **_validate(model, average, config, val, device))
-            if time.monotonic() - saved > CHECKPOINT_SECONDS or last:
-                checkpoint.save()
+                if ranks.first:
+                    log.write("val", **_validate(training, val))
+            stop = ranks.any(signals.received) and not last
+            # Weights that give no finite loss are not worth going back to.
+            if last or stop or (time.monotonic() - saved > save_seconds and training.meter.sound()):
+                written = _save(checkpoint, log)
                 saved = time.monotonic()
-            if (signals.received or checkpoint.step - first == stop_after) and not last:
-                checkpoint.save()
-                raise Interrupted(f"Stopped after {bar.n:,} of {config.images:,} images; the same command goes on from here.")
+            if stop:
+                ranks.wait()
+                raise Interrupted(f"Stopped after {log.images:,} of {config.images:,} images; "
+                                  f"the same command goes on from {'here' if written else 'the last checkpoint'}.")
+        ranks.wait()
     finally:
-        bar.close(), log.close(), signals.restore()
-    return averaged_model(model, average, config)
+        log.close(), signals.restore()
+    return averaged_model(training)
 
 
-def averaged_model(model: VAE, average: Averaged, config: TrainConfig) -> VAE:
+def _save(checkpoint: Checkpoint, log: "Log") -> bool:
+    """Save where this process writes; a disk that is full is no reason to stop training."""
+    try:
+        if log.writes:
+            checkpoint.save()
+        return True
+    except OSError as error:
+        log.say(f"The checkpoint after {log.images:,} images could not be written ({error.strerror}); "
+                f"{str(checkpoint.newest)!r} is as it was.")
+        return False
+
+
+def _go_back(checkpoint: Checkpoint, rate: Rate, ranks: Ranks) -> None:
+    """Load the last checkpoint, or the one before it where the run has been at the last already; halve the rate."""
+    if rate.rewinds == REWINDS:
+        raise Diverged(f"The loss is not finite, and halving the learning rate {REWINDS} times has not helped; "
+                       "give a lower one, --lr.")
+    factor, rewinds = rate.factor / 2, rate.rewinds + 1
+    if ranks.first:
+        checkpoint.rewind()
+    checkpoint.load(ranks)
+    rate.factor, rate.rewinds = factor, rewinds
+
+
+def averaged_model(training: Training) -> VAE:
     """A copy of the model with the averaged weights (its own where the run averages none), in eval mode."""
-    model = copy.deepcopy(model)
-    if config.ema:
-        model.load_state_dict(average.weights)
+    model = copy.deepcopy(training.model)
+    if training.config.ema:
+        model.load_state_dict(training.average.weights)
     return model.eval()
 
 
-def _validate(model: VAE, average: Averaged, config: TrainConfig, val: Tensor, device: torch.device) -> dict[str, float]:
-    figures = reconstruction_and_kl(averaged_model(model, average, config), val, device)
+def _validate(training: Training, val: Tensor) -> dict[str, float]:
+    figures = reconstruction_and_kl(averaged_model(training), val, training.device)
     return {name: figures[name] for name in ("bce", "bce_gap", "kl", "active_0.1", "active_1")}
 
 
-def _finite(value: float) -> bool:
-    return abs(value) < float("inf")
-
-
 class Log:
-    """One JSON object a line in ``log.jsonl``, and the same figures for TensorBoard."""
+    """What a run says: one JSON object a line in ``log.jsonl``, the same for TensorBoard, a progress bar, and sentences.
 
-    def __init__(self, out: Path, step: int):
-        out.mkdir(parents=True, exist_ok=True)
-        self.path = out / "log.jsonl"
-        # A run that was killed has logged steps after its checkpoint; they are about to be made again.
-        lines = self.path.read_text().splitlines() if self.path.exists() else []
-        kept = [line for line in lines if json.loads(line)["step"] <= step]
-        self.path.write_text("".join(line + "\n" for line in kept))
-        self.writer = SummaryWriter(out / "tensorboard", purge_step=step + 1)
+    Of several processes one writes (``writes``); in the others nothing is said.
+    """
 
-    def write(self, kind: str, step: int, images: int, **figures: float) -> None:
+    def __init__(self, out: Path, config: TrainConfig, step: int, writes: bool):
+        self.out, self.config, self.step, self.writes = out, config, step, writes
+        self.path, self.board = out / "log.jsonl", None
+        self.bar = tqdm(total=config.images, initial=self.images, desc=config.preset, unit=" images", smoothing=0.05,
+                        disable=not writes)
+        self.go_back(step)
+
+    @property
+    def images(self) -> int:
+        """Images seen."""
+        return min(self.step * self.config.batch, self.config.images)
+
+    def go_back(self, step: int) -> None:
+        """Forget what was written after ``step``, which is about to be made again."""
+        self.step = step
+        if not self.writes:
+            return
+        kept = []
+        for line in self.path.read_text(encoding="utf-8").splitlines() if self.path.exists() else []:
+            try:
+                if json.loads(line)["step"] <= step:
+                    kept.append(line + "\n")
+            except json.JSONDecodeError:
+                break  # the run was killed while it wrote this
+        write_durably(self.path, "".join(kept).encode())
+        if self.board:
+            self.board.close()
+        self.board = SummaryWriter(self.out / "tensorboard", purge_step=self.images + 1)
+        self.bar.n = self.images
+        self.bar.refresh()
+
+    def advance(self, step: int) -> None:
+        self.step = step
+        self.bar.update(self.images - self.bar.n)
+
+    def write(self, kind: str, **figures: float) -> None:
+        """Figures of kind "train" or "val"."""
+        if not self.writes:
+            return
         with open(self.path, "a", encoding="utf-8") as file:
-            file.write(json.dumps({"kind": kind, "step": step, "images": images, **figures}) + "\n")
+            file.write(json.dumps({"kind": kind, "step": self.step, "images": self.images, **figures}) + "\n")
         for name, value in figures.items():
-            self.writer.add_scalar(f"{kind}/{name}", value, images)
+            self.board.add_scalar(f"{kind}/{name}", value, self.images)
+        if kind == "train":
+            self.bar.set_postfix({name: f"{figures[name]:.4g}" for name in ("loss", "kl")})
+
+    def say(self, sentence: str) -> None:
+        if self.writes:
+            self.bar.write(sentence)
 
     def close(self) -> None:
-        self.writer.close()
+        self.bar.close()
+        if self.board:
+            self.board.close()
 
 
 class Signals:

@@ -32,7 +32,7 @@ from betavae.model import VAE
 from train import evaluation, figures, probes, selection
 from train.classifier import fit_classifier
 from train.data import CelebA, DataError, Dataset, load
-from train.loop import Diverged, Interrupted, fit
+from train.loop import SAVE_SECONDS, Diverged, Interrupted, fit
 from train.mixture import fit_mixture, posterior_samples
 from train.presets import PRESETS, TrainConfig
 from train.publish import publish
@@ -56,11 +56,13 @@ def main(arguments: list[str] | None = None) -> int:
         out = Path(options.out or f"runs/{options.preset}")
         if "publish" in stages and not options.repo:
             raise ValueError("--repo is missing: the stage publish needs user/name.")
+        if options.save_every < 0:
+            raise ValueError(f"--save-every is {options.save_every:g}; it must be a number of seconds, 0 or more.")
         if stages != ["publish"]:
             if options.data is None:
                 raise DataError("--data is missing: give CelebA's folder, with img_align_celeba/ and its lists.")
             run(config, Path(options.data), out, stages, device, Path(options.cache), options.choose,
-                _conditions(options.condition))
+                _conditions(options.condition), options.save_every)
         if "publish" in stages:
             print(publish(out, options.repo, options.private))
     except Interrupted as stop:
@@ -73,7 +75,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def run(config: TrainConfig, data: Path, out: Path, stages: list[str], device: torch.device, cache: Path,
-        choose: bool = False, conditions: dict[str, str] | None = None) -> None:
+        choose: bool = False, conditions: dict[str, str] | None = None, save_every: float = SAVE_SECONDS) -> None:
     """The stages on data, in order, each reading what the ones before left in ``out``."""
     celeba = CelebA.open(data)
     print(celeba)
@@ -84,7 +86,10 @@ def run(config: TrainConfig, data: Path, out: Path, stages: list[str], device: t
     out.mkdir(parents=True, exist_ok=True)
     if "fit" in stages:
         (out / "run.json").write_text(config.to_json() + "\n")
-        hub.save(fit(config, dataset.images("train")[:config.subset or None], dataset.images("val"), out, device), out)
+        some = slice(config.subset or None)
+        masks = dataset.masks("train")[some] if config.model.mask else None
+        hub.save(fit(config, dataset.images("train")[some], dataset.images("val"), out, device, masks,
+                     save_seconds=save_every), out)
     # The stages below measure the folder that they leave, not the model in memory.
     if "evaluate" in stages:
         _evaluate(out, config, dataset, device)
@@ -211,6 +216,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--device", metavar="D", help="cuda, mps or cpu (default: the first of these that is here)")
     parser.add_argument("--seed", metavar="S", type=int, default=0, help="of weights, order and noise (default: 0)")
     parser.add_argument("--cache", metavar="DIR", default="runs/cache", help="decoded images (default: runs/cache)")
+    parser.add_argument("--save-every", metavar="SECONDS", type=float, default=SAVE_SECONDS,
+                        help=f"time between two checkpoints (default: {SAVE_SECONDS:g})")
     parser.add_argument("--choose", action="store_true",
                         help="of every direction the method that measures best on pictures, not the published one")
     parser.add_argument("--condition", metavar="NAME=CONDITION", nargs="+", default=[],

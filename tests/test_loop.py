@@ -1,0 +1,288 @@
+"""A run is never lost: killed, interrupted, damaged, out of space or diverging, it goes on or says why not."""
+
+import copy
+import dataclasses
+import json
+import math
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+from conftest import ROOT, TINY
+from torch import Tensor
+
+from train import loop
+from train.checkpoint import Checkpoint, CheckpointError
+from train.data import Batches
+from train.loop import Diverged, Interrupted, Training, fit
+from train.presets import PRESETS
+from train.ranks import Ranks
+
+CPU = torch.device("cpu")
+RUN = dataclasses.replace(PRESETS["celeba64"], model=TINY, images=320, batch=8)
+
+
+def same(a, b) -> bool:
+    """Whether two checkpoints, or parts of them, are bitwise equal."""
+    if isinstance(a, Tensor):
+        return torch.equal(a, b)
+    if isinstance(a, dict):
+        return a.keys() == b.keys() and all(same(a[key], b[key]) for key in a)
+    if isinstance(a, list):
+        return len(a) == len(b) and all(map(same, a, b))
+    return a == b
+
+
+def read(path) -> dict:
+    return torch.load(path, weights_only=True)
+
+
+@pytest.fixture
+def faces(dataset):
+    """Pixels for training and for validation: few of the latter, which are not what is tested here."""
+    return dataset.images("train"), dataset.images("val")[:20]
+
+
+@pytest.fixture
+def at_step(monkeypatch):
+    """``at_step(n, do)``: have ``do(x)`` called with the batch of step n, when it is made, in place of it."""
+    actions = {}
+
+    class Acting(Batches):
+        def __call__(self, step):
+            x = super().__call__(step)
+            return actions[step](x) if step in actions else x
+
+    monkeypatch.setattr(loop, "Batches", Acting)
+    return actions.__setitem__
+
+
+def interrupt(x):
+    signal.raise_signal(signal.SIGTERM)
+    return x
+
+
+@pytest.fixture(scope="module")
+def small(subset, tmp_path_factory):
+    """The same faces with lists of nothing else, which are read in no time."""
+    folder = tmp_path_factory.mktemp("small")
+    names = {path.name for path in (subset / "img_align_celeba").iterdir()}
+    for part in ("img_align_celeba", "masks"):
+        (folder / part).symlink_to(subset / part)
+    for path in subset.glob("list_*.txt"):
+        lines = path.read_text().splitlines(keepends=True)
+        (folder / path.name).write_text("".join(line for line in lines if not line[0].isdigit() or line.split()[0] in names))
+    return folder
+
+
+def test_killed_at_20_random_moments_a_run_ends_bitwise_where_an_undisturbed_one_does(small, dataset, cache, tmp_path):
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}  # a process that has had threads cannot be forked safely
+    server = subprocess.Popen([sys.executable, ROOT / "tests" / "forks.py"], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                              stderr=open(tmp_path / "stderr", "w"), text=True, env=environment)
+
+    def start(out):
+        arguments = ["--data", str(small), "--cache", str(cache), "--preset", "tiny", "--stages", "fit", "--device", "cpu",
+                     "--save-every", "0.02", "--out", str(out)]
+        server.stdin.write(json.dumps(arguments) + "\n")
+        server.stdin.flush()
+        return int(server.stdout.readline().split()[-1])
+
+    def ended() -> int:
+        line = server.stdout.readline()
+        while not line.strip().lstrip("-").isdigit():
+            line = server.stdout.readline()
+        return int(line)
+
+    def newest():
+        try:
+            return os.stat(tmp_path / "killed" / "checkpoint.pt").st_ino
+        except FileNotFoundError:
+            return None
+
+    try:
+        start(tmp_path / "undisturbed")
+        assert ended() == 0, (tmp_path / "stderr").read_text()
+        moment = random.Random(0)
+        for _ in range(20):
+            run, before = start(tmp_path / "killed"), newest()
+            while newest() in (None, before):  # until it has come further than the run before it
+                time.sleep(0.001)
+            time.sleep(moment.uniform(0, 0.1))
+            os.kill(run, signal.SIGKILL)
+            assert ended() == -signal.SIGKILL, "it ended before it was killed"
+        start(tmp_path / "killed")
+        assert ended() == 0, (tmp_path / "stderr").read_text()
+    finally:
+        server.kill()
+        server.wait()
+    a, b = tmp_path / "undisturbed", tmp_path / "killed"
+    assert same(read(a / "checkpoint.pt"), read(b / "checkpoint.pt"))
+    assert (a / "model.safetensors").read_bytes() == (b / "model.safetensors").read_bytes()
+    assert (a / "log.jsonl").read_text() == (b / "log.jsonl").read_text()
+
+
+def test_a_signal_saves_and_the_same_call_ends_bitwise_where_an_undisturbed_one_does(faces, at_step, tmp_path, monkeypatch):
+    monkeypatch.setattr(loop, "LOG_EVERY", 10)
+    undisturbed = fit(RUN, *faces, tmp_path / "a", CPU)
+    at_step(6, interrupt)
+    with pytest.raises(Interrupted, match="after 56 of 320 images; the same command goes on from here"):
+        fit(RUN, *faces, tmp_path / "b", CPU)
+    assert read(tmp_path / "b" / "checkpoint.pt")["step"] == 7
+    resumed = fit(RUN, *faces, tmp_path / "b", CPU)
+    assert same(resumed.state_dict(), undisturbed.state_dict())
+    assert (tmp_path / "a" / "log.jsonl").read_text() == (tmp_path / "b" / "log.jsonl").read_text()
+
+
+def test_a_step_is_the_textbooks(faces):
+    """AdamW and gradient clipping as PyTorch has them, one parameter after the other, on the same batches."""
+    config = dataclasses.replace(RUN, clip=50.0)
+    ours, reference = Training(config, faces[0], CPU), Training(config, faces[0], CPU)
+    optimizer = torch.optim.AdamW(reference.parameters, config.lr, weight_decay=0.0, foreach=False)
+    norms = []
+    for step in range(4):
+        ours.step(step)
+        noise = torch.randn(8, 8, generator=torch.Generator().manual_seed(step))
+        loss, _ = reference.objective(reference.model(reference.batches(step), noise), reference.batches(step), None,
+                                      config.level(step / config.steps))
+        optimizer.zero_grad()
+        loss.backward()
+        norms.append(torch.nn.utils.clip_grad_norm_(reference.parameters, config.clip))
+        optimizer.param_groups[0]["lr"] = config.learning_rate(step / config.steps)
+        optimizer.step()
+    assert max(norms) > config.clip, "nothing was clipped"
+    for a, b in zip(ours.parameters, reference.parameters):
+        torch.testing.assert_close(a, b, atol=2e-5, rtol=1e-3)
+
+
+@pytest.mark.parametrize("network", [TINY, dataclasses.replace(PRESETS["beta-norm"].model, image_size=64, encoder=(8, 8, 16, 16),
+                                                               decoder=(16, 16, 8, 8), latents=8)], ids=["group", "batch"])
+def test_a_step_that_is_not_finite_moves_nothing_and_is_counted(faces, network, at_step):
+    at_step(1, lambda x: x.index_fill(0, torch.tensor([3]), torch.nan))
+    training = Training(dataclasses.replace(RUN, model=network), faces[0], CPU)
+    training.step(0)
+
+    def state():
+        return [training.model.state_dict(), training.optimizer.state_dict()["state"], training.objective.state_dict()]
+
+    before = copy.deepcopy(state())
+    training.step(1)
+    assert same(state(), before)
+    training.step(2)
+    assert not same(state(), before)
+    means, skipped, in_a_row = training.meter.take()
+    assert all(map(math.isfinite, means.values())) and (skipped, in_a_row) == (1, 0)
+
+
+def test_after_a_few_such_steps_the_run_goes_back_with_a_lower_rate(faces, at_step, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(loop, "LOG_EVERY", 10)
+    broken = list(range(22, 30))
+    for step in list(broken):
+        # The first time that the step is made; the second time its batch is sound.
+        at_step(step, lambda x: x * (broken.pop() * torch.nan if broken else 1))
+    fit(RUN, *faces, tmp_path, CPU, save_seconds=0)
+    assert "8 steps in a row" in (said := capsys.readouterr().out) and "back to 176 images, with 0.5 times" in said
+    lines = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    lines = [line for line in lines if line["kind"] == "train"]
+    assert [line["step"] for line in lines] == [10, 20, 30, 40]
+    for line, factor in zip(lines, (1, 1, 0.5, 0.5)):
+        assert line["lr"] == pytest.approx(factor * RUN.learning_rate((line["step"] - 1) / RUN.steps))
+        assert math.isfinite(line["loss"])
+    assert read(tmp_path / "checkpoint.pt")["rate"] == {"factor": 0.5, "rewinds": 1}
+
+
+def test_a_run_that_lower_rates_do_not_help_stops_with_a_sentence(faces, at_step, tmp_path, monkeypatch):
+    monkeypatch.setattr(loop, "LOG_EVERY", 5)
+    for step in range(40):
+        at_step(step, lambda x: x * torch.nan)
+    with pytest.raises(Diverged, match="not finite.*8 times has not helped; give a lower one, --lr"):
+        fit(RUN, *faces, tmp_path, CPU)
+
+
+def test_the_second_time_the_run_goes_back_further(tmp_path):
+    part = torch.nn.Linear(1, 1)
+    checkpoint = Checkpoint(tmp_path, "{}", part=part)
+    for step in (1, 2, 3):
+        checkpoint.step = step
+        checkpoint.save()
+    found = []
+    for _ in range(3):
+        checkpoint.rewind()
+        checkpoint.load(Ranks())
+        found.append(checkpoint.step)
+    assert found == [3, 2, 2]
+
+
+@pytest.fixture
+def stopped(faces, at_step, tmp_path):
+    """A run stopped after 9 of 40 steps, with a checkpoint after each of the last two."""
+    at_step(8, interrupt)
+    with pytest.raises(Interrupted):
+        fit(RUN, *faces, tmp_path / "run", CPU, save_seconds=0)
+    at_step(8, lambda x: x)
+    return tmp_path / "run"
+
+
+def flip_a_bit(path):
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize("damage", [flip_a_bit, lambda path: path.write_bytes(path.read_bytes()[:5000]),
+                                    lambda path: path.write_bytes(b"")], ids=["one bit", "half written", "empty"])
+def test_a_damaged_checkpoint_is_told_and_the_one_before_it_serves(faces, stopped, damage, capsys):
+    damage(stopped / "checkpoint.pt")
+    before = read(stopped / "checkpoint.previous.pt")
+    assert before["step"] == 8
+    checkpoint = of_run(stopped)
+    assert checkpoint.load(Ranks()) and checkpoint.step == 8
+    said = capsys.readouterr().out
+    assert "checkpoint.pt' is damaged" in said and "checkpoint.previous.pt" in said
+    damage(stopped / "checkpoint.pt")  # now the only one
+    with pytest.raises(CheckpointError, match="checkpoint.pt.*cannot be read; remove it to start again"):
+        fit(RUN, *faces, stopped, CPU)
+
+
+def of_run(out) -> Checkpoint:
+    training = Training(RUN, torch.zeros(10, 64, 64, 3, dtype=torch.uint8), CPU)
+    return Checkpoint(out, RUN.to_json(), model=training.model, optimizer=training.optimizer)
+
+
+def test_a_checkpoint_of_other_settings_is_refused(faces, stopped):
+    with pytest.raises(CheckpointError, match="other settings"):
+        fit(dataclasses.replace(RUN, lr=1e-4), *faces, stopped, CPU)
+
+
+def test_a_checkpoint_runs_no_code(faces, tmp_path):
+    class Trap:
+        def __reduce__(self):
+            return os.mkdir, (str(tmp_path / "sprung"),)
+
+    torch.save({"config": RUN.to_json(), "step": 3, "model": Trap()}, tmp_path / "checkpoint.pt")
+    with pytest.raises(CheckpointError, match="cannot be read"):
+        fit(RUN, *faces, tmp_path, CPU)
+    assert not (tmp_path / "sprung").exists()
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs a device that is always full, /dev/full")
+def test_a_full_disk_is_told_and_the_last_checkpoint_is_intact(faces, at_step, tmp_path, capsys):
+    def fill(x):
+        (tmp_path / "checkpoint.pt.part").symlink_to("/dev/full")
+        kept.append((tmp_path / "checkpoint.pt").read_bytes())
+        return x
+
+    def look(x):
+        kept.append((tmp_path / "checkpoint.pt").read_bytes())
+        return x
+
+    kept = []
+    at_step(5, fill), at_step(6, look)
+    fit(RUN, *faces, tmp_path, CPU, save_seconds=0)
+    assert kept[0] == kept[1], "the checkpoint after 5 steps, also after the sixth"
+    assert "after 48 images could not be written (No space left on device)" in capsys.readouterr().out
+    assert read(tmp_path / "checkpoint.pt")["step"] == RUN.steps, "there was space again"

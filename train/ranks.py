@@ -1,0 +1,81 @@
+"""The processes of one run: ``torchrun --nproc-per-node 8 train/run.py ...``, or ``accelerate launch``, or one alone."""
+
+import os
+from collections.abc import Iterable
+from datetime import timedelta
+
+import torch
+from torch import Tensor, distributed
+from torch._utils import _flatten_dense_tensors, _unflatten_dense_tensors
+
+
+class Ranks:
+    """Which of ``size`` processes this is, and what they do together. Alone (size 1), every method is free.
+
+    ``rank`` 0 writes files and progress; ``local`` counts the processes of this machine.
+    """
+
+    def __init__(self, rank: int = 0, size: int = 1, local: int = 0):
+        self.rank, self.size, self.local = rank, size, local
+
+    @classmethod
+    def join(cls) -> "Ranks":
+        """The processes that torchrun (or accelerate) started, from its environment variables; else this one alone."""
+        size = int(os.environ.get("WORLD_SIZE", 1))
+        if size == 1:
+            return cls()
+        # NCCL moves what lies on GPUs; small decisions are made on the CPUs, without waiting for a GPU.
+        backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
+        # Rank 0 may decode the data set while the others wait.
+        distributed.init_process_group(backend, timeout=timedelta(hours=6))
+        return cls(distributed.get_rank(), size, int(os.environ.get("LOCAL_RANK", 0)))
+
+    @property
+    def first(self) -> bool:
+        """Whether this process is the one that writes."""
+        return self.rank == 0
+
+    def share(self, count: int) -> slice:
+        """This process's part of ``count`` things, which must be a multiple of ``size``."""
+        part = count // self.size
+        return slice(self.rank * part, (self.rank + 1) * part)
+
+    @torch.no_grad()
+    def mean_(self, tensors: Iterable[Tensor]) -> None:
+        """Replace tensors of one type and device by their means over all processes, in one message."""
+        if self.size > 1:
+            tensors = list(tensors)
+            flat = _flatten_dense_tensors(tensors)
+            distributed.all_reduce(flat)
+            for tensor, mean in zip(tensors, _unflatten_dense_tensors(flat / self.size, tensors)):
+                tensor.copy_(mean)
+
+    def mean(self, value: Tensor) -> Tensor:
+        """The mean of ``value`` over all processes, without a gradient."""
+        value = value.detach().clone()
+        self.mean_([value])
+        return value
+
+    def any(self, flag: bool) -> bool:
+        """Whether ``flag`` is true in any process."""
+        if self.size == 1:
+            return flag
+        flags = torch.tensor(float(flag))
+        distributed.all_reduce(flags)
+        return bool(flags)
+
+    def from_first(self, value):
+        """Rank 0's ``value``, in every process."""
+        if self.size > 1:
+            box = [value]
+            distributed.broadcast_object_list(box)
+            return box[0]
+        return value
+
+    def wait(self) -> None:
+        """Return when every process is here."""
+        self.any(False)
+
+    def leave(self) -> None:
+        if self.size > 1:
+            distributed.destroy_process_group()
