@@ -1,20 +1,26 @@
-"""Face Latents as a web app: python app.py [--model FOLDER_OR_REPO] [--device DEVICE] [--mcp]."""
+"""Face Latents as a web app: python app.py [--model FOLDER_OR_REPO] [--models FOLDER ...] [--device DEVICE] [--mcp]."""
 
 import argparse
 import importlib.util
 import sys
+from pathlib import Path
 
 import gradio as gr
+from starlette.routing import Mount
 
 from betavae.editor import Editor
-from betavae.ui import api, edit, interpolate, page, sample
+from betavae.ui import api, edit, interpolate, model, page, sample
+from betavae.ui.shelf import PREFIX, Shelf
 
 NOTE = ("A small model trained on celebrity photos: it has their biases, and it blurs what it does not know. "
         "The attribute names are CelebA's labels, not facts about a person.")
 
 
-def build_demo(editor: Editor) -> gr.Blocks:
-    """The app around one editor, which every visitor shares: what belongs to a visitor stays in the browser."""
+def build_demo(editor: Editor, shelf: Shelf | None = None) -> gr.Blocks:
+    """The app around one editor, which every visitor shares: what belongs to a visitor stays in the browser.
+
+    ``shelf`` has the other models that a visitor can go to.
+    """
     config = editor.config
     # Uploads are deleted after an hour.
     with gr.Blocks(title="Face Latents", analytics_enabled=False, delete_cache=(600, 3600)) as demo:
@@ -27,22 +33,26 @@ def build_demo(editor: Editor) -> gr.Blocks:
                 interpolate.build(editor, stage)
             with gr.Tab("Sample", id="sample"):
                 sample.build(editor, stage, tabs)
+            with gr.Tab("Model", id="model"):
+                model.build(editor, shelf)
         api.build(editor)
         gr.HTML(f"<p>{NOTE}</p>", elem_id="note", apply_default_css=False)
     return demo
 
 
-def serving() -> dict:
-    """How a demo is served, by itself or beside others."""
+def serving(**options) -> dict:
+    """How a demo is served, the first one and those on the shelf; ``options`` are of its FastAPI application."""
     # On the server, rendering (ssr_mode) would need Node.
     return {"head": page.head(), "footer_links": ["api"], "ssr_mode": False, "max_file_size": "50mb", "show_error": True,
-            "app_kwargs": {"exception_handlers": api.EXCEPTION_HANDLERS}}
+            "app_kwargs": {"exception_handlers": api.EXCEPTION_HANDLERS, **options}}
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Serve the app until Ctrl-C; returns the exit status. GRADIO_SERVER_NAME and GRADIO_SERVER_PORT say where."""
     parser = argparse.ArgumentParser(description="Edit, interpolate and sample faces in the browser.")
     parser.add_argument("--model", help="model folder or Hub repository user/repo (default: the shipped model)")
+    parser.add_argument("--models", type=Path, nargs="+", default=[], metavar="FOLDER",
+                        help="other models to choose from on the page: model folders, or folders of model folders")
     parser.add_argument("--mcp", action="store_true", help="also be an MCP server (needs gradio[mcp])")
     parser.add_argument("--device", help="cpu, cuda or mps (default: the fastest there is)")
     args = parser.parse_args(arguments)
@@ -50,8 +60,10 @@ def main(arguments: list[str] | None = None) -> int:
         print('error: --mcp needs a package that is not installed; run: pip install "gradio[mcp]"', file=sys.stderr)
         return 1
     try:
-        demo = build_demo(Editor.from_pretrained(args.model, args.device))
-        demo.launch(mcp_server=args.mcp, **serving())
+        shelf = Shelf(args.models, lambda name, folder: build_demo(Editor.from_pretrained(folder, args.device, name), shelf),
+                      serving())
+        demo = build_demo(Editor.from_pretrained(args.model, args.device), shelf)
+        demo.launch(mcp_server=args.mcp, **serving(routes=[Mount(PREFIX, shelf)], lifespan=shelf.lifespan))
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

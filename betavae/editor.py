@@ -33,8 +33,8 @@ class Editor:
     """
 
     def __init__(self, model: VAE, directions: Directions, metrics: dict | None = None, classifier: Classifier | None = None,
-                 atlas: dict | None = None, mixture: Mixture | None = None, *, device: str | torch.device | None = None,
-                 name: str = ""):
+                 atlas: dict | None = None, mixture: Mixture | None = None, log: list[dict] | None = None,
+                 *, device: str | torch.device | None = None, name: str = ""):
         self.device = pick_device(device)
         self.model = model.to(self.device).eval()
         self.config = model.config
@@ -43,13 +43,15 @@ class Editor:
         self.classifier = classifier and classifier.to(self.device).eval()
         self.atlas = atlas or {}
         self.mixture = mixture
+        self.log = log or []
         self.name = name
 
     @classmethod
-    def from_pretrained(cls, name: str | Path | None = None, device: str | torch.device | None = None) -> "Editor":
+    def from_pretrained(cls, name: str | Path | None = None, device: str | torch.device | None = None,
+                        title: str | None = None) -> "Editor":
         """The shipped model, a model folder, or a Hub repository "user/repo".
 
-        ``device`` is CUDA if present, else MPS, else the CPU, unless given.
+        ``device`` is CUDA if present, else MPS, else the CPU, unless given; ``title`` is shown instead of the name.
 
         Raises
         ------
@@ -57,7 +59,7 @@ class Editor:
             See ``betavae.hub.resolve`` and ``betavae.hub.load``.
         """
         folder = hub.resolve(name)
-        return cls(*hub.load(folder), device=device, name=str(name or folder.name))
+        return cls(*hub.load(folder), device=device, name=title or str(name or folder.name))
 
     @functools.cached_property
     def hash(self) -> str:

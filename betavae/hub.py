@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
-from huggingface_hub import snapshot_download
+from huggingface_hub import HfApi, snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, RepositoryNotFoundError
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
@@ -23,6 +23,8 @@ SHIPPED = ROOT / "assets" / "celeba64"
 FILES = ("config.json", "model.safetensors", "directions.safetensors", "metrics.json")
 # What the app also shows where a folder has it.
 EXTRAS = ("atlas.json", "classifier.safetensors", "log.jsonl", "mixture.safetensors")
+
+MAX_BYTES = 2**29  # of a repository that is downloaded
 
 
 class ModelError(ValueError):
@@ -44,15 +46,38 @@ def resolve(name: str | Path | None) -> Path:
     folder = Path(name).expanduser()
     if folder.is_dir():
         return folder
-    if not re.fullmatch(r"[\w.-]+/[\w.-]+", str(name)):
-        raise ModelError(f"There is no model folder {str(name)!r}; give a folder or a Hub repository as user/repo.")
+    return download(str(name))
+
+
+def download(repo: str) -> Path:
+    """The model folder of a Hub repository, "user/repo", downloaded where it is not in the local cache.
+
+    Raises
+    ------
+    ModelError
+        It is no such name, there is none, it holds more than a model needs, or the Hub cannot be reached.
+    """
+    if not re.fullmatch(r"[\w.-]+/[\w.-]+", repo):
+        raise ModelError(f"There is no model folder {repo!r}; give a folder or a Hub repository as user/repo.")
     try:
-        return Path(snapshot_download(str(name), allow_patterns=[*FILES, *EXTRAS]))
+        _check_size(repo)
+        return Path(snapshot_download(repo, allow_patterns=[*FILES, *EXTRAS]))
     except (RepositoryNotFoundError, HFValidationError) as error:
-        raise ModelError(f"There is neither a folder nor a public Hub repository {str(name)!r}.") from error
+        raise ModelError(f"There is neither a folder nor a public Hub repository {repo!r}.") from error
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
-        raise ModelError(f"The Hub repository {str(name)!r} cannot be reached and is not in the local cache; "
+        raise ModelError(f"The Hub repository {repo!r} cannot be reached and is not in the local cache; "
                          "check the connection or give a folder.") from error
+
+
+def _check_size(repo: str) -> None:
+    """Anybody may ask a running app for a repository: nothing is downloaded that can be no model of ours."""
+    try:
+        files = HfApi().model_info(repo, files_metadata=True, timeout=10).siblings
+    except Exception:  # of whichever HTTP library the Hub's client uses
+        return         # the download says what is wrong, or the local cache answers
+    size = sum(file.size or 0 for file in files if file.rfilename in (*FILES, *EXTRAS))
+    if size > MAX_BYTES:
+        raise ModelError(f"The Hub repository {repo!r} holds {size / 2**20:,.0f} MB; a model has {MAX_BYTES // 2**20} at most.")
 
 
 class Loaded(NamedTuple):
@@ -64,11 +89,12 @@ class Loaded(NamedTuple):
     classifier: Classifier | None
     atlas: dict
     mixture: Mixture | None
+    log: list[dict]
 
 
 def load(folder: Path) -> Loaded:
     """The model (``load_model``), its directions, its figures, the classifier that measures its pictures, what its latents
-    mean, and the mixture of its faces.
+    mean, the mixture of its faces, and the log of its training.
 
     Raises
     ------
@@ -87,6 +113,7 @@ def load(folder: Path) -> Loaded:
         Classifier.load(classifier) if classifier.exists() else None,
         _read_json(folder / "atlas.json"),
         Mixture.load(mixture, latents) if mixture.exists() else None,
+        _read_log(folder / "log.jsonl"),
     )
 
 
@@ -108,6 +135,17 @@ def _read_json(path: Path) -> dict:
     if not isinstance(content, dict):
         raise ModelError(f"{str(path)!r} is damaged: it is no JSON object.")
     return content
+
+
+def _read_log(path: Path) -> list[dict]:
+    """The entries of a training log, none where there is no file."""
+    try:
+        entries = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.exists() else []
+    except ValueError as error:
+        raise ModelError(f"{str(path)!r} is damaged: a line of it is not JSON.") from error
+    if not all(isinstance(entry, dict) for entry in entries):
+        raise ModelError(f"{str(path)!r} is damaged: a line of it is no JSON object.")
+    return entries
 
 
 def load_model(folder: Path) -> VAE:

@@ -22,21 +22,22 @@ FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-
 
 
 class Server:
-    """``python app.py`` on a free port, on the shipped model, as a context manager; ``url`` answers inside it."""
+    """``python app.py ARGUMENTS`` on a free port as a context manager; ``url`` answers inside it."""
 
-    def __init__(self, log: Path):
+    def __init__(self, log: Path, *arguments: str):
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             port = free.getsockname()[1]
         self.url = f"http://127.0.0.1:{port}"
         self.log = log
+        self.command = [sys.executable, "app.py", *arguments]
         self.environment = os.environ | {"GRADIO_SERVER_NAME": "127.0.0.1", "GRADIO_SERVER_PORT": str(port),
                                          "HF_HUB_OFFLINE": "1", "PYTHONUNBUFFERED": "1"}
 
     def __enter__(self) -> "Server":
         with open(self.log, "w") as log:
-            self.process = subprocess.Popen([sys.executable, "app.py"], cwd=ROOT,
-                                            env=self.environment, stdout=log, stderr=subprocess.STDOUT)
+            self.process = subprocess.Popen(self.command, cwd=ROOT, env=self.environment, stdout=log,
+                                            stderr=subprocess.STDOUT)
         while self.url not in self.log.read_text():
             try:
                 self.process.wait(0.2)

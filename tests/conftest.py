@@ -12,7 +12,8 @@ from PIL import Image
 from playwright.sync_api import sync_playwright
 from skimage.data import astronaut
 
-from betavae import VAE, VAEConfig
+from betavae import VAE, VAEConfig, hub
+from train.probes import simple_directions
 from train.data import CelebA, Dataset, load
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -66,9 +67,22 @@ def tiny() -> VAE:
 
 
 @pytest.fixture(scope="session")
-def server(tmp_path_factory):
+def shelf(tmp_path_factory) -> Path:
+    """A folder with two untrained models, "one" and "two", of 8 latents and two directions, as train/run.py leaves them."""
+    folder = tmp_path_factory.mktemp("shelf")
+    mu = torch.randn(200, 8, generator=torch.Generator().manual_seed(0))
+    for seed, name in enumerate(("one", "two")):
+        torch.manual_seed(seed)
+        hub.save(VAE(TINY), folder / name)
+        simple_directions(mu, {"Smiling": (mu[:, 0] > 0).numpy()}, {"yaw": mu[:, 1].numpy() * 15}).save(
+            folder / name / "directions.safetensors")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory, shelf):
     log = tmp_path_factory.mktemp("app") / "log"
-    with Server(log) as server:
+    with Server(log, "--models", str(shelf)) as server:
         yield server
     # Stopped with Ctrl-C; and nothing that the tests did made the server write a stack trace.
     assert server.process.returncode in (0, 130)

@@ -1,5 +1,6 @@
 import dataclasses
 import json
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -159,9 +160,17 @@ def test_a_hub_repository_is_downloaded_and_opened(tiny, tmp_path, monkeypatch):
         asked.append((name, allow_patterns))
         return str(tmp_path)
 
+    def model_info(self, repo, **_):
+        size = 2**40 if repo == "someone/everything" else 10**6
+        return SimpleNamespace(siblings=[SimpleNamespace(rfilename="model.safetensors", size=size)])
+
     monkeypatch.setattr(hub, "snapshot_download", snapshot_download)
+    monkeypatch.setattr(hub.HfApi, "model_info", model_info)
     assert Editor.from_pretrained("someone/faces").config == TINY
     assert asked == [("someone/faces", [*hub.FILES, *hub.EXTRAS])]
+    with pytest.raises(ModelError, match="'someone/everything' holds 1,048,576 MB"):
+        Editor.from_pretrained("someone/everything")
+    assert len(asked) == 1
 
 
 def test_a_hub_that_cannot_be_reached_is_one_sentence(monkeypatch):
