@@ -66,6 +66,16 @@ ATTRIBUTES = {
     "Blurry": Attribute("Blurred", "Light and background"),
 }
 
+# Compound edits by percentile among the training faces: from 50 up at least, below it at most.
+PRESETS = {
+    "Older": {"Young": 3, "Gray_Hair": 90},
+    "Younger": {"Young": 97, "Gray_Hair": 10},
+    "Big laugh": {"Smiling": 98, "mouth_open": 92},
+    "Movie star": {"Smiling": 85, "Heavy_Makeup": 90, "face_brightness": 80},
+    "On stage light": {"background_brightness": 3, "face_brightness": 80, "light_side": 93},
+    "Daylight": {"background_brightness": 95, "face_brightness": 70, "background_warmth": 35},
+}
+
 
 def attribute(name: str) -> Attribute:
     """The entry of a direction; one that has none is shown under its own name, in the last group, without "more"."""

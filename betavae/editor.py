@@ -161,7 +161,6 @@ class Editor:
             raise RecipeError(f"The recipe is of the model {recipe.model} and this is {self.hash}, in which its numbers "
                               "mean something else; open it with its own model.")
 
-    @torch.inference_mode()
     def side_effects(self, z: Tensor, strengths: Mapping[str, float], locks: Iterable[str] = ()) -> list[SideEffect]:
         """What an edit of a face z (d,) changes besides what it is meant to, as the classifier sees the pictures.
 
@@ -177,12 +176,23 @@ class Editor:
         DirectionsError
             See ``shift``.
         """
+        wanted = {name for name, strength in strengths.items() if strength}
+        changes = self.changes(z, self.shift(z, strengths, locks)[0])
+        return [effect for effect in changes if effect.name not in wanted]
+
+    @torch.inference_mode()
+    def changes(self, before: Tensor, after: Tensor) -> list[SideEffect]:
+        """All that changes from the face ``before`` (d,) to ``after`` (d,), as the classifier sees their pictures.
+
+        Raises
+        ------
+        ValueError
+            The model's folder has no classifier, or a latent has the wrong shape.
+        """
         if self.classifier is None:
             raise ValueError("This model has no classifier, by which side effects are measured.")
-        before = self._latents(z)[:1]
-        pictures = self.model.decode(torch.cat([before, self.shift(before, strengths, locks)]).to(self.device))
-        wanted = {name for name, strength in strengths.items() if strength}
-        return [effect for effect in side_effects(self.classifier, *pictures.split(1)) if effect.name not in wanted]
+        pictures = self.model.decode(torch.cat([self._latents(before), self._latents(after)]).to(self.device))
+        return side_effects(self.classifier, *pictures.split(1))
 
     def interpolate(self, a: Tensor, b: Tensor, steps: int | list[float] = 8, method: str = "slerp") -> list[Image.Image]:
         """Pictures on the way from latent a (d,) to b (d,): ``steps`` evenly spaced ones, or one at each position 0..1.

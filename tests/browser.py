@@ -90,16 +90,23 @@ def settled(page, tab: str = "edit") -> None:
     page.wait_for_selector(f"#{tab} .stage[aria-busy=false]")
 
 
+def captioned(page, name: str) -> None:
+    """Wait until the Edit tab shows the face with that name."""
+    page.wait_for_function("name => document.querySelector('#edit .status').textContent === name", arg=name)
+    settled(page)
+
+
 def upload(page, path: Path, photo: str = "photo") -> None:
     """Give a file to a photo input."""
     page.set_input_files(f"#{photo} input[type=file]", path)
 
 
 def set_slider(page, name: str, strength: float) -> None:
-    """Move a slider to an exact value, and wait for its picture."""
+    """Move a slider to an exact value, let go of it, and wait for its picture."""
     page.eval_on_selector(f"[data-name={name}]", """(input, strength) => {
         input.value = strength;
         input.dispatchEvent(new Event("input", { bubbles: true }));
+        input.dispatchEvent(new Event("change", { bubbles: true }));
     }""", strength)
     settled(page)
 
@@ -130,8 +137,8 @@ class Visitors:
     def __init__(self, server, browser):
         self.server, self.browser, self.contexts, self.wrong = server, browser, [], []
 
-    def __call__(self, width=1280, height=900):
-        context = self.browser.new_context(viewport={"width": width, "height": height})
+    def __call__(self, width=1280, height=900, address="", **options):
+        context = self.browser.new_context(viewport={"width": width, "height": height}, **options)
         self.contexts.append(context)
         page = context.new_page()
         page.set_default_timeout(60_000)
@@ -139,7 +146,7 @@ class Visitors:
         page.on("pageerror", lambda error: self.wrong.append(str(error)))
         page.on("request", lambda request: request.url.startswith((self.server.url, "data:", "blob:"))
                 or self.wrong.append(request.url))
-        page.goto(self.server.url)
+        page.goto(self.server.url + address)
         settled(page)
         return page
 

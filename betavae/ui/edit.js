@@ -1,180 +1,405 @@
-// The page holds the face and the strengths; the server is asked for pictures and remembers nothing.
+// The page holds the face and the edit; the server is asked for pictures of latents and remembers nothing.
 
-const MINIMUM_REACH = 2;      // every slider goes at least this far to both sides of the face
-const DOMAIN = 3.5;           // and this far to both sides of the median of the training faces
-const STEP = 0.05;
+const EFFECTS = 4;             // shown, of those that
+const SMALLEST_EFFECT = 0.05;  // change by this much, in probability or in share of the faces
+const SURPRISES = 3;           // sliders that a surprise moves
+const NEUTRAL = ["Expression", "Pose"];
 
-const stage = element.querySelector(".stage");
-const say = speaker(element.querySelector(".status"));
+const find = (selector) => element.querySelector(selector);
+const stage = find(".stage");
 const canvas = Object.fromEntries([...element.querySelectorAll("canvas")].map((c) => [c.dataset.canvas, c]));
+const say = speaker(find(".status"));
+const space = new Space(props.space);
 const sliders = new Map();
 
 let face = null;
-let strengths = {};
+let locks = [];
+let against = "start";   // what the edit is compared with: the face before it, the photo, or a step
+let era = 0;             // counts the jumps: an answer from before one is not drawn
+let opening = props.value.id;
+let arriving = readAddress();  // a link's recipe; it stays in the address bar until it is understood or an edit is made
 
-// The one way to a picture: latent and strengths in, {picture} or {error} out. A decoder in the browser fits here.
-const pictureOf = ({ z, strengths }) => server.decode({ z, strengths });
+// The one way to a picture: latent in, {picture} or {error} out. A decoder in the browser fits here.
+const pictureOf = (z) => server.decode({ z });
 
 const live = latest(
   stage,
-  pictureOf,
+  ({ z }) => (z === face.z ? face : pictureOf(z)),
   async ({ picture }, request) => {
-    if (request.z !== face.z) return;
+    if (request.era !== era) return;
+    shown = { z: request.z, picture };
     await paint(canvas.edit, picture);
+    develop();
+    offline(null);
     say(face.caption);
   },
-  (sentence) => say(sentence, true),
+  trouble,
+  async () => {
+    // Steps that were overtaken before their picture came.
+    const missing = history.nodes.filter((node) => !node.picture);
+    if (!missing.length) return;
+    const { pictures } = await server.pictures({ latents: missing.map((node) => latentOf(node.state)) });
+    pictures?.forEach((picture, i) => history.develop(missing[i], picture));
+  },
+);
+let shown = null;  // the latest picture, and its latent
+
+const history = new History(find(".steps"), { go, pin: (node) => node.picture && compare(node) });
+const viewport = new Viewport(find(".viewport"));
+const spectrum = new Spectrum(find(".spectrum"), { state: current, choose: (strengths, caption) => {
+  move(strengths);
+  release(caption);
+}, fail: trouble });
+
+const effects = latest(
+  find(".effects"),
+  ({ before, after }) => server.effects({ before, after }),
+  ({ effects: found }, { wanted }) => showEffects(found.filter(({ name }) => !wanted.includes(name))),
+  trouble,
 );
 
+function trouble(sentence, retry) {
+  if (retry) offline(retry);
+  say(sentence, true);
+}
+
+function offline(retry) {
+  find(".offline").hidden = !retry;
+  if (retry) find(".offline button").onclick = retry;
+}
+
+function current() {
+  const moved = [...sliders.values()].filter((slider) => slider.strength);
+  return { face, strengths: Object.fromEntries(moved.map((slider) => [slider.name, slider.strength])), locks };
+}
+
+function latentOf({ face, strengths, locks }) {
+  return Object.keys(strengths).length ? space.edited(face.z, strengths, locks) : face.z;
+}
+
+// What the page can say of an edit by itself; its latent.
+function reflect() {
+  const state = current();
+  const z = latentOf(state);
+  const remaining = locks.length ? space.remaining(state.strengths, locks) : {};
+  sliders.forEach((slider) => slider.keep(remaining[slider.name] ?? null));
+  find(".outside").hidden = !(space.distance(z) > space.radius);
+  find(".outside").textContent = z === face.z ? "Unlike the faces that the model has seen"
+    : "Beyond the data: the picture is a guess";
+  return z;
+}
+
 function update() {
-  live.ask({ z: face.z, strengths: { ...strengths } });
+  live.ask({ z: reflect(), era });
 }
 
-async function load(message) {
-  face = message;
-  strengths = {};
-  live.forget();
-  sliders.forEach((slider) => slider.place());
-  stage.classList.toggle("generated", !face.original);
-  say(face.caption);
-  // The reconstruction is the edit with every strength at 0, so nothing needs decoding.
-  const pictures = [paint(canvas.edit, face.picture), paint(canvas.reconstruction, face.picture)];
-  if (face.original) pictures.push(paint(canvas.original, face.original));
-  await Promise.all(pictures);
-  stage.setAttribute("aria-busy", "false");
+// A change is complete: it becomes a step, a link, and a question what else it changed.
+function release(caption, by = null) {
+  arriving = null;
+  history.commit(current(), caption, { by });
+  develop();
+  settle();
 }
 
-class Slider {
-  constructor(row, direction) {
-    this.row = row;
-    this.direction = direction;
-    this.input = row.querySelector("input");
-    this.output = row.querySelector("output");
-    this.standing = row.querySelector("small");
-    this.input.addEventListener("input", () => {
-      this.set(Number(this.input.value));
-      update();
-    });
-    this.input.addEventListener("dblclick", () => reset([this]));
-  }
+function settle() {
+  const state = current();
+  address(state);
+  find("[data-do=undo]").disabled = !history.back;
+  find("[data-do=redo]").disabled = !history.forth;
+  const wanted = Object.keys(state.strengths);
+  if (wanted.length && props.effects) effects.ask({ before: face.z, after: latentOf(state), wanted });
+  else showEffects(null);
+  spectrum.draw();
+}
 
-  get name() {
-    return this.direction.name;
-  }
+function address(state) {
+  if (arriving) return;
+  const untouched = !Object.keys(state.strengths).length && !locks.length;
+  const clean = untouched && (face.id === opening || !face.seed) && !withFace.checked;
+  writeAddress(clean ? null : recipeOf(state, withFace.checked));
+}
 
-  get strength() {
-    return strengths[this.name] ?? 0;
-  }
-
-  // The ends of the track, in strengths of this face.
-  place() {
-    const { quantiles } = this.direction;
-    const median = quantiles[(quantiles.length - 1) / 2];
-    this.own = face.scores[this.name];
-    const low = Math.min(median - DOMAIN - this.own, -MINIMUM_REACH);
-    const high = Math.max(median + DOMAIN - this.own, MINIMUM_REACH);
-    // Multiples of the step: 0, this face, must be a value the input can take.
-    this.input.min = (Math.floor(low / STEP) * STEP).toFixed(2);
-    this.input.max = (Math.ceil(high / STEP) * STEP).toFixed(2);
-    const style = this.row.style;
-    style.setProperty("--own", this.share(0));
-    style.setProperty("--low", this.share(this.direction.low - this.own));
-    style.setProperty("--high", this.share(this.direction.high - this.own));
-    this.set(0);
-  }
-
-  share(strength) {
-    const { min, max } = this.input;
-    return Math.min(1, Math.max(0, (strength - min) / (max - min)));
-  }
-
-  set(strength) {
-    if (strength) strengths[this.name] = strength;
-    else delete strengths[this.name];
-    const score = this.own + strength;
-    const beyond = score < this.direction.low || score > this.direction.high;
-    const standing = beyond ? "beyond" : `${ordinal(percentile(score, this.direction.quantiles))} pct`;
-    this.input.value = strength;
-    this.row.style.setProperty("--at", this.share(strength));
-    this.row.classList.toggle("changed", strength !== 0);
-    this.row.classList.toggle("beyond", beyond);
-    this.output.value = valueText(strength, this.direction);
-    this.standing.textContent = standing;
-    this.input.setAttribute("aria-valuetext", `${this.output.value}, ${standing}`);
+// Steps whose picture is the one on the stage.
+function develop() {
+  const node = history.current;
+  if (node && !node.picture && shown && String(shown.z) === String(latentOf(node.state))) {
+    history.develop(node, shown.picture);
   }
 }
 
-function valueText(strength, { unit, per_strength }) {
-  const degrees = unit === "degrees";
-  const size = degrees ? Math.abs(strength * per_strength).toFixed(0) : Math.abs(strength).toFixed(1);
-  const sign = Number(size) === 0 ? "" : strength > 0 ? "+" : "−";
-  return sign + (Number(size) === 0 ? "0" : size) + (degrees ? "°" : "");
-}
-
-// Share of the training faces below a score, as a whole number from 1 to 99; quantiles are evenly spaced.
-function percentile(score, quantiles) {
-  const above = quantiles.findIndex((q) => q >= score);
-  if (above <= 0) return above ? 99 : 1;
-  const [low, high] = [quantiles[above - 1], quantiles[above]];
-  const position = above - 1 + (score - low) / (high - low);
-  return Math.min(99, Math.max(1, Math.round((100 * position) / (quantiles.length - 1))));
-}
-
-function ordinal(n) {
-  const suffix = { one: "st", two: "nd", few: "rd", other: "th" };
-  return n + suffix[new Intl.PluralRules("en", { type: "ordinal" }).select(n)];
-}
-
-function reset(which) {
-  which.forEach((slider) => slider.set(0));
+// These strengths, and 0 for those that are not named if `rest` is given; one request for all of them.
+function move(strengths, rest = false) {
+  era += 1;
+  for (const [name, slider] of sliders) {
+    if (name in strengths) slider.set(strengths[name]);
+    else if (rest && slider.strength) slider.set(0);
+  }
   update();
 }
 
+// A new face, perhaps with an edit of it; the steps so far stay in the filmstrip.
+function load(message) {
+  arrange({ face: message, strengths: message.strengths ?? {}, locks: message.locks ?? [] });
+  const state = current();
+  const edited = Object.keys(state.strengths).length > 0;
+  display(history.commit(state, face.caption, { picture: edited ? null : face.picture }));
+  settle();
+}
+
+// Put a state on the sliders.
+function arrange(state) {
+  era += 1;
+  live.forget();
+  if (state.face !== face) {
+    face = state.face;
+    sliders.forEach((slider) => slider.place(space.score(slider.name, face.z)));
+    find(".photo").disabled = !face.original;
+    compare("start");
+  }
+  for (const [name, slider] of sliders) slider.set(state.strengths[name] ?? 0);
+  setLocks(state.locks);
+  say(face.caption);
+}
+
+// The picture of the step that has just been arranged: no decode where it is known.
+async function display({ picture }) {
+  if (!picture) return update();
+  shown = { z: reflect(), picture };
+  await paint(canvas.edit, picture);
+  stage.setAttribute("aria-busy", "false");
+}
+
+function go(node) {
+  history.visit(node);
+  arrange(node.state);
+  display(node);
+  settle();
+}
+
+function setLocks(names) {
+  locks = names;
+  sliders.forEach((slider) => slider.locked !== locks.includes(slider.name) && slider.lock(!slider.locked));
+}
+
+function toggleLock(name) {
+  const locked = !locks.includes(name);
+  setLocks(locked ? [...locks, name] : locks.filter((other) => other !== name));
+  era += 1;
+  update();
+  release(`${space.get(name).label} ${locked ? "locked" : "unlocked"}`);
+}
+
+// "start", "photo", or a step of the filmstrip.
+function compare(choice) {
+  against = choice;
+  const step = typeof choice === "object" ? choice : null;
+  history.pinned(step);
+  for (const button of element.querySelectorAll("[data-against]")) {
+    const chosen = button.dataset.against === (step ? "step" : choice);
+    button.setAttribute("aria-pressed", chosen);
+    if (button.dataset.against === "step") button.disabled = !step;
+  }
+  find(".before").textContent = step ? step.caption : choice === "photo" ? "Photo" : "Before";
+  const picture = step ? step.picture : choice === "photo" ? face.original : face.picture;
+  if (choice !== "start" && viewport.at === 0) viewport.split(0.5);
+  return paint(canvas.before, picture);
+}
+
+function showEffects(found) {
+  const rows = (found ?? []).filter(({ before, after }) => Math.abs(after - before) >= SMALLEST_EFFECT);
+  find(".effects .quiet").textContent = !found ? "Release a slider to see what else it changed."
+    : rows.length ? "Also changed" : "Nothing else changed.";
+  find(".effects ul").replaceChildren(...rows.slice(0, EFFECTS).map(({ name, label, before, after, quantity }) => {
+    const item = document.createElement("li");
+    const percent = (share) => Math.round(100 * share);
+    item.innerHTML = `<span></span> <b></b> <button type="button" class="link" data-do="lock-effect"></button>`;
+    item.querySelector("span").textContent = label;
+    item.querySelector("b").textContent = `${percent(before)} → ${percent(after)} ${quantity ? "pct" : "%"}`;
+    item.title = quantity ? `${label}: the share of faces with less of it, before and after`
+      : `${label}: how sure a classifier of pictures is, before and after`;
+    const button = item.querySelector("button");
+    button.dataset.effect = name;
+    button.textContent = locks.includes(name) ? "locked" : "lock";
+    button.disabled = locks.includes(name) || !sliders.has(name);
+    button.setAttribute("aria-label", `Lock ${label}`);
+    return item;
+  }));
+}
+
+// A few sliders moved to a place where the data is, and not so far that the whole edit leaves it.
+function surprise() {
+  const free = [...sliders.values()].filter(({ direction, name }) => direction.primary && !locks.includes(name));
+  const strengths = {};
+  for (let i = 0; i < SURPRISES && free.length; i++) {
+    const [slider] = free.splice(Math.floor(Math.random() * free.length), 1);
+    strengths[slider.name] = quantile(5 + 90 * Math.random(), slider.direction.quantiles) - slider.own;
+  }
+  const limit = Math.max(space.radius, space.distance(face.z));
+  const scaled = (share) => Object.fromEntries(Object.entries(strengths).map(([name, s]) => [name, share * s]));
+  let share = 1;
+  while (space.distance(space.edited(face.z, scaled(share), locks)) > limit) share *= 0.9;
+  move(Object.fromEntries(Object.entries(scaled(share)).map(([name, s]) => [name, Number(s.toFixed(2))])), true);
+  release("Surprise");
+}
+
+// Targets are percentiles: from 50 up at least, below it at most; a face that is there already stays.
+function preset({ name, targets }) {
+  const strengths = {};
+  for (const [direction, percent] of Object.entries(targets)) {
+    const slider = sliders.get(direction);
+    const strength = quantile(percent, slider.direction.quantiles) - slider.score;
+    if (percent >= 50 === strength > 0) strengths[direction] = Number((slider.strength + strength).toFixed(4));
+  }
+  move(strengths);
+  release(name);
+}
+
 const within = (part) => [...sliders.values()].filter((slider) => part.contains(slider.row));
+const zeros = (which) => Object.fromEntries(which.map((slider) => [slider.name, 0]));
+const averages = (which) => Object.fromEntries(which.map((slider) => [slider.name, Number((-slider.own).toFixed(4))]));
+const owner = (button) => sliders.get(button.closest(".slider").dataset.slider);
+const withFace = find(".with-face input");
 
 const actions = {
-  reset: (button) => reset(within(button.closest(".slider"))),
-  "reset-group": (button) => reset(within(button.closest("details"))),
-  "reset-all": () => reset([...sliders.values()]),
+  reset(button) {
+    move(zeros([owner(button)]));
+    release(owner(button).caption);
+  },
+  average(button) {
+    const { name, direction } = owner(button);
+    move(averages([sliders.get(name)]));
+    release(`${direction.label} average`);
+  },
+  lock: (button) => toggleLock(owner(button).name),
+  "lock-effect": (button) => toggleLock(button.dataset.effect),
+  "reset-group"(button) {
+    const group = button.closest("details");
+    move(zeros(within(group)));
+    release(`${group.dataset.group} reset`);
+  },
+  "reset-all"() {
+    if (locks.length) setLocks([]);
+    move({}, true);
+    release("Reset");
+  },
+  neutral() {
+    move(averages([...sliders.values()].filter((slider) =>
+      slider.direction.primary && NEUTRAL.includes(slider.row.closest("details").dataset.group))));
+    release("Neutral");
+  },
+  surprise,
+  preset: (button) => preset(props.presets[button.dataset.index]),
   more(button) {
     const open = button.closest("details").classList.toggle("all");
     button.setAttribute("aria-expanded", open);
     button.textContent = open ? "fewer" : `${button.dataset.count} more`;
   },
-  save: () => save(canvas.edit, "face.png"),
+  undo: () => history.back && go(history.back),
+  redo: () => history.forth && go(history.forth),
+  zoom(button) {
+    button.textContent = `${viewport.nextZoom()}×`;
+  },
+  async save() {
+    download(await pictureWith(canvas.edit, recipeOf(current(), true)), "face.png");
+  },
+  async link() {
+    const kept = face.seed || withFace.checked ? "the edit and the face" : "the edit, not the face";
+    address(current());
+    try {
+      await navigator.clipboard.writeText(window.location.href);
+      say(`Link copied; it holds ${kept}.`);
+    } catch {
+      say(`The link is in the address bar; it holds ${kept}.`);
+    }
+  },
 };
 
 element.addEventListener("click", (event) => {
   const button = event.target.closest("button");
-  if (button?.dataset.do) {
+  if (!button) return;
+  const { do: action, jump, against: choice } = button.dataset;
+  if (action in actions) {
     event.preventDefault();  // a button in a <summary> would close its group
-    actions[button.dataset.do](button);
-  } else if (button?.dataset.jump) {
-    const group = element.querySelector(`[data-group="${button.dataset.jump}"]`);
+    actions[action](button);
+  } else if (jump) {
+    const group = find(`[data-group="${jump}"]`);
     group.open = true;
     group.scrollIntoView({ behavior: "smooth" });
+  } else if (choice && choice !== "step") {
+    compare(choice);
   }
 });
 
-element.querySelector(".search").addEventListener("input", (event) => {
+element.addEventListener("dblclick", (event) => {
+  if (event.target.type === "range") actions.reset(event.target);
+});
+
+const holdButton = find(".hold");
+holdButton.addEventListener("pointerdown", () => viewport.hold(true));
+for (const end of ["pointerup", "pointerleave", "pointercancel"]) {
+  holdButton.addEventListener(end, () => viewport.hold(false));
+}
+const isText = ({ type, tagName, isContentEditable }) =>
+  isContentEditable || tagName === "TEXTAREA" || (tagName === "INPUT" && type !== "range" && type !== "checkbox");
+
+document.addEventListener("keydown", (event) => {
+  if (!element.offsetParent || isText(event.target)) return;
+  const key = event.key.toLowerCase();
+  const command = event.ctrlKey || event.metaKey;
+  const action = command && ((key === "z" && (event.shiftKey ? "redo" : "undo")) || (key === "y" && "redo"));
+  if (action) {
+    event.preventDefault();
+    actions[action]();
+  } else if (key === " " && (event.target === holdButton || !event.target.closest("button, summary, a, select, label"))) {
+    event.preventDefault();
+    viewport.hold(true);
+  }
+});
+document.addEventListener("keyup", (event) => event.key === " " && viewport.hold(false));
+
+withFace.addEventListener("change", () => address(current()));
+
+find(".search").addEventListener("input", (event) => {
   const words = event.target.value.trim().toLowerCase();
-  const panel = element.querySelector(".panel");
+  const panel = find(".panel");
   panel.classList.toggle("searching", words !== "");
   for (const { row, direction } of sliders.values()) {
     const found = `${direction.label} ${direction.name}`.toLowerCase().includes(words);
     row.classList.toggle("found", found);
   }
   for (const group of panel.querySelectorAll("details")) group.hidden = words !== "" && !group.querySelector(".found");
-  panel.querySelector(".nothing").hidden = words === "" || panel.querySelector(".found") !== null;
+  find(".nothing").hidden = words === "" || panel.querySelector(".found") !== null;
 });
 
-for (const { sliders: directions } of props.groups) {
-  for (const direction of directions) {
-    const row = element.querySelector(`[data-slider="${direction.name}"]`);
-    sliders.set(direction.name, new Slider(row, direction));
-  }
+// A direction as edit.py's catalogue has them, at the end of a group.
+function add(direction, group) {
+  const row = find("template").content.firstElementChild.cloneNode(true);
+  const rows = find(`[data-group="${group}"]`);
+  rows.insertBefore(row, rows.querySelector(".more"));
+  space.add(direction);
+  rows.hidden = false;
+  const slider = new Slider(row, direction, { changed: update, released: release, refused: trouble });
+  sliders.set(direction.name, slider);
+  spectrum.add(slider);
+  if (face) slider.place(space.score(direction.name, face.z));
 }
+for (const { group, sliders: directions } of props.groups) directions.forEach((direction) => add(direction, group));
+
+// A link restores its edit, on its own face or on the one that is here. The server checks it.
+async function resume() {
+  arriving = readAddress();
+  if (arriving === null) return;
+  const answer = await server.resume({ recipe: arriving }).catch(() => ({ error: CONNECTION_LOST }));
+  if (answer.error) return say(answer.error, true);
+  arriving = null;
+  load({ ...face, caption: `${face.caption}, edited by a link`, ...answer });
+}
+window.addEventListener("hashchange", resume);
+
 // What the other tabs may ask of this one.
-window.editedFace = () => ({ z: face.z, strengths: { ...strengths } });
+window.editedFace = () => ({ z: latentOf(current()), strengths: {} });
+window.addDirection = add;
 watch("value", () => load(props.value));
+find(".effects").hidden = !props.effects;
 load(props.value);
+resume();

@@ -1,16 +1,21 @@
 """Tab Edit: a photo or a generated face, the stage, and a slider for every direction."""
 
+import dataclasses
 from pathlib import Path
 
 import gradio as gr
+import torch
 
-from betavae.attributes import ATTRIBUTES, GROUPS, attribute
+from betavae.attributes import ATTRIBUTES, GROUPS, PRESETS, attribute
 from betavae.editor import Editor
+from betavae.recipe import Recipe
 from betavae.ui import page
 
 OPENING_SEED = 29
 EXAMPLE_SEEDS = (2, 8, 14, 17, 47)
 EXAMPLES = Path(__file__).resolve().parents[2] / "assets" / "examples"
+MAX_PICTURES = 81  # the largest grid of a spectrum
+PARTS = ("space", "slider", "history", "viewport", "recipe", "spectrum")
 
 
 def build(editor: Editor) -> gr.HTML:
@@ -19,7 +24,24 @@ def build(editor: Editor) -> gr.HTML:
     examples += [page.generated(editor, seed) for seed in EXAMPLE_SEEDS]
 
     def decode(request):
-        return {"picture": page.data_uri(editor.decode(page.edited(editor, request))[0])}
+        return {"picture": page.data_uri(editor.decode(page.latent(request.get("z")))[0])}
+
+    def pictures(request):
+        latents = request.get("latents")
+        if not isinstance(latents, list) or not 1 <= len(latents) <= MAX_PICTURES:
+            raise ValueError(f"The latents are not a list of 1 to {MAX_PICTURES}.")
+        faces = [editor.shift(page.latent(z), {}) for z in latents]
+        return {"pictures": [page.data_uri(image) for image in editor.decode(torch.cat(faces))]}
+
+    def effects(request):
+        before, after = page.latent(request.get("before")), page.latent(request.get("after"))
+        return {"effects": [dataclasses.asdict(effect) | {
+            "label": attribute(effect.name).label,
+            "quantity": effect.name in editor.classifier.quantities,
+        } for effect in editor.changes(before, after)]}
+
+    def resume(request):
+        return page.resumed(editor, Recipe.from_json(str(request.get("recipe"))))
 
     with gr.Row(elem_classes="workbench"):
         with gr.Column(elem_classes="source", scale=0, min_width=196):
@@ -27,14 +49,16 @@ def build(editor: Editor) -> gr.HTML:
             random = gr.Button("Random face", variant="primary", elem_id="random")
             thumbnails = page.component("thumbnails", page.thumbnails(examples), elem_id="examples",
                                         note=credit())
-        stage = page.component("edit", page.generated(editor, OPENING_SEED), [page.answering(decode)],
-                               groups=catalogue(editor), count=len(editor.directions))
+        stage = page.component("edit", page.generated(editor, OPENING_SEED),
+                               [page.answering(function) for function in (decode, pictures, effects, resume)],
+                               parts=PARTS, groups=catalogue(editor), count=len(editor.directions), space=space(editor),
+                               presets=presets(editor), effects=editor.classifier is not None)
 
     def choose(event: gr.EventData):
         return page.renewed(examples[int(event.index)]), None
 
     def load(upload):
-        face = page.uploaded(editor, upload)
+        face = page.uploaded(editor, upload, resume=True)
         # A refused photo leaves the input; the face on the stage stays.
         return (face, gr.skip()) if face else (gr.skip(), None)
 
@@ -51,12 +75,34 @@ def catalogue(editor: Editor) -> list[dict]:
     for name in sorted(editor.directions, key=lambda name: order.index(name) if name in order else len(order)):
         direction, entry = editor.directions[name], attribute(name)
         groups[entry.group].append({
-            "name": name, "label": entry.label, "primary": entry.primary,
+            "name": name, "label": entry.label, "primary": entry.primary, "vector": brief(direction.vector),
             "unit": direction.unit, "per_strength": direction.per_strength,
             "low": direction.low, "high": direction.high, "quantiles": direction.quantiles,
         })
     return [{"group": group, "sliders": sliders, "more": sum(not slider["primary"] for slider in sliders)}
             for group, sliders in groups.items() if sliders]
+
+
+def space(editor: Editor) -> dict:
+    """What the page needs to know of the latent space besides the directions, and by which name recipes know it."""
+    directions = editor.directions
+    return {"model": editor.hash, "mean": brief(directions.mean), "radius": directions.radius,
+            "precision": brief(torch.linalg.inv(directions.covariance.double()))}
+
+
+def brief(values: torch.Tensor) -> list:
+    """Numbers for the page with 6 digits, half the bytes of all of them."""
+    if values.ndim > 1:
+        return [brief(row) for row in values]
+    return [float(f"{value:.6g}") for value in values.tolist()]
+
+
+def presets(editor: Editor) -> list[dict]:
+    """The presets whose directions this model has, each with what it does in words."""
+    return [{"name": name, "targets": targets,
+             "words": ", ".join(f"{attribute(direction).label} {'to the top' if percent >= 50 else 'to the bottom'} "
+                                f"{max(1, min(percent, 100 - percent))} %" for direction, percent in targets.items())}
+            for name, targets in PRESETS.items() if all(direction in editor.directions for direction in targets)]
 
 
 def example_files() -> list[Path]:

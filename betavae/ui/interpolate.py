@@ -1,7 +1,5 @@
 """Tab Interpolate: the faces on the way from one to another."""
 
-import html
-
 import gradio as gr
 
 from betavae.editor import Editor
@@ -23,7 +21,7 @@ def build(editor: Editor, edit: gr.HTML) -> None:
             try:
                 return {side: page.face(editor, page.edited(editor, request), "Edited face")}, None
             except ValueError as error:
-                gr.Warning(html.escape(str(error)), duration=8)
+                page.toast(str(error))
                 return gr.skip(), gr.skip()
         return take_edited
 

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from betavae.editor import Editor
 from betavae.image import ImageError, read
+from betavae.recipe import Recipe, RecipeError
 
 FOLDER = Path(__file__).resolve().parent
 
@@ -46,14 +47,19 @@ def data_uri(image: Image.Image) -> str:
     return "data:image/png;base64," + base64.b64encode(file.getvalue()).decode()
 
 
-def face(editor: Editor, z: Tensor, caption: str, original: Image.Image | None = None) -> dict:
-    """The message that puts a face (d,) on a stage; ``original`` is the photo as the model sees it, if there is one."""
+def face(editor: Editor, z: Tensor, caption: str, original: Image.Image | None = None, seed: dict | None = None) -> dict:
+    """The message that puts a face (d,) on a stage.
+
+    ``original`` is the photo as the model sees it, if there is one; ``seed`` the recipe's fields {seed, temperature} of a
+    face that is nobody's, which a link may therefore carry.
+    """
+    numbers = [round(value, 5) for value in z.tolist()]  # no picture can tell them from more
     return renewed({
-        "z": z.tolist(),
-        "scores": dict(zip(editor.directions.names, editor.directions.scores(z[None])[0].tolist())),
-        "picture": data_uri(editor.decode(z)[0]),
+        "z": numbers,
+        "picture": data_uri(editor.decode(torch.tensor(numbers))[0]),
         "original": original and data_uri(original),
         "caption": caption,
+        "seed": seed,
     })
 
 
@@ -67,9 +73,10 @@ def thumbnails(faces: list[dict]) -> list[dict]:
     return [{"picture": face["original"] or face["picture"], "caption": face["caption"]} for face in faces]
 
 
-def generated(editor: Editor, seed: int) -> dict:
+def generated(editor: Editor, seed: int, temperature: float = TEMPERATURE) -> dict:
     """The face of a seed."""
-    return face(editor, editor.sample(1, seed, TEMPERATURE)[0], f"Generated face {seed}")
+    return face(editor, editor.sample(1, seed, temperature)[0], f"Generated face {seed}",
+                seed={"seed": seed, "temperature": temperature})
 
 
 def random_face(editor: Editor) -> dict:
@@ -89,20 +96,50 @@ def photo(editor: Editor, path: str | Path, caption: str) -> dict:
     return face(editor, editor.encode(image)[0], caption, editor.input(image))
 
 
-def uploaded(editor: Editor, upload: dict | None) -> dict | None:
+def resumed(editor: Editor, recipe: Recipe, caption: str | None = None) -> dict:
+    """The message that puts a recipe's edit on the Edit tab's stage; without a face if the recipe has none.
+
+    Raises
+    ------
+    RecipeError, DirectionsError
+        It is of another model, or names a direction that there is not.
+    """
+    editor.check(recipe)
+    editor.directions.shift(recipe.strengths, recipe.locks)
+    edit = {"strengths": recipe.strengths, "locks": list(recipe.locks)}
+    if recipe.seed is not None:
+        return generated(editor, recipe.seed, recipe.temperature) | edit
+    return (face(editor, editor.face(recipe)[0], caption or "A face from a link") if recipe.latent else {}) | edit
+
+
+def uploaded(editor: Editor, upload: dict | None, resume: bool = False) -> dict | None:
     """The face in what gr.Image sends with ``preprocess=False``; None, and a toast that says why, if there is none.
 
-    Gradio's own preprocessing would open the file first and answer a bad one with a message of its own. That the path
-    is of an upload it checks in either case.
+    A picture that was saved with its recipe is the face that it shows, or with ``resume`` that face's edit. Gradio's own
+    preprocessing would open the file first and answer a bad one with a message of its own. That the path is of an upload
+    it checks in either case.
     """
     if not upload or not upload.get("path"):
         return None
+    path, caption = upload["path"], upload.get("orig_name") or "Your photo"
     try:
-        return photo(editor, upload["path"], upload.get("orig_name") or "Your photo")
+        recipe = Recipe.in_picture(path)
+        if recipe is not None and (recipe.latent or recipe.seed is not None):
+            message = resumed(editor, recipe, caption)
+            return message if resume else face(editor, editor.shift(editor.face(recipe), recipe.strengths, recipe.locks)[0],
+                                               caption)
+    except (RecipeError, ValueError) as error:
+        toast(f"{caption!r} holds an edit that cannot be resumed, and is opened as a photo. {error}")
+    try:
+        return photo(editor, path, caption)
     except ImageError as error:
-        # Toasts are rendered as HTML, and the sentence holds the name of the file.
-        gr.Warning(html.escape(str(error)), duration=8)
+        toast(str(error))
         return None
+
+
+def toast(sentence: str) -> None:
+    """A sentence on any tab. Toasts are rendered as HTML, and sentences hold names of files."""
+    gr.Warning(html.escape(sentence), duration=8)
 
 
 def latent(value: object) -> Tensor:
@@ -151,8 +188,8 @@ def photo_input(label: str, elem_id: str) -> gr.Image:
 
 
 def component(name: str, value: object = None, server_functions: list[Callable] | None = None,
-              elem_id: str | None = None, **props: object) -> gr.HTML:
-    """gr.HTML out of ``name``.html, .css and .js; the scripts share stage.js."""
+              elem_id: str | None = None, parts: tuple[str, ...] = (), **props: object) -> gr.HTML:
+    """gr.HTML out of ``name``.html, .css and .js; scripts share stage.js, and ``parts`` are more of them."""
     return gr.HTML(value, html_template=text(f"{name}.html"), css_template=text(f"{name}.css"),
-                   js_on_load=text("stage.js", f"{name}.js"), server_functions=server_functions,
-                   apply_default_css=False, elem_id=elem_id or name, **props)
+                   js_on_load=text("stage.js", *(f"{part}.js" for part in parts), f"{name}.js"),
+                   server_functions=server_functions, apply_default_css=False, elem_id=elem_id or name, **props)

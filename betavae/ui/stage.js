@@ -1,6 +1,6 @@
 // Shared by the tabs: how a picture gets onto a canvas, and how the newest one wins.
 
-const CONNECTION_LOST = "The connection was lost; move the slider again to retry.";
+const CONNECTION_LOST = "The connection was lost.";
 
 // Scaled smoothly from the model's size to the canvas's own; a picture that was overtaken while it was being read is
 // not drawn.
@@ -18,9 +18,12 @@ async function paint(canvas, uri) {
 }
 
 // At most one request is under way. What is asked for in the meantime replaces what was asked for before, so nothing
-// queues up and the last value always wins. `stage` is marked busy until the page shows what was last asked for.
-function latest(stage, send, show, fail) {
+// queues up and the last value always wins. `stage` is marked busy until the page shows what was last asked for. A
+// request that the connection lost is sent again by `retry`, or when the browser is back online. `rest` is called when
+// there is nothing left to do.
+function latest(stage, send, show, fail, rest = () => {}) {
   let wanted = null;
+  let lost = null;
   let running = false;
   async function run() {
     running = true;
@@ -33,19 +36,28 @@ function latest(stage, send, show, fail) {
         if (answer.error) fail(answer.error);
         else await show(answer, request);
       } catch {
-        fail(CONNECTION_LOST);
+        lost = request;
+        fail(CONNECTION_LOST, retry);
       }
     }
     running = false;
     stage.setAttribute("aria-busy", "false");
+    if (!lost) rest();
   }
+  function ask(request) {
+    wanted = request;
+    lost = null;
+    if (!running) run();
+  }
+  function retry() {
+    if (lost) ask(lost);
+  }
+  window.addEventListener("online", retry);
   return {
-    ask(request) {
-      wanted = request;
-      if (!running) run();
-    },
+    ask,
+    retry,
     forget() {
-      wanted = null;
+      wanted = lost = null;
     },
   };
 }
@@ -53,17 +65,19 @@ function latest(stage, send, show, fail) {
 // A line below the stage: what it shows, or what went wrong.
 function speaker(line) {
   return (sentence, wrong = false) => {
-    line.textContent = sentence;
-    line.classList.toggle("wrong", wrong);
+    line.textContent = line.title = sentence;
+    line.classList.toggle("wrong", Boolean(wrong));
   };
 }
 
+function download(blob, name) {
+  const link = document.createElement("a");
+  link.href = URL.createObjectURL(blob);
+  link.download = name;
+  link.click();
+  setTimeout(() => URL.revokeObjectURL(link.href), 1000);
+}
+
 function save(canvas, name) {
-  canvas.toBlob((blob) => {
-    const link = document.createElement("a");
-    link.href = URL.createObjectURL(blob);
-    link.download = name;
-    link.click();
-    setTimeout(() => URL.revokeObjectURL(link.href), 1000);
-  }, "image/png");
+  canvas.toBlob((blob) => download(blob, name), "image/png");
 }

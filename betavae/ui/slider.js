@@ -1,0 +1,135 @@
+// One direction's slider: value, percentile, the range of the data, reset, average and lock.
+
+const STEPS = 200;     // of a track
+const MARGIN = 0.2;    // of the data's range, to both sides of it
+
+class Slider {
+  // changed: while it moves; released: when that is done, with words for it and, if it
+  // was done by key, the slider's name; refused: with what is wrong with an entry.
+  constructor(row, direction, { changed, released, refused }) {
+    const { name, label } = direction;
+    Object.assign(this, { row, direction, name, strength: 0, own: 0, locked: false });
+    row.dataset.slider = name;
+    row.classList.toggle("extra", !direction.primary);
+    this.input = row.querySelector("[type=range]");
+    this.standing = row.querySelector(".standing");
+    this.output = row.querySelector("output");
+    this.remains = row.querySelector(".remains");
+    const text = row.querySelector("label");
+    text.textContent = label;
+    text.title = name;
+    text.htmlFor = this.input.id = `slider-${name}`;
+    this.input.dataset.name = name;
+    this.standing.setAttribute("aria-label", `${label}: percentile`);
+    for (const button of row.querySelectorAll("button")) {
+      button.title = button.title.replace("*", label);
+      button.setAttribute("aria-label", button.title);
+    }
+    this.input.addEventListener("input", () => {
+      this.set(Number(this.input.value));
+      changed();
+    });
+    let key = false;
+    this.input.addEventListener("keydown", () => (key = true));
+    this.input.addEventListener("pointerdown", () => (key = false));
+    this.input.addEventListener("change", () => released(this.caption, key ? name : null));
+    this.standing.addEventListener("focus", () => {
+      this.standing.value = Math.round(percentile(this.score, this.direction.quantiles));
+      this.standing.select();
+    });
+    this.standing.addEventListener("keydown", (event) => event.key === "Enter" && this.standing.blur());
+    this.standing.addEventListener("blur", () => this.show());
+    this.standing.addEventListener("change", () => {
+      const percent = parseFloat(this.standing.value);
+      if (!(percent >= 0 && percent <= 100)) {
+        refused(`The percentile of ${label} is ${this.standing.value || "empty"}; it must be from 0 to 100.`);
+      } else {
+        this.reach(percent);
+        changed();
+        released(this.caption);
+      }
+    });
+  }
+
+  get score() {
+    return this.own + this.strength;
+  }
+
+  get caption() {
+    return this.strength ? `${this.direction.label} ${this.output.value}` : `${this.direction.label} reset`;
+  }
+
+  // The track of a face that stands at `own`: the data's range, a margin, and the face.
+  place(own) {
+    const { low, high } = this.direction;
+    this.own = own;
+    const margin = MARGIN * (high - low);
+    const from = Math.min(low - margin, own - margin / 4) - own;
+    const to = Math.max(high + margin, own + margin / 4) - own;
+    // 1, 2 or 5 times a power of ten; and the ends multiples of it, for 0, this face, is a value the input must take.
+    const power = 10 ** Math.floor(Math.log10((to - from) / STEPS));
+    const step = [5, 2, 1].find((factor) => factor * power * STEPS <= to - from) * power;
+    this.digits = Math.max(0, Math.ceil(-Math.log10(5 * step)));
+    Object.assign(this.input, { min: -1e9, max: 1e9, step: step.toPrecision(1) });
+    this.input.min = (Math.floor(from / step) * step).toFixed(6);
+    this.input.max = (Math.ceil(to / step) * step).toFixed(6);
+    for (const [end, strength] of Object.entries({ own: 0, low: low - own, high: high - own })) {
+      this.row.style.setProperty(`--${end}`, this.share(strength));
+    }
+    this.set(0);
+  }
+
+  share(strength) {
+    const { min, max } = this.input;
+    return Math.min(1, Math.max(0, (strength - min) / (max - min)));
+  }
+
+  // To a percentile, 0 to 100, of the training faces.
+  reach(percent) {
+    this.set(Number((quantile(percent, this.direction.quantiles) - this.own).toFixed(4)));
+  }
+
+  set(strength) {
+    this.strength = strength;
+    this.show();
+  }
+
+  lock(locked) {
+    this.locked = locked;
+    this.row.querySelector("[data-do=lock]").setAttribute("aria-pressed", locked);
+    this.show();
+  }
+
+  show() {
+    const { direction, strength, score } = this;
+    const beyond = score < direction.low || score > direction.high;
+    const rank = Math.min(99, Math.max(1, Math.round(percentile(score, direction.quantiles))));
+    const standing = beyond ? "beyond" : `${ordinal(rank)} pct`;
+    this.input.value = strength;
+    this.row.style.setProperty("--at", this.share(strength));
+    this.row.classList.toggle("changed", strength !== 0);
+    this.row.classList.toggle("beyond", beyond && strength !== 0);
+    this.output.value = strength || !this.locked ? valueText(strength, direction, this.digits) : "kept";
+    if (this.standing !== document.activeElement) this.standing.value = standing;
+    this.input.setAttribute("aria-valuetext", `${this.output.value}, ${standing}`);
+  }
+
+  // What the locks leave of its effect; null where there is nothing to say.
+  keep(share) {
+    const percent = share === null ? null : Math.round(100 * share);
+    this.remains.textContent = percent === null ? "" : `${percent} %`;
+    this.remains.title = percent === null ? "" : `${percent} % of the effect remains under the locks`;
+  }
+}
+
+function valueText(strength, { unit, per_strength }, digits) {
+  const degrees = unit === "degrees";
+  const size = degrees ? Math.abs(strength * per_strength).toFixed(0) : Math.abs(strength).toFixed(digits);
+  const sign = Number(size) === 0 ? "" : strength > 0 ? "+" : "−";
+  return sign + (Number(size) === 0 ? "0" : size) + (degrees ? "°" : "");
+}
+
+function ordinal(n) {
+  const suffix = { one: "st", two: "nd", few: "rd", other: "th" };
+  return n + suffix[new Intl.PluralRules("en", { type: "ordinal" }).select(n)];
+}
