@@ -6,6 +6,7 @@ import json
 import math
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -14,12 +15,14 @@ import time
 import pytest
 import torch
 from conftest import ROOT, TINY
+from forks import shared, state
 from torch import Tensor
 
 from train import loop
 from train.checkpoint import Checkpoint, CheckpointError
 from train.data import Batches
 from train.loop import Diverged, Interrupted, Training, fit
+from train.losses import kl
 from train.presets import PRESETS
 from train.ranks import Ranks
 
@@ -80,50 +83,110 @@ def small(subset, tmp_path_factory):
     return folder
 
 
-def test_killed_at_20_random_moments_a_run_ends_bitwise_where_an_undisturbed_one_does(small, dataset, cache, tmp_path):
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}  # a process that has had threads cannot be forked safely
-    server = subprocess.Popen([sys.executable, ROOT / "tests" / "forks.py"], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-                              stderr=open(tmp_path / "stderr", "w"), text=True, env=environment)
+class Forks:
+    """``tests/forks.py``, running."""
+
+    def __init__(self, errors):
+        environment = os.environ | {"OMP_NUM_THREADS": "1"}  # a process that has had threads cannot be forked safely
+        self.errors = errors
+        self.process = subprocess.Popen([sys.executable, ROOT / "tests" / "forks.py"], stdin=subprocess.PIPE,
+                                        stdout=subprocess.PIPE, stderr=errors.open("w"), text=True, env=environment)
+
+    def start(self, name: str, *arguments, size: int = 1) -> list[int]:
+        """Process numbers."""
+        self.process.stdin.write(json.dumps([name, arguments, size]) + "\n")
+        self.process.stdin.flush()
+        return self._numbers()
+
+    def ended(self) -> list[int]:
+        """Wait for what was started last: exit statuses."""
+        return self._numbers()
+
+    def _numbers(self) -> list[int]:
+        # The runs print to the same place.
+        while not re.fullmatch(r"(-?\d+ ?)+\n", line := self.process.stdout.readline()):
+            assert line, self.errors.read_text()
+        return [int(number) for number in line.split()]
+
+
+@pytest.fixture(scope="module")
+def forks(tmp_path_factory):
+    server = Forks(tmp_path_factory.mktemp("forks") / "stderr")
+    yield server
+    server.process.kill()
+    server.process.wait()
+
+
+def test_killed_at_20_random_moments_a_run_ends_bitwise_where_an_undisturbed_one_does(small, dataset, cache, forks, tmp_path):
+    a, b = tmp_path / "undisturbed", tmp_path / "killed"
 
     def start(out):
-        arguments = ["--data", str(small), "--cache", str(cache), "--preset", "tiny", "--stages", "fit", "--device", "cpu",
-                     "--save-every", "0.02", "--out", str(out)]
-        server.stdin.write(json.dumps(arguments) + "\n")
-        server.stdin.flush()
-        return int(server.stdout.readline().split()[-1])
-
-    def ended() -> int:
-        line = server.stdout.readline()
-        while not line.strip().lstrip("-").isdigit():
-            line = server.stdout.readline()
-        return int(line)
+        return forks.start("run", "--data", str(small), "--cache", str(cache), "--preset", "tiny", "--stages", "fit",
+                           "--device", "cpu", "--save-every", "0.02", "--out", str(out))[0]
 
     def newest():
-        try:
-            return os.stat(tmp_path / "killed" / "checkpoint.pt").st_ino
-        except FileNotFoundError:
-            return None
+        return (b / "checkpoint.pt").stat().st_ino if (b / "checkpoint.pt").exists() else None
 
-    try:
-        start(tmp_path / "undisturbed")
-        assert ended() == 0, (tmp_path / "stderr").read_text()
-        moment = random.Random(0)
-        for _ in range(20):
-            run, before = start(tmp_path / "killed"), newest()
-            while newest() in (None, before):  # until it has come further than the run before it
-                time.sleep(0.001)
-            time.sleep(moment.uniform(0, 0.1))
-            os.kill(run, signal.SIGKILL)
-            assert ended() == -signal.SIGKILL, "it ended before it was killed"
-        start(tmp_path / "killed")
-        assert ended() == 0, (tmp_path / "stderr").read_text()
-    finally:
-        server.kill()
-        server.wait()
-    a, b = tmp_path / "undisturbed", tmp_path / "killed"
+    start(a)
+    assert forks.ended() == [0], forks.errors.read_text()
+    moment = random.Random(0)
+    for _ in range(20):
+        before, run = newest(), start(b)
+        while newest() in (None, before):  # until it has come further than the run before it
+            time.sleep(0.001)
+        time.sleep(moment.uniform(0, 0.1))
+        os.kill(run, signal.SIGKILL)
+        assert forks.ended() == [-signal.SIGKILL], "it ended before it was killed"
+    start(b)
+    assert forks.ended() == [0], forks.errors.read_text()
     assert same(read(a / "checkpoint.pt"), read(b / "checkpoint.pt"))
     assert (a / "model.safetensors").read_bytes() == (b / "model.safetensors").read_bytes()
     assert (a / "log.jsonl").read_text() == (b / "log.jsonl").read_text()
+
+
+@pytest.mark.parametrize("settings", [{"objective": "capacity", "C_start": None}, {"objective": "controller"},
+                                      {"objective": "beta", "beta": 4.0, "clip": 100.0}], ids=lambda s: s["objective"])
+def test_two_processes_make_the_steps_of_one(faces, forks, tmp_path, settings):
+    pixels = faces[0][:64].clone()
+    torch.save(pixels, tmp_path / "pixels.pt")
+    if settings["objective"] == "capacity":
+        # Where the two halves of the batch pull in opposite directions, the mean of their |KL - C| is another objective.
+        training = Training(shared({}), pixels, CPU)
+        noise = torch.randn(8, TINY.latents, generator=torch.Generator().manual_seed(0))
+        output = training.model(training.batches(0), noise)
+        halves = [part.sum(1).mean().item() for part in kl(output.mu, output.logvar).chunk(2)]
+        C = 0.75 * max(halves) + 0.25 * min(halves)
+        settings = settings | {"C_start": C, "C_end": C}
+        assert min(halves) < sum(halves) / 2 < C < max(halves)
+    forks.start("steps", str(tmp_path / "pixels.pt"), settings, str(tmp_path), size=2)
+    assert forks.ended() == [0, 0], forks.errors.read_text()
+    alone = Training(shared(settings), pixels, CPU)
+    for step in range(2):
+        alone.step(step)
+    expected = state(alone)
+    first, second = read(tmp_path / "0.pt"), read(tmp_path / "1.pt")
+    assert same(first["weights"], second["weights"]) and same(first["objective"], second["objective"])
+    # Adam's first steps are signs of gradients: where one is nearly zero, its rounding is a step of the learning rate.
+    for ours, theirs in zip(first["gradients"], expected["gradients"]):
+        assert (ours - theirs).norm() <= 2e-3 * theirs.norm() + 1e-3
+    assert first["means"] == pytest.approx(expected["means"], rel=1e-4)
+    torch.testing.assert_close(dict(first["objective"]), dict(expected["objective"]), rtol=1e-3, atol=1e-6)
+
+
+def test_a_signal_to_any_process_stops_all_and_any_number_goes_on(small, cache, forks, tmp_path):
+    out = tmp_path / "run"
+    command = ("run", "--data", str(small), "--cache", str(cache), "--preset", "tiny", "--stages", "fit", "--device", "cpu",
+               "--save-every", "0", "--out", str(out))
+    _, second = forks.start(*command, size=2)
+    while not (out / "checkpoint.previous.pt").exists():  # it has made a step
+        time.sleep(0.01)
+    os.kill(second, signal.SIGTERM)
+    assert forks.ended() == [130, 130], forks.errors.read_text()
+    stopped = read(out / "checkpoint.pt")["step"]
+    assert 0 < stopped < 160
+    forks.start(*command)
+    assert forks.ended() == [0], forks.errors.read_text()
+    assert read(out / "checkpoint.pt")["step"] == 160 and (out / "model.safetensors").exists()
 
 
 def test_a_signal_saves_and_the_same_call_ends_bitwise_where_an_undisturbed_one_does(faces, at_step, tmp_path, monkeypatch):

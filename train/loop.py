@@ -2,7 +2,6 @@
 
 import copy
 import json
-import math
 import signal
 import time
 from pathlib import Path
@@ -18,7 +17,7 @@ from train.data import Batches
 from train.evaluation import reconstruction_and_kl
 from train.losses import Objective
 from train.presets import TrainConfig
-from train.ranks import Ranks
+from train.ranks import ALONE, Ranks
 
 LOG_EVERY = 50           # steps
 VALIDATIONS = 20         # in a whole run, at most one every LOG_EVERY steps
@@ -42,14 +41,20 @@ class Training:
     step with the same weights, those that one process would have on the whole batch.
     """
 
-    def __init__(self, config: TrainConfig, train: Tensor, device: torch.device, ranks: Ranks = Ranks(),
+    def __init__(self, config: TrainConfig, train: Tensor, device: torch.device, ranks: Ranks = ALONE,
                  masks: Tensor | None = None):
         if config.batch % ranks.size:
             raise ValueError(f"The batch is {config.batch}; it must be a multiple of the {ranks.size} processes that share it.")
         self.config, self.device, self.ranks = config, device, ranks
         torch.manual_seed(config.seed)
         # Parameters are made after the seed and on the CPU first, so a seed means the same weights on every device.
-        self.model = VAE(config.model).to(device, memory_format=torch.channels_last)
+        model = VAE(config.model)
+        if ranks.size > 1 and any(isinstance(layer, nn.BatchNorm2d | nn.BatchNorm1d) for layer in model.modules()):
+            if device.type != "cuda":
+                raise ValueError("The network has BatchNorm, whose statistics several processes can share on GPUs only; "
+                                 "start one process, or give --model.norm group.")
+            model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
+        self.model = model.to(device, memory_format=torch.channels_last)
         self.objective = Objective(config).to(device)
         self.parameters = [*self.model.parameters(), *self.objective.parameters()]
         # Fused kernels leave out an update, moments and all, where ``found_inf`` says so: no number is read for it.
@@ -148,7 +153,7 @@ class Rate:
 
 
 def fit(config: TrainConfig, train: Tensor, val: Tensor, out: str | Path, device: torch.device, masks: Tensor | None = None,
-        ranks: Ranks = Ranks(), save_seconds: float = SAVE_SECONDS) -> VAE:
+        ranks: Ranks = ALONE, save_seconds: float = SAVE_SECONDS) -> VAE:
     """Train to ``config.images`` and return the model with its averaged weights, in eval mode.
 
     Goes on from the checkpoint in ``out`` if there is one; a resumed run is bitwise the uninterrupted one on one device.
@@ -204,9 +209,8 @@ def fit(config: TrainConfig, train: Tensor, val: Tensor, out: str | Path, device
                     continue
                 held = {"beta" if config.objective == "beta" else "C": config.level(progress)}
                 log.write("train", **held, lr=rate.factor * config.learning_rate(progress), skipped=skipped, **means)
-            if checkpoint.step % validate_every == 0 or last:
-                if ranks.first:
-                    log.write("val", **_validate(training, val))
+            if ranks.first and (checkpoint.step % validate_every == 0 or last):
+                log.write("val", **_validate(training, val))
             stop = ranks.any(signals.received) and not last
             # Weights that give no finite loss are not worth going back to.
             if last or stop or (time.monotonic() - saved > save_seconds and training.meter.sound()):

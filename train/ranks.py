@@ -21,14 +21,21 @@ class Ranks:
     @classmethod
     def join(cls) -> "Ranks":
         """The processes that torchrun (or accelerate) started, from its environment variables; else this one alone."""
-        size = int(os.environ.get("WORLD_SIZE", 1))
+        size = int(os.environ.get("WORLD_SIZE", "1"))
         if size == 1:
             return cls()
         # NCCL moves what lies on GPUs; small decisions are made on the CPUs, without waiting for a GPU.
         backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
         # Rank 0 may decode the data set while the others wait.
         distributed.init_process_group(backend, timeout=timedelta(hours=6))
-        return cls(distributed.get_rank(), size, int(os.environ.get("LOCAL_RANK", 0)))
+        return cls(distributed.get_rank(), size, int(os.environ.get("LOCAL_RANK", "0")))
+
+    def device(self, device: torch.device) -> torch.device:
+        """The one of this machine's devices that is this process's, and make it the current one."""
+        if self.size > 1 and device.type == "cuda":
+            device = torch.device("cuda", self.local)
+            torch.cuda.set_device(device)
+        return device
 
     @property
     def first(self) -> bool:
@@ -79,3 +86,6 @@ class Ranks:
     def leave(self) -> None:
         if self.size > 1:
             distributed.destroy_process_group()
+
+
+ALONE = Ranks()

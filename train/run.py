@@ -36,6 +36,7 @@ from train.loop import SAVE_SECONDS, Diverged, Interrupted, fit
 from train.mixture import fit_mixture, posterior_samples
 from train.presets import PRESETS, TrainConfig
 from train.publish import publish
+from train.ranks import ALONE, Ranks
 
 STAGES = ("data", "fit", "evaluate", "directions", "compare", "figures", "publish")
 DEFAULT_STAGES = tuple(stage for stage in STAGES if stage not in ("compare", "publish"))
@@ -46,7 +47,8 @@ def main(arguments: list[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     try:
         stages = _stages(options.stages)
-        device = pick_device(options.device)
+        ranks = ALONE if options.dry_run else Ranks.join()
+        device = ranks.device(pick_device(options.device))
         config = dataclasses.replace(PRESETS[options.preset], seed=options.seed)
         if options.images is not None:
             config = dataclasses.replace(config, images=options.images)
@@ -62,8 +64,8 @@ def main(arguments: list[str] | None = None) -> int:
             if options.data is None:
                 raise DataError("--data is missing: give CelebA's folder, with img_align_celeba/ and its lists.")
             run(config, Path(options.data), out, stages, device, Path(options.cache), options.choose,
-                _conditions(options.condition), options.save_every)
-        if "publish" in stages:
+                _conditions(options.condition), options.save_every, ranks)
+        if "publish" in stages and ranks.first:
             print(publish(out, options.repo, options.private))
     except Interrupted as stop:
         print(stop, file=sys.stderr)
@@ -75,21 +77,31 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def run(config: TrainConfig, data: Path, out: Path, stages: list[str], device: torch.device, cache: Path,
-        choose: bool = False, conditions: dict[str, str] | None = None, save_every: float = SAVE_SECONDS) -> None:
-    """The stages on data, in order, each reading what the ones before left in ``out``."""
+        choose: bool = False, conditions: dict[str, str] | None = None, save_every: float = SAVE_SECONDS,
+        ranks: Ranks = ALONE) -> None:
+    """The stages on data, in order, each reading what the ones before left in ``out``.
+
+    Of several processes all share the stage fit, and rank 0 alone makes the others.
+    """
     celeba = CelebA.open(data)
-    print(celeba)
+    if ranks.first:
+        print(celeba)
     if "fit" not in stages and (out / "config.json").exists():
         # Whatever --preset says, the model that is there is shown its own crop and size.
         config = dataclasses.replace(config, model=hub.load_model(out).config)
     dataset = load(celeba, config.model, cache)
     out.mkdir(parents=True, exist_ok=True)
     if "fit" in stages:
-        (out / "run.json").write_text(config.to_json() + "\n")
+        if ranks.first:
+            (out / "run.json").write_text(config.to_json() + "\n")
         some = slice(config.subset or None)
         masks = dataset.masks("train")[some] if config.model.mask else None
-        hub.save(fit(config, dataset.images("train")[some], dataset.images("val"), out, device, masks,
-                     save_seconds=save_every), out)
+        model = fit(config, dataset.images("train")[some], dataset.images("val"), out, device, masks, ranks, save_every)
+        if ranks.first:
+            hub.save(model, out)
+    ranks.leave()
+    if not ranks.first:
+        return
     # The stages below measure the folder that they leave, not the model in memory.
     if "evaluate" in stages:
         _evaluate(out, config, dataset, device)
