@@ -67,6 +67,8 @@ class VAEConfig:
         in [0, 1] for both.
     padding : "reflect" | "zeros"
         Padding of every convolution but transposed ones, which have zeros.
+    flow : int
+        Layers of a normalising flow after the posterior's Gaussian (0: none).
     mask : bool
         Whether a second decoder of the same shape tells from z where the face is.
 
@@ -90,6 +92,7 @@ class VAEConfig:
     head: str = "conv"
     output: str = "sigmoid"
     padding: str = "reflect"
+    flow: int = 0
     mask: bool = False
 
     def __post_init__(self):
@@ -106,8 +109,12 @@ class VAEConfig:
             for value in values:
                 if type(value) is not int or value < 1:
                     raise ValueError(f"{field} is {getattr(self, field)!r}; it must be made of whole numbers of at least 1.")
-        if type(self.hidden) is not int or self.hidden < 0:
-            raise ValueError(f"hidden is {self.hidden!r}; it must be a whole number, 0 for no hidden layer.")
+        for field in ("hidden", "flow"):
+            value = getattr(self, field)
+            if type(value) is not int or value < 0:
+                raise ValueError(f"{field} is {value!r}; it must be a whole number, 0 for none.")
+        if self.flow and self.latents < 2:
+            raise ValueError(f"flow is {self.flow}; a flow needs at least 2 latents, of which one half moves the other.")
         if not self.encoder or not self.decoder or len(self.depths) != len(self.encoder):
             raise ValueError(f"encoder is {self.encoder}, decoder {self.decoder} and depth {self.depth}; each needs at least "
                              "one stage, and a tuple of depths one number for each stage of the encoder.")

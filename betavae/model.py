@@ -10,6 +10,7 @@ from torch.nn import functional as F
 from betavae.config import VAEConfig
 
 
+FLOW_CONTEXT, FLOW_WIDTH = 64, 128
 ACTIVATIONS = {"residual": partial(nn.LeakyReLU, 0.2), "preactivation": nn.SiLU, "strided": nn.ReLU, "pooled": nn.ELU}
 
 
@@ -17,14 +18,17 @@ ACTIVATIONS = {"residual": partial(nn.LeakyReLU, 0.2), "preactivation": nn.SiLU,
 class VAEOutput:
     """One pass through the VAE.
 
-    ``logits`` (n, 3, s, s) of the picture; ``mu``, ``logvar`` and the sampled ``z``, each (n, d); ``mask``, the logits of
-    where the face is, (n, 1, s, s), where the model has such a decoder.
+    ``logits`` (n, 3, s, s) of the picture; ``mu`` and ``logvar`` of the Gaussian, the ``noise`` drawn and the sampled
+    ``z``, each (n, d). Where the model has a flow, ``log_scale`` (n, d), by how much it stretched each latent; where it
+    has a decoder of masks, ``mask`` (n, 1, s, s), the logits of where the face is.
     """
 
     logits: Tensor
     mu: Tensor
     logvar: Tensor
+    noise: Tensor
     z: Tensor
+    log_scale: Tensor | None = None
     mask: Tensor | None = None
 
 
@@ -35,12 +39,21 @@ class VAE(nn.Module):
         super().__init__()
         self.config = config
         self.encoder = Encoder(config)
+        self.flow = Flow(config) if config.flow else None
         self.decoder = Decoder(config)
         self.mask_decoder = Decoder(config, channels=1) if config.mask else None
 
     def encode(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Images (n, 3, s, s) in [0, 1] -> ``mu``, ``logvar``, each (n, d): q(z|x) = N(mu, diag(exp(logvar)))."""
-        return self.encoder(x)
+        """Images (n, 3, s, s) in [0, 1] -> ``mu``, ``logvar``, each (n, d): q(z|x) = N(mu, diag(exp(logvar))).
+
+        Of a model with a flow: where the flow takes the Gaussian's mean, and the log-variance as the flow stretches each
+        latent there. That is the posterior to first order, without the covariances that a flow is there for.
+        """
+        mu, logvar, context = self.encoder(x)
+        if self.flow is None:
+            return mu, logvar
+        z, log_scale = self.flow(mu, context)
+        return z, logvar + 2 * log_scale
 
     def decode(self, z: Tensor) -> Tensor:
         """Latents (n, d) -> images (n, 3, s, s) in [0, 1], whatever the range inside of the network is."""
@@ -59,18 +72,20 @@ class VAE(nn.Module):
         return torch.sigmoid(self.mask_decoder(z))
 
     def forward(self, x: Tensor, noise: Tensor | None = None) -> VAEOutput:
-        """Encode, draw z = mu + exp(logvar / 2) * noise, decode to logits.
+        """Encode, draw z = mu + exp(logvar / 2) * noise and let the flow move it, decode to logits.
 
         ``noise`` (n, d) is standard normal and drawn here when absent; a caller that must be reproducible passes it.
         """
-        mu, logvar = self.encode(x)
+        mu, logvar, context = self.encoder(x)
         noise = torch.randn_like(mu) if noise is None else noise
         z = mu + torch.exp(0.5 * logvar) * noise
-        return VAEOutput(self.decoder(z), mu, logvar, z, None if self.mask_decoder is None else self.mask_decoder(z))
+        z, log_scale = (z, None) if self.flow is None else self.flow(z, context)
+        mask = None if self.mask_decoder is None else self.mask_decoder(z)
+        return VAEOutput(self.decoder(z), mu, logvar, noise, z, log_scale, mask)
 
 
 class Encoder(nn.Module):
-    """(n, 3, s, s) -> mu, logvar."""
+    """(n, 3, s, s) -> mu, logvar, and what a flow is told of the image, (n, FLOW_CONTEXT), or None without one."""
 
     def __init__(self, config: VAEConfig):
         super().__init__()
@@ -100,8 +115,9 @@ class Encoder(nn.Module):
             features = config.hidden
         self.mu = nn.Linear(features, config.latents)
         self.logvar = nn.Linear(features, config.latents)
+        self.context = nn.Linear(features, FLOW_CONTEXT) if config.flow else None
 
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
         h = 2 * x - 1 if self.centred else x
         if self.block == "residual":
             h = self.blocks(self.activation(self.norm(self.stem(h))))
@@ -111,7 +127,41 @@ class Encoder(nn.Module):
             h = self.blocks(h)
         h = self.hidden(h.flatten(1))
         # Float32 from here on, also under autocast: the KL is a sum of small differences.
-        return self.mu(h).float(), self.logvar(h).float()
+        return self.mu(h).float(), self.logvar(h).float(), None if self.context is None else self.context(h).float()
+
+
+class Flow(nn.Module):
+    """A normalising flow (Rezende & Mohamed 2015) of affine couplings (Dinh et al. 2017), told of the image by a context.
+
+    In every layer the odd latents move the even ones, or the other way round: z_i <- z_i * exp(s_i) + t_i with s and t of
+    the others and of the context, so the Jacobian is triangular and its log-determinant is the sum of the s_i. The last
+    linear layers start at zero: a new flow moves nothing.
+    """
+
+    def __init__(self, config: VAEConfig):
+        super().__init__()
+        layers = []
+        for i in range(config.flow):
+            moved = len(range(i % 2, config.latents, 2))
+            last = nn.Linear(FLOW_WIDTH, 2 * moved)
+            nn.init.zeros_(last.weight)
+            nn.init.zeros_(last.bias)
+            layers.append(nn.Sequential(nn.Linear(config.latents - moved + FLOW_CONTEXT, FLOW_WIDTH), nn.SiLU(), last))
+        self.layers = nn.ModuleList(layers)
+
+    def forward(self, z: Tensor, context: Tensor) -> tuple[Tensor, Tensor]:
+        """z (n, d) and context (n, FLOW_CONTEXT) -> moved z and the log of each latent's scale, (n, d) each."""
+        log_scale = torch.zeros_like(z)
+        for i, layer in enumerate(self.layers):
+            s, t = layer(torch.cat([z[:, (i + 1) % 2::2], context], 1)).float().chunk(2, 1)
+            s = 2 * torch.tanh(s / 2)  # at most e^2 a layer
+            moved = torch.zeros_like(z)
+            moved[:, i % 2::2] = s
+            log_scale = log_scale + moved
+            shift = torch.zeros_like(z)
+            shift[:, i % 2::2] = t
+            z = z * moved.exp() + shift
+        return z, log_scale
 
 
 class Decoder(nn.Module):

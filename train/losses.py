@@ -77,6 +77,17 @@ def kl(mu: Tensor, logvar: Tensor) -> Tensor:
     return 0.5 * (mu.square() + logvar.exp() - 1 - logvar)
 
 
+def divergence(output: VAEOutput) -> Tensor:
+    """KL of the posterior to N(0, I), split over latents: (n, d) nats.
+
+    ``kl`` of the Gaussian; with a flow log q(z|x) - log p(z) of the z drawn, whose mean is the KL (Rezende & Mohamed 2015,
+    equation 15): the noise's own density cancels, so of a posterior that is the prior every draw gives 0.
+    """
+    if output.log_scale is None:
+        return kl(output.mu, output.logvar)
+    return 0.5 * (output.z.square() - output.noise.square() - output.logvar) - output.log_scale
+
+
 def _alone(value: Tensor) -> Tensor:
     return value
 
@@ -170,15 +181,15 @@ class Objective(nn.Module):
             or learned.
         """
         reconstruction, terms = getattr(self, f"_{self.reconstruction}")(output, x, mask)
-        divergence = kl(output.mu, output.logvar).sum(1).mean()
+        held = divergence(output).sum(1).mean()
         # Before the penalty, which moves it.
         if isinstance(self.penalty, Controller):
             terms["beta"] = self.penalty.log_beta.exp()
-        penalty = self.penalty(divergence, level, mean)
+        penalty = self.penalty(held, level, mean)
         if self.reduction == "mean":
             penalty = penalty / output.mu.shape[1]
         loss = reconstruction + penalty
-        return loss, {name: value.detach() for name, value in {"loss": loss, **terms, "kl": divergence}.items()}
+        return loss, {name: value.detach() for name, value in {"loss": loss, **terms, "kl": held}.items()}
 
     def _per(self, x: Tensor) -> int:
         """By how much a sum over the values of an image is divided."""

@@ -1,8 +1,11 @@
 """What a run is, as data: ``TrainConfig``, and one aligned table in which two presets differ by two rows."""
 
 import dataclasses
+import inspect
 import json
 import math
+import re
+import textwrap
 from dataclasses import dataclass
 
 from betavae.config import CENTRE_178, VAEConfig, choice
@@ -27,36 +30,47 @@ class TrainConfig:
     model : VAEConfig
         The network and its framing of faces.
     reconstruction : "bce" | "mse" | "gaussian" | "masked"
-        Cross-entropy; squared error in the network's own range; likelihood under a learned variance; or, inside of the
-        face alone, 2 - SSIM + 4 MAE, with the predicted mask's cross-entropy and Dice loss.
+        Cross-entropy; squared error in the network's own range; likelihood under one learned variance (sigma-VAE); or,
+        inside of the face alone, 2 - SSIM + 4 MAE, with the cross-entropy and Dice loss of the predicted mask.
     reduction : "sum" | "mean"
         Reconstruction summed over an image's values and KL over latents, or both divided by their number ("masked" is
         always a mean over values). Always a mean over the batch.
     objective : "beta" | "capacity" | "controller"
-        beta * KL; gamma * |KL - C|; or beta * KL with beta steered towards KL = C, log beta moved by ``gain`` per step
-        and relative error.
-    beta_start, beta : float
-        Weight of the KL, rising linearly over the first ``ramp`` of the run.
-    gamma, gain : float
-        Of the objectives "capacity" and "controller".
-    C_start, C_end : float
-        Capacity in nats, rising linearly over the first ``ramp`` of the run.
+        beta * KL; gamma * |KL - C|; or beta * KL with beta steered towards KL = C.
+    beta_start : float
+        Weight of the KL at the start of the ramp.
+    beta : float
+        Weight of the KL from the end of the ramp on.
+    gamma : float
+        Weight of |KL - C|.
+    gain : float
+        By how much the controller moves log beta per step and relative error of the KL.
+    C_start : float
+        Capacity in nats at the start of the ramp.
+    C_end : float
+        Capacity in nats from the end of the ramp on.
     ramp : float
-        Share of the run over which beta or C rises (0: the last value from the start).
+        Share of the run over which beta or C rises linearly (0: the last value from the start).
     images : int
         Images seen in all.
     subset : int
         Images of the training split that are used, the first by name (0: all).
     batch : int
         Images a step, those of all processes together.
-    lr, beta1, beta2, eps : float
-        AdamW without weight decay, which is Adam.
+    lr : float
+        Learning rate of AdamW without weight decay, which is Adam.
+    beta1 : float
+        Adam's decay of the gradient's mean.
+    beta2 : float
+        Adam's decay of the gradient's square.
+    eps : float
+        Adam's epsilon.
     clip : float
         Largest norm of the whole gradient (0: any).
     schedule : "constant" | "onecycle"
-        Of the learning rate; "onecycle" goes up to ``lr`` over the first ``warmup``, then down to 0 along a cosine.
+        Of the learning rate; "onecycle" goes up to lr over the warmup, then down to 0 along a cosine.
     warmup : float
-        Share of the run.
+        Share of the run over which "onecycle" goes up.
     ema : float
         Half-life of the averaged weights as a share of the run (0: none).
     flip : bool
@@ -137,6 +151,70 @@ class TrainConfig:
 
     def to_json(self) -> str:
         return json.dumps(dataclasses.asdict(self), indent=1)
+
+
+def settings(config: TrainConfig) -> dict[str, object]:
+    """Everything that ``override`` can set, by name, and what it is now: {"lr": 3e-4, ..., "model.latents": 32, ...}."""
+    own = {field.name: getattr(config, field.name) for field in dataclasses.fields(config)}
+    del own["preset"], own["model"]
+    return own | {f"model.{field.name}": getattr(config.model, field.name) for field in dataclasses.fields(config.model)}
+
+
+def override(config: TrainConfig, texts: dict[str, str]) -> TrainConfig:
+    """The config with settings read from text, as a command line has it: {"lr": "1e-4", "model.latents": "16"}.
+
+    Raises
+    ------
+    ValueError
+        There is no such setting, the text is not of its kind, or the config refuses its value.
+    """
+    valid, own, model = settings(config), {}, {}
+    for name, text in texts.items():
+        if name not in valid:
+            raise ValueError(f"There is no setting --{name}; choose from {', '.join(valid)}.")
+        _, dot, field = name.rpartition(".")
+        (model if dot else own)[field] = _value(name, text, getattr(VAEConfig, field) if dot else valid[name])
+    return dataclasses.replace(config, model=dataclasses.replace(config.model, **model), **own)
+
+
+def _value(name: str, text: str, example: object) -> object:
+    """``text`` as a value of the kind of ``example``; numbers of a network may be several, with commas between them."""
+    kind = type(example[0]) if isinstance(example, tuple) else type(example)
+    try:
+        if kind is bool:
+            return {"true": True, "false": False}[text.lower()]
+        if kind is str or not name.startswith("model."):
+            return kind(text)
+        numbers = tuple(kind(part) for part in text.split(","))
+        return numbers if isinstance(example, tuple) or len(numbers) > 1 else numbers[0]
+    except (ValueError, KeyError):
+        wanted = "true or false" if kind is bool else "a whole number" if kind is int else "a number"
+        several = ", or several with commas between them" if isinstance(example, tuple) else ""
+        raise ValueError(f"--{name} is {text!r}; it must be {wanted}{several}.") from None
+
+
+def explain(config: TrainConfig) -> str:
+    """A page of all settings with their values in this config and what they mean, from the two configs' docstrings."""
+    meanings = _meanings(TrainConfig) | {f"model.{name}": text for name, text in _meanings(VAEConfig).items()}
+    return "\n".join(textwrap.fill(f"--{name} {_text(value)}".ljust(38) + " " + meanings[name], 118,
+                                   initial_indent="  ", subsequent_indent=" " * 41)
+                     for name, value in settings(config).items())
+
+
+def _meanings(owner: type) -> dict[str, str]:
+    """Field -> what its class's NumPy docstring says of it, in one line, the valid words first."""
+    section = inspect.getdoc(owner).partition("Parameters\n----------\n")[2].partition("\n\nRaises")[0]
+    meanings = {}
+    for name, kind, text in re.findall(r"^(\w+) : (.*)\n((?: {4}.*\n?)+)", section, re.MULTILINE):
+        meanings[name] = (f"{kind.replace(chr(34), '')}. " if "|" in kind else "") + " ".join(text.split())
+    return meanings
+
+
+def _text(value: object) -> str:
+    """A setting's value as the command line takes it."""
+    if isinstance(value, tuple):
+        return ",".join(f"{part:.4g}" for part in value)
+    return str(value).lower() if isinstance(value, bool) else f"{value:g}" if isinstance(value, float) else str(value)
 
 
 # Burgess et al. 2018 with the residual network that CelebA editors publish.

@@ -3,6 +3,8 @@
     python train/run.py --data DIR                        the default recipe, all stages, into runs/capacity
     python train/run.py --data DIR --preset celeba64      the recipe of the shipped model
     python train/run.py --data DIR --images 50000         a shorter run: every schedule scales with it
+    python train/run.py --data DIR --preset vae --beta 4 --model.latents 16    a recipe with settings of your own
+    python train/run.py --preset vae --dry-run            what that run would be: settings, size, memory, speed
     python train/run.py --data DIR --stages evaluate      only the figures of merit of what is in --out
     python train/run.py --data DIR --stages directions,compare --choose    directions by the best of all methods
     python train/run.py --stages publish --repo user/name   put what is in --out on the Hugging Face Hub
@@ -34,7 +36,7 @@ from train.classifier import fit_classifier
 from train.data import CelebA, DataError, Dataset, load
 from train.loop import SAVE_SECONDS, Diverged, Interrupted, fit
 from train.mixture import fit_mixture, posterior_samples
-from train.presets import PRESETS, TrainConfig
+from train.presets import PRESETS, TrainConfig, explain, override
 from train.publish import publish
 from train.ranks import ALONE, Ranks
 
@@ -44,14 +46,15 @@ DEFAULT_STAGES = tuple(stage for stage in STAGES if stage not in ("compare", "pu
 
 def main(arguments: list[str] | None = None) -> int:
     """The command line; returns the exit status."""
-    options = _parser().parse_args(arguments)
     try:
+        options, rest = _parser().parse_known_args(arguments)
+        config = override(PRESETS[options.preset], _settings(rest))
+        if options.help:
+            print(_parser().format_help() + "\n" + explain(config))
+            return 0
         stages = _stages(options.stages)
         ranks = ALONE if options.dry_run else Ranks.join()
         device = ranks.device(pick_device(options.device))
-        config = dataclasses.replace(PRESETS[options.preset], seed=options.seed)
-        if options.images is not None:
-            config = dataclasses.replace(config, images=options.images)
         if options.dry_run:
             print(json.dumps(_plan(config, device), indent=1))
             return 0
@@ -93,6 +96,7 @@ def run(config: TrainConfig, data: Path, out: Path, stages: list[str], device: t
     out.mkdir(parents=True, exist_ok=True)
     if "fit" in stages:
         if ranks.first:
+            print(config.to_json())
             (out / "run.json").write_text(config.to_json() + "\n")
         some = slice(config.subset or None)
         masks = dataset.masks("train")[some] if config.model.mask else None
@@ -215,28 +219,49 @@ def _stages(text: str) -> list[str]:
     return stages
 
 
+def _settings(words: list[str]) -> dict[str, str]:
+    """What the parser does not know: --NAME VALUE or --NAME=VALUE, each a setting of the run's configuration."""
+    texts, words = {}, list(words)
+    while words:
+        flag, equals, text = words.pop(0).partition("=")
+        if not flag.startswith("--"):
+            raise ValueError(f"{flag!r} belongs to no flag; settings are given as --NAME VALUE, for example --lr 1e-4.")
+        if not equals and not words:
+            raise ValueError(f"{flag} has no value; settings are given as --NAME VALUE, for example --lr 1e-4.")
+        texts[flag[2:]] = text if equals else words.pop(0)
+    return texts
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str):
+        raise ValueError(f"{message[0].upper()}{message[1:]}; --help shows every flag.")
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="train/run.py", description=__doc__,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", metavar="DIR", help="CelebA in the official layout or Kaggle's")
-    parser.add_argument("--preset", metavar="NAME", choices=PRESETS, default="capacity",
-                        help=f"one of {', '.join(PRESETS)} (default: capacity)")
-    parser.add_argument("--out", metavar="DIR", help="where the run is kept (default: runs/PRESET)")
-    parser.add_argument("--images", metavar="N", type=int, help="images seen in all (default: the preset's)")
-    parser.add_argument("--stages", metavar="A,B", default=",".join(DEFAULT_STAGES),
-                        help=f"of {', '.join(STAGES)} (default: {', '.join(DEFAULT_STAGES)})")
-    parser.add_argument("--device", metavar="D", help="cuda, mps or cpu (default: the first of these that is here)")
-    parser.add_argument("--seed", metavar="S", type=int, default=0, help="of weights, order and noise (default: 0)")
-    parser.add_argument("--cache", metavar="DIR", default="runs/cache", help="decoded images (default: runs/cache)")
-    parser.add_argument("--save-every", metavar="SECONDS", type=float, default=SAVE_SECONDS,
-                        help=f"time between two checkpoints (default: {SAVE_SECONDS:g})")
-    parser.add_argument("--choose", action="store_true",
-                        help="of every direction the method that measures best on pictures, not the published one")
-    parser.add_argument("--condition", metavar="NAME=CONDITION", nargs="+", default=[],
-                        help="more directions, such as 'Viking=Male and not No_Beard and Blond_Hair'")
-    parser.add_argument("--repo", metavar="USER/NAME", help="where publish puts the model")
-    parser.add_argument("--private", action="store_true", help="publish to a private repository")
-    parser.add_argument("--dry-run", action="store_true", help="print the configuration and the model's size, and stop")
+    parser = _Parser(prog="train/run.py", usage="train/run.py --data DIR [flags] [settings]", description=__doc__,
+                     epilog="settings: --NAME VALUE for any field of the configuration, here with the values of --preset",
+                     formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False, add_help=False)
+    run = parser.add_argument_group("the run")
+    run.add_argument("--data", metavar="DIR", help="CelebA in the official layout or Kaggle's")
+    run.add_argument("--preset", metavar="NAME", choices=PRESETS, default="capacity",
+                     help=f"one of {', '.join(PRESETS)} (default: capacity)")
+    run.add_argument("--out", metavar="DIR", help="where the run is kept (default: runs/PRESET)")
+    run.add_argument("--stages", metavar="A,B", default=",".join(DEFAULT_STAGES),
+                     help=f"of {', '.join(STAGES)} (default: {', '.join(DEFAULT_STAGES)})")
+    run.add_argument("--device", metavar="D", help="cuda, mps or cpu (default: the first of these that is here)")
+    run.add_argument("--cache", metavar="DIR", default="runs/cache", help="decoded images (default: runs/cache)")
+    run.add_argument("--save-every", metavar="SECONDS", type=float, default=SAVE_SECONDS,
+                     help=f"time between two checkpoints (default: {SAVE_SECONDS:g})")
+    run.add_argument("--dry-run", action="store_true",
+                     help="print one JSON object with config, parameters, memory_bytes and images_per_second, and stop")
+    run.add_argument("--help", "-h", action="store_true", help="this page; with --preset, its settings")
+    later = parser.add_argument_group("directions and publishing")
+    later.add_argument("--choose", action="store_true",
+                       help="of every direction the method that measures best on pictures, not the published one")
+    later.add_argument("--condition", metavar="NAME=CONDITION", nargs="+", default=[],
+                       help="more directions, such as 'Viking=Male and not No_Beard and Blond_Hair'")
+    later.add_argument("--repo", metavar="USER/NAME", help="where publish puts the model")
+    later.add_argument("--private", action="store_true", help="publish to a private repository")
     return parser
 
 
