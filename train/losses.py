@@ -33,7 +33,7 @@ def squared_error(logits: Tensor, x: Tensor) -> Tensor:
 def gaussian_nll(error: Tensor, log_sigma: Tensor, values: int) -> Tensor:
     """-log N(x; picture, sigma^2 I) of images with ``error`` (n,), the squared error over ``values`` numbers: (n,) nats.
 
-    Its optimum is sigma^2 = error / values, the mean squared error (Rybkin et al. 2021, equation 5).
+    Most likely is sigma^2 = error / values, the mean squared error (Rybkin et al. 2021, equation 5).
     """
     return 0.5 * error * torch.exp(-2 * log_sigma) + values * (log_sigma + 0.5 * math.log(2 * math.pi))
 
@@ -43,22 +43,23 @@ def ssim(a: Tensor, b: Tensor) -> Tensor:
 
     Wang et al. 2004, equation 13, with its K1 = 0.01, K2 = 0.03 and sigma = 1.5.
     """
-    channels = a.shape[1]
-    offset = torch.arange(SSIM_WINDOW, device=a.device, dtype=torch.float32) - SSIM_WINDOW // 2
-    weight = torch.softmax(-offset.square() / (2 * SSIM_SIGMA ** 2), 0)
-
-    def blur(x: Tensor) -> Tensor:
-        x = F.conv2d(x, weight.view(1, 1, -1, 1).repeat(channels, 1, 1, 1), groups=channels)
-        return F.conv2d(x, weight.view(1, 1, 1, -1).repeat(channels, 1, 1, 1), groups=channels)
-
     a, b = a.float(), b.float()
-    mean_a, mean_b = blur(a), blur(b)
-    var_a, var_b = blur(a * a) - mean_a.square(), blur(b * b) - mean_b.square()
-    covariance = blur(a * b) - mean_a * mean_b
+    # A window's weighted means along rows and columns, as products with a band matrix: (h - 8, h) each.
+    down, across = (_windows(side, a.device) for side in a.shape[2:])
+    maps = down @ torch.stack([a, b, a * a, b * b, a * b]) @ across.T
+    mean_a, mean_b, square_a, square_b, product = maps
+    var_a, var_b = square_a - mean_a.square(), square_b - mean_b.square()
+    covariance = product - mean_a * mean_b
     c1, c2 = 0.01 ** 2, 0.03 ** 2
     similarity = ((2 * mean_a * mean_b + c1) * (2 * covariance + c2)
                   / ((mean_a.square() + mean_b.square() + c1) * (var_a + var_b + c2)))
     return similarity.mean((1, 2, 3))
+
+
+def _windows(side: int, device: torch.device) -> Tensor:
+    offset = torch.arange(side, device=device) - torch.arange(side - SSIM_WINDOW + 1, device=device)[:, None] - SSIM_WINDOW // 2
+    weight = -offset.square() / (2 * SSIM_SIGMA ** 2)
+    return torch.softmax(weight.masked_fill(offset.abs() > SSIM_WINDOW // 2, -math.inf), 1)
 
 
 def dice(logits: Tensor, mask: Tensor) -> Tensor:
@@ -138,8 +139,6 @@ class Controller(nn.Module):
 class Objective(nn.Module):
     """Reconstruction + penalty of the KL, as a ``TrainConfig`` says. Its state belongs in a run's checkpoint.
 
-    It may have parameters of its own (the output's variance, where that is learned), which are trained as the model's.
-
     Examples
     --------
     >>> objective = Objective(config).to(device)
@@ -153,8 +152,6 @@ class Objective(nn.Module):
         self.scale = 4.0 if config.model.output == "tanh" else 1.0
         self.penalty = {"beta": Beta, "capacity": lambda: Capacity(config.gamma),
                         "controller": lambda: Controller(config.gain)}[config.objective]()
-        if config.reconstruction == "gaussian":
-            self.log_sigma = nn.Parameter(torch.zeros(()))
 
     def forward(self, output: VAEOutput, x: Tensor, mask: Tensor | None, level: Tensor | float,
                 mean: Callable[[Tensor], Tensor] = _alone) -> tuple[Tensor, dict[str, Tensor]]:
@@ -177,10 +174,10 @@ class Objective(nn.Module):
             Shape (), the mean over the batch.
         terms : dict of Tensor
             Shape () each, detached, always the same names for one config: "loss", the parts of the reconstruction,
-            "kl" in nats (a sum over latents, whatever the reduction), and "beta" and "sigma" where they are steered
-            or learned.
+            "kl" in nats (a sum over latents, whatever the reduction), and "beta" or "sigma" where that is found in
+            training.
         """
-        reconstruction, terms = getattr(self, f"_{self.reconstruction}")(output, x, mask)
+        reconstruction, terms = getattr(self, f"_{self.reconstruction}")(output, x, mask, mean)
         held = divergence(output).sum(1).mean()
         # Before the penalty, which moves it.
         if isinstance(self.penalty, Controller):
@@ -195,21 +192,23 @@ class Objective(nn.Module):
         """By how much a sum over the values of an image is divided."""
         return x[0].numel() if self.reduction == "mean" else 1
 
-    def _bce(self, output: VAEOutput, x: Tensor, mask: Tensor | None) -> tuple[Tensor, dict[str, Tensor]]:
+    def _bce(self, output: VAEOutput, x: Tensor, mask: Tensor | None, mean) -> tuple[Tensor, dict[str, Tensor]]:
         error = bce(output.logits, x).mean() / self._per(x)
         return error, {"bce": error}
 
-    def _mse(self, output: VAEOutput, x: Tensor, mask: Tensor | None) -> tuple[Tensor, dict[str, Tensor]]:
+    def _mse(self, output: VAEOutput, x: Tensor, mask: Tensor | None, mean) -> tuple[Tensor, dict[str, Tensor]]:
         error = self.scale * squared_error(output.logits, x).mean() / self._per(x)
         return error, {"mse": error}
 
-    def _gaussian(self, output: VAEOutput, x: Tensor, mask: Tensor | None) -> tuple[Tensor, dict[str, Tensor]]:
-        log_sigma = MIN_LOG_SIGMA + F.softplus(self.log_sigma - MIN_LOG_SIGMA)
-        error = self.scale * squared_error(output.logits, x)
-        nll = gaussian_nll(error, log_sigma, x[0].numel()).mean() / self._per(x)
+    def _gaussian(self, output: VAEOutput, x: Tensor, mask: Tensor | None, mean) -> tuple[Tensor, dict[str, Tensor]]:
+        error, values = self.scale * squared_error(output.logits, x), x[0].numel()
+        # The variance that makes the batch most likely (Rybkin et al. 2021, "optimal sigma"): at the optimum the likelihood
+        # does not depend on it to first order, so no gradient goes through it.
+        log_sigma = (0.5 * torch.log(mean(error.detach().mean()) / values)).clamp(min=MIN_LOG_SIGMA)
+        nll = gaussian_nll(error, log_sigma, values).mean() / self._per(x)
         return nll, {"nll": nll, "sigma": log_sigma.exp()}
 
-    def _masked(self, output: VAEOutput, x: Tensor, mask: Tensor | None) -> tuple[Tensor, dict[str, Tensor]]:
+    def _masked(self, output: VAEOutput, x: Tensor, mask: Tensor | None, mean) -> tuple[Tensor, dict[str, Tensor]]:
         # Outside of the face the picture is the photo itself, so that only the face is learned.
         picture = mask * torch.sigmoid(output.logits) + (1 - mask) * x
         terms = {"ssim": ssim(picture, x).mean(), "mae": (picture - x).abs().mean(),

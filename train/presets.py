@@ -30,8 +30,8 @@ class TrainConfig:
     model : VAEConfig
         The network and its framing of faces.
     reconstruction : "bce" | "mse" | "gaussian" | "masked"
-        Cross-entropy; squared error in the network's own range; likelihood under one learned variance (sigma-VAE); or,
-        inside of the face alone, 2 - SSIM + 4 MAE, with the cross-entropy and Dice loss of the predicted mask.
+        Cross-entropy; squared error in the network's own range; likelihood under the variance that is most likely
+        (sigma-VAE); or, inside of the face alone, 2 - SSIM + 4 MAE, with the cross-entropy and Dice loss of the predicted mask.
     reduction : "sum" | "mean"
         Reconstruction summed over an image's values and KL over latents, or both divided by their number ("masked" is
         always a mean over values). Always a mean over the batch.
