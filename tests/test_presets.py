@@ -1,8 +1,12 @@
 """The table of recipes, and settings from text."""
 
+import json
+
 import pytest
+import torch
 
 from betavae.image import crop_box
+from train.plan import plan
 from train.presets import PRESETS, explain, override, settings
 from train.run import main
 
@@ -72,3 +76,27 @@ def test_help_explains_every_setting_of_the_preset(capsys):
         assert f"  --{name} " in page
     assert "--beta 10 " in page and "Weight of the KL from the end of the ramp on." in page and "examples" not in page
     assert max(map(len, explain(PRESETS["beta10"]).splitlines())) <= 118
+
+
+def test_a_dry_run_is_one_object_and_needs_no_data(capsys):
+    assert main(["--dry-run", "--device", "cpu"]) == 0
+    plan = json.loads(capsys.readouterr().out)
+    assert plan["parameters"] == 3_541_251
+    assert plan["config"]["images"] == 200 * 162_770 and plan["config"]["objective"] == "capacity"
+    assert plan["images_per_second"] > 0
+
+
+@pytest.mark.parametrize("preset", ["plain", "masked"])
+def test_a_dry_runs_memory_is_the_weights_four_times_their_average_and_the_batch(preset):
+    sizes = {"model.image_size": "32", "model.latents": "8", "model.encoder": "4,8", "model.hidden": "16"}
+    sizes |= {"model.decoder": "8,4", "model.depth": "1"} if preset == "plain" else {"model.decoder": "8,4,4", "model.depth": "1"}
+
+    def memory(batch):
+        made = plan(override(PRESETS[preset], sizes | {"batch": str(batch)}), torch.device("cpu"))
+        return made["memory_bytes"], made["parameters"]
+
+    (small, weights), (large, _) = memory(16), memory(32)
+    kept = large - small  # of 16 images
+    assert small - kept == pytest.approx(5 * 4 * weights, rel=0.1)
+    # More than the pictures; not more than a few copies of what every layer makes (some 20 channels at full size).
+    assert 16 * 3 * 32 * 32 * 4 < kept < 16 * 1000 * 32 * 32

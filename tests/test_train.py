@@ -86,7 +86,12 @@ def test_the_command_trains_is_interrupted_resumes_and_leaves_a_folder_that_open
     (["--data", "nowhere"], "'nowhere'"),
     ([], "--data is missing"),
     (["--data", ".", "--stages", "fitt"], "'fitt'; choose from data, fit"),
-    (["--data", ".", "--images", "3"], "--images is 3"),
+    (["--data", ".", "--images", "3"], "images is 3"),
+    (["--data", ".", "--lrr", "3"], "no setting --lrr; choose from reconstruction"),
+    (["--data", ".", "--lr"], "--lr has no value"),
+    (["--data", ".", "64"], "'64' belongs to no flag"),
+    (["--data", ".", "--preset", "vea"], "'vea'"),
+    (["--data", ".", "--stages"], "--stages: expected one argument"),
     (["--data", ".", "--device", "tpu"], "'tpu'"),
     (["--data", ".", "--condition", "Bearded"], "NAME=CONDITION"),
     (["--stages", "publish"], "--repo is missing"),
@@ -96,13 +101,6 @@ def test_mistakes_on_the_command_line_are_one_sentence(arguments, sentence, caps
     assert main(arguments) == 1
     message = capsys.readouterr().err
     assert message.startswith("error: ") and message.count("\n") == 1 and sentence in message
-
-
-def test_dry_run_needs_no_data(capsys):
-    assert main(["--dry-run"]) == 0
-    plan = json.loads(capsys.readouterr().out)
-    assert plan["parameters"] == 3_541_251
-    assert plan["config"]["images"] == 200 * 162_770 and plan["config"]["objective"] == "capacity"
 
 
 def test_the_classifier_learns_survives_unknown_numbers_and_its_file(dataset, tmp_path):

@@ -30,12 +30,12 @@ from tqdm import tqdm
 from betavae import Editor, hub
 from betavae.classifier import Classifier
 from betavae.editor import pick_device
-from betavae.model import VAE
 from train import evaluation, figures, probes, selection
 from train.classifier import fit_classifier
 from train.data import CelebA, DataError, Dataset, load
 from train.loop import SAVE_SECONDS, Diverged, Interrupted, fit
 from train.mixture import fit_mixture, posterior_samples
+from train.plan import plan
 from train.presets import PRESETS, TrainConfig, explain, override
 from train.publish import publish
 from train.ranks import ALONE, Ranks
@@ -56,7 +56,7 @@ def main(arguments: list[str] | None = None) -> int:
         ranks = ALONE if options.dry_run else Ranks.join()
         device = ranks.device(pick_device(options.device))
         if options.dry_run:
-            print(json.dumps(_plan(config, device), indent=1))
+            print(json.dumps(plan(config, device), indent=1))
             return 0
         out = Path(options.out or f"runs/{options.preset}")
         if "publish" in stages and not options.repo:
@@ -196,12 +196,6 @@ def _compare(out: Path, dataset: Dataset, device: torch.device, seed: int) -> No
     picture = figures.effects(judge, test[:selection.VAL_FACES], directions)
     (out / "figures").mkdir(exist_ok=True)
     picture.savefig(out / "figures" / "effects.png", dpi=110)
-
-
-def _plan(config: TrainConfig, device: torch.device) -> dict:
-    """What a run would do."""
-    parameters = sum(p.numel() for p in VAE(config.model).parameters())
-    return {"config": dataclasses.asdict(config), "steps": config.steps, "parameters": parameters, "device": str(device)}
 
 
 def _conditions(pairs: list[str]) -> dict[str, str]:
