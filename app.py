@@ -9,7 +9,7 @@ import gradio as gr
 from starlette.routing import Mount
 
 from betavae.editor import Editor
-from betavae.ui import api, edit, interpolate, model, page, sample
+from betavae.ui import api, edit, interpolate, make, model, page, sample
 from betavae.ui.shelf import PREFIX, Shelf
 
 NOTE = ("A small model trained on celebrity photos: it has their biases, and it blurs what it does not know. "
@@ -33,6 +33,8 @@ def build_demo(editor: Editor, shelf: Shelf | None = None) -> gr.Blocks:
                 interpolate.build(editor, stage)
             with gr.Tab("Sample", id="sample"):
                 sample.build(editor, stage, tabs)
+            with gr.Tab("Make", id="make"):
+                make.build(editor)
             with gr.Tab("Model", id="model"):
                 model.build(editor, shelf)
         api.build(editor)

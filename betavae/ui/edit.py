@@ -7,6 +7,7 @@ import gradio as gr
 import torch
 
 from betavae.attributes import ATTRIBUTES, GROUPS, PRESETS, attribute
+from betavae.directions import Direction
 from betavae.editor import Editor
 from betavae.recipe import Recipe
 from betavae.ui import page
@@ -14,7 +15,6 @@ from betavae.ui import page
 OPENING_SEED = 29
 EXAMPLE_SEEDS = (2, 8, 14, 17, 47)
 EXAMPLES = Path(__file__).resolve().parents[2] / "assets" / "examples"
-MAX_PICTURES = 81  # the largest grid of a spectrum
 PARTS = ("space", "slider", "history", "viewport", "recipe", "spectrum")
 
 
@@ -27,11 +27,7 @@ def build(editor: Editor) -> gr.HTML:
         return {"picture": page.data_uri(editor.decode(page.latent(request.get("z")))[0])}
 
     def pictures(request):
-        latents = request.get("latents")
-        if not isinstance(latents, list) or not 1 <= len(latents) <= MAX_PICTURES:
-            raise ValueError(f"The latents are not a list of 1 to {MAX_PICTURES}.")
-        faces = [editor.shift(page.latent(z), {}) for z in latents]
-        return {"pictures": [page.data_uri(image) for image in editor.decode(torch.cat(faces))]}
+        return page.pictures(editor, request)
 
     def effects(request):
         before, after = page.latent(request.get("before")), page.latent(request.get("after"))
@@ -73,14 +69,17 @@ def catalogue(editor: Editor) -> list[dict]:
     order = list(ATTRIBUTES)
     groups = {group: [] for group in GROUPS}
     for name in sorted(editor.directions, key=lambda name: order.index(name) if name in order else len(order)):
-        direction, entry = editor.directions[name], attribute(name)
-        groups[entry.group].append({
-            "name": name, "label": entry.label, "primary": entry.primary, "vector": brief(direction.vector),
-            "unit": direction.unit, "per_strength": direction.per_strength,
-            "low": direction.low, "high": direction.high, "quantiles": direction.quantiles,
-        })
+        groups[attribute(name).group].append(slider(editor.directions[name]))
     return [{"group": group, "sliders": sliders, "more": sum(not slider["primary"] for slider in sliders)}
             for group, sliders in groups.items() if sliders]
+
+
+def slider(direction: Direction) -> dict:
+    """What the page needs to know of a direction."""
+    entry = attribute(direction.name)
+    return {"name": direction.name, "label": entry.label, "primary": entry.primary, "vector": brief(direction.vector),
+            "unit": direction.unit, "per_strength": direction.per_strength,
+            "low": direction.low, "high": direction.high, "quantiles": direction.quantiles}
 
 
 def space(editor: Editor) -> dict:

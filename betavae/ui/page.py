@@ -26,6 +26,8 @@ FOLDER = Path(__file__).resolve().parent
 # A little below 1 the generated faces are cleaner, and still varied.
 TEMPERATURE = 0.8
 
+MAX_PICTURES = 81  # of one request: the largest grid of a spectrum
+
 # Every event is the page's own. With a progress overlay Gradio would fade the stage out on each of them.
 QUIET = {"show_progress": "hidden", "api_visibility": "private"}
 
@@ -153,6 +155,21 @@ def latent(value: object) -> Tensor:
     if not isinstance(value, list) or not all(type(x) in (int, float) and abs(x) < 1e6 for x in value):
         raise ValueError("The latent is not a list of numbers.")
     return torch.tensor(value, dtype=torch.float32)
+
+
+def pictures(editor: Editor, request: dict) -> dict:
+    """The pictures of the {latents} that the page asks for.
+
+    Raises
+    ------
+    ValueError
+        They are no list of latents, or too many.
+    """
+    latents = request.get("latents")
+    if not isinstance(latents, list) or not 1 <= len(latents) <= MAX_PICTURES:
+        raise ValueError(f"The latents are not a list of 1 to {MAX_PICTURES}.")
+    faces = torch.cat([editor.shift(latent(z), {}) for z in latents])
+    return {"pictures": [data_uri(image) for image in editor.decode(faces)]}
 
 
 def edited(editor: Editor, request: dict) -> Tensor:

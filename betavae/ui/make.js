@@ -1,0 +1,149 @@
+// The faces of both sides live here and nowhere else; the server makes a direction of their latents and forgets them.
+
+const find = (selector) => element.querySelector(selector);
+const say = speaker(find(".status"));
+const result = find(".result");
+const canvas = Object.fromEntries([...element.querySelectorAll("canvas")].map((c) => [c.dataset.canvas, c]));
+const strength = find("#made-strength");
+const name = find("#made-name");
+const sides = { positives: [], negatives: [] };
+const taken = new Set(props.known);
+let made = null;    // {direction, report, warning, pack} of the faces that are shown
+let plain = null;   // the latent that the preview starts from
+
+const making = latest(result, (request) => server.make(request), show, (sentence) => {
+  made = null;
+  say(sentence, true);
+});
+
+const preview = latest(result, ({ latents }) => server.pictures({ latents }), async ({ pictures }) => {
+  await Promise.all([paint(canvas.plain, pictures[0]), paint(canvas.made, pictures[1])]);
+}, (sentence) => say(sentence, true));
+
+function draw() {
+  for (const [side, faces] of Object.entries(sides)) {
+    const box = find(`[data-side="${side}"]`);
+    box.querySelector(".count").textContent = faces.length ? faces.length : "";
+    box.querySelector("ul").replaceChildren(...faces.map(({ picture, caption }, i) => {
+      const item = document.createElement("li");
+      item.append(Object.assign(new Image(), { src: picture, alt: caption, title: caption, draggable: false }));
+      const remove = Object.assign(document.createElement("button"), { type: "button", textContent: "×" });
+      Object.assign(remove.dataset, { do: "remove", index: i });
+      remove.ariaLabel = remove.title = `Remove ${caption}`;
+      item.append(remove);
+      return item;
+    }));
+  }
+}
+
+function update() {
+  draw();
+  say("");
+  making.forget();
+  result.hidden = !(sides.positives.length && sides.negatives.length);
+  if (result.hidden) return;
+  const latents = (faces) => faces.map(({ z }) => z);
+  making.ask({ name: name.value.trim(), positives: latents(sides.positives), negatives: latents(sides.negatives) });
+}
+
+function show(answer) {
+  made = answer;
+  say("");
+  find(".warning").textContent = made.warning ?? "";
+  find("dl").replaceChildren(...made.report.flatMap(({ term, text }) => [
+    Object.assign(document.createElement("dt"), { textContent: term }),
+    Object.assign(document.createElement("dd"), { textContent: text }),
+  ]));
+  plain = window.editedFace().z;
+  move();
+}
+
+function move() {
+  const value = Number(strength.value);
+  find("output").value = `${value < 0 ? "−" : "+"}${Math.abs(value).toFixed(1)}`;
+  strength.parentElement.style.setProperty("--at", (value + 2) / 4);
+  if (made) preview.ask({ latents: [plain, plain.map((x, i) => x + value * made.direction.vector[i])] });
+}
+
+function append(side, faces) {
+  const room = props.most - sides[side].length;
+  sides[side].push(...faces.slice(0, room));
+  update();
+  if (faces.length > room) say(`A side has at most ${props.most} faces; ${faces.length - room} were left out.`, true);
+}
+
+// Adds a direction to the Edit tab's sliders, in this page only; false if its name is taken.
+function join(direction) {
+  if (taken.has(direction.name)) {
+    say(`There is a direction ${direction.name} already; choose another name.`, true);
+    return false;
+  }
+  taken.add(direction.name);
+  window.addDirection(direction, "Your own");
+  return true;
+}
+
+// Gradio's own file inputs take files in; they are out of sight.
+const inputOf = (id) => document.querySelector(`#${id} input[type=file]`);
+
+const actions = {
+  choose(button) {
+    inputOf(button.dataset.input ?? `photos-${button.closest("[data-side]").dataset.side}`)?.click();
+  },
+  async take(button) {
+    const { side } = button.closest("[data-side]").dataset;
+    const { z } = window.editedFace();
+    const answer = await server.pictures({ latents: [z] }).catch(() => ({ error: CONNECTION_LOST }));
+    if (answer.error) say(answer.error, true);
+    else append(side, [{ z, picture: answer.pictures[0], caption: "Edited face" }]);
+  },
+  remove(button) {
+    sides[button.closest("[data-side]").dataset.side].splice(Number(button.dataset.index), 1);
+    update();
+  },
+  add() {
+    if (made && join(made.direction)) say(`${made.direction.label} is a slider of the Edit tab now, under “Your own”.`);
+  },
+  download() {
+    if (!made) return;
+    const bytes = Uint8Array.from(atob(made.pack), (character) => character.charCodeAt(0));
+    download(new Blob([bytes]), `${made.direction.name.replace(/[^0-9A-Za-z]+/g, "-")}.safetensors`);
+  },
+};
+
+element.addEventListener("click", ({ target }) => {
+  const button = target.closest("button");
+  if (button?.dataset.do) actions[button.dataset.do](button);
+});
+for (const box of element.querySelectorAll(".side")) {
+  box.addEventListener("dragover", (event) => {
+    event.preventDefault();
+    box.classList.add("over");
+  });
+  box.addEventListener("dragleave", () => box.classList.remove("over"));
+  box.addEventListener("drop", (event) => {
+    event.preventDefault();
+    box.classList.remove("over");
+    const input = inputOf(`photos-${box.dataset.side}`);
+    if (!input || !event.dataTransfer.files.length) return;
+    input.files = event.dataTransfer.files;
+    input.dispatchEvent(new Event("change", { bubbles: true }));
+  });
+}
+strength.addEventListener("input", move);
+name.addEventListener("change", update);
+
+// Faces from an upload, or the directions of a file.
+function load(message) {
+  if (message?.faces) append(message.side, message.faces);
+  if (message?.directions) {
+    const joined = message.directions.filter(join).map(({ label }) => label);
+    if (joined.length) say(`Sliders of the Edit tab now, under “Your own”: ${joined.join(", ")}.`);
+  }
+}
+watch("value", () => load(props.value));
+// The face may have changed on another tab.
+new IntersectionObserver(([{ isIntersecting }]) => {
+  if (isIntersecting && made && window.editedFace().z.join() !== plain.join()) show(made);
+}).observe(result);
+draw();

@@ -1,0 +1,92 @@
+"""Tab Make: a direction of one's own, from faces with something and faces without; or this face minus that one."""
+
+import base64
+import tempfile
+from pathlib import Path
+
+import gradio as gr
+import torch
+
+from betavae import custom
+from betavae.attributes import attribute
+from betavae.directions import Directions, DirectionsError
+from betavae.editor import Editor
+from betavae.ui import edit, page
+
+MAX_FACES = 20  # on a side
+
+
+def build(editor: Editor) -> None:
+    """The tab's content. What is made here joins the sliders of the Edit tab, in this visitor's page and nowhere else."""
+    def make(request):
+        sides = [faces(request.get(side)) for side in ("positives", "negatives")]
+        direction, report = custom.from_faces(str(request.get("name")), *sides, editor.directions)
+        made = editor.directions.having([direction])
+        return {"direction": edit.slider(direction), "report": told(report), "warning": report.warning, "pack": packed(made)}
+
+    def pictures(request):
+        return page.pictures(editor, request)
+
+    def take(side):
+        def take_photos(uploads):
+            taken = [face for upload in uploads or [] if (face := page.uploaded(editor, upload))]
+            added = [{"z": face["z"], "picture": thumbnail["picture"], "caption": face["caption"]}
+                     for face, thumbnail in zip(taken, page.thumbnails(taken))]
+            return page.renewed({"side": side, "faces": added}) if added else gr.skip(), None
+        return take_photos
+
+    def load(upload):
+        if not upload:
+            return gr.skip(), gr.skip()
+        path, name = Path(upload["path"]), upload.get("orig_name") or "The file"
+        try:
+            loaded = custom.read(path, editor.directions)
+        except DirectionsError as error:
+            page.toast(str(error).replace(str(path), name))
+            return gr.skip(), None
+        return page.renewed({"directions": [edit.slider(direction) for direction in loaded.values()]}), None
+
+    # Out of sight: the boxes of the component hand over what is dropped on them or chosen with their buttons.
+    with gr.Row(elem_classes="offstage"):
+        inputs = {side: gr.File(label=side, file_count="multiple", file_types=["image"], elem_id=f"photos-{side}")
+                  for side in ("positives", "negatives")}
+        pack = gr.File(label="Direction", file_types=[".safetensors", ".pt", ".npy"], elem_id="pack")
+    stage = page.component("make", None, [page.answering(make), page.answering(pictures)], most=MAX_FACES,
+                           known=editor.directions.names)
+
+    for side, photos in inputs.items():
+        photos.upload(take(side), photos, [stage, photos], preprocess=False, **page.QUIET)
+    pack.upload(load, pack, [stage, pack], preprocess=False, **page.QUIET)
+
+
+def faces(value: object) -> torch.Tensor:
+    """The latents (n, d) of one side; that they have the model's size is ``from_faces``'s to check.
+
+    Raises
+    ------
+    ValueError
+        They are no short list of latents of one size.
+    """
+    if not isinstance(value, list) or not 1 <= len(value) <= MAX_FACES:
+        raise ValueError(f"A side is no list of 1 to {MAX_FACES} faces.")
+    rows = [page.latent(row) for row in value]
+    if len({len(row) for row in rows}) > 1:
+        raise ValueError("The faces of a side have latents of different sizes.")
+    return torch.stack(rows)
+
+
+def told(report: custom.Report) -> list[dict]:
+    """A report as terms and descriptions."""
+    rows = {"Most like": ", ".join(f"{attribute(name).label} ({cosine:+.2f})" for name, cosine in report.nearest)}
+    if report.stability is not None:
+        rows = {"Tells apart faces it has not seen": f"{100 * report.leave_one_out:.0f} % of them",
+                "Stability": f"{report.stability:.2f} of 1, if other such faces had been taken"} | rows
+    return [{"term": term, "text": text} for term, text in rows.items() if text]
+
+
+def packed(directions: Directions) -> str:
+    """The file that ``Directions.save`` writes, as base64."""
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "pack.safetensors"
+        directions.save(file)
+        return base64.b64encode(file.read_bytes()).decode()
