@@ -79,12 +79,13 @@ def _pictures(editor: Editor, options: argparse.Namespace) -> list[Image.Image]:
     z = editor.encode(options.photos, options.crop)
     if options.command == "interpolate":
         return editor.interpolate(z[0], z[1], options.steps, options.method)
+    photo = editor.input(options.photos[0], options.crop)
     values = torch.linspace(-options.reach, options.reach, options.steps)
     if options.command == "spectrum":
-        return editor.decode(torch.cat([editor.shift(z, {options.attribute: value}) for value in values.tolist()]))
+        return editor.decode(torch.cat([editor.shift(z, {options.attribute: value}) for value in values.tolist()]), photo)
     if not 0 <= options.latent < editor.config.latents:
         raise ValueError(f"--latent is {options.latent}; this model's latents are 0 to {editor.config.latents - 1}.")
-    return editor.decode(traverse(z, options.latent, values))
+    return editor.decode(traverse(z, options.latent, values), photo)
 
 
 def _edit(editor: Editor, options: argparse.Namespace) -> list[Image.Image]:
@@ -93,7 +94,9 @@ def _edit(editor: Editor, options: argparse.Namespace) -> list[Image.Image]:
         raise ValueError("There is nothing to edit: give a photo, or a recipe that carries a face.")
     recipe = dataclasses.replace(recipe, strengths={**recipe.strengths, **_strengths(options.set)},
                                  locks=[*recipe.locks, *options.lock])
-    return editor.apply(recipe, editor.encode(options.photos, options.crop) if options.photos else None)
+    if not options.photos:
+        return editor.apply(recipe)
+    return editor.apply(recipe, editor.encode(options.photos, options.crop), editor.input(options.photos, options.crop))
 
 
 def _strengths(pairs: list[str]) -> dict[str, float]:

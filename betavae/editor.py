@@ -95,19 +95,23 @@ class Editor:
         return preprocess(face.frame(read(image), crop), self.config)
 
     @torch.inference_mode()
-    def decode(self, z: Tensor) -> list[Image.Image]:
+    def decode(self, z: Tensor, background: Image.Image | None = None) -> list[Image.Image]:
         """Latents (n, d) or (d,) -> n RGB images, ``config.image_size`` square.
+
+        ``background``, what ``input`` gives of a photo, is where a model with masks puts the faces: see ``VAE.decode``.
 
         Raises
         ------
         ValueError
             ``z`` has another shape, or a value that is not finite.
         """
-        return to_pil(self.model.decode(self._latents(z).to(self.device)))
+        behind = None if background is None else to_tensor([background]).to(self.device)
+        return to_pil(self.model.decode(self._latents(z).to(self.device), behind))
 
-    def edit(self, z: Tensor, strengths: Mapping[str, float], locks: Iterable[str] = ()) -> list[Image.Image]:
-        """``decode(shift(z, strengths, locks))``: the faces z (n, d) with directions added, {"Smiling": 1.5, "yaw": -1}."""
-        return self.decode(self.shift(z, strengths, locks))
+    def edit(self, z: Tensor, strengths: Mapping[str, float], locks: Iterable[str] = (),
+             background: Image.Image | None = None) -> list[Image.Image]:
+        """``decode(shift(z, strengths, locks), background)``: the faces z (n, d) with directions added, {"Smiling": 1.5}."""
+        return self.decode(self.shift(z, strengths, locks), background)
 
     def shift(self, z: Tensor, strengths: Mapping[str, float], locks: Iterable[str] = ()) -> Tensor:
         """z + sum of strength * direction, (n, d): the latents that ``edit`` decodes.
@@ -121,8 +125,8 @@ class Editor:
         """
         return self._latents(z) + self.directions.shift(strengths, locks)
 
-    def apply(self, recipe: Recipe, z: Tensor | None = None) -> list[Image.Image]:
-        """The pictures of a recipe: of the faces z (n, d), or else of the face that it carries.
+    def apply(self, recipe: Recipe, z: Tensor | None = None, background: Image.Image | None = None) -> list[Image.Image]:
+        """The pictures of a recipe: of the faces z (n, d), or else of the face that it carries. ``background``: ``decode``.
 
         Raises
         ------
@@ -132,7 +136,7 @@ class Editor:
             A direction of the recipe is unknown here.
         """
         self.check(recipe)
-        return self.edit(self.face(recipe) if z is None else z, recipe.strengths, recipe.locks)
+        return self.edit(self.face(recipe) if z is None else z, recipe.strengths, recipe.locks, background)
 
     def face(self, recipe: Recipe) -> Tensor:
         """The face (1, d) that a recipe carries, before its edit.

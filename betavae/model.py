@@ -9,7 +9,6 @@ from torch.nn import functional as F
 
 from betavae.config import VAEConfig
 
-
 FLOW_CONTEXT, FLOW_WIDTH = 64, 128
 ACTIVATIONS = {"residual": partial(nn.LeakyReLU, 0.2), "preactivation": nn.SiLU, "strided": nn.ReLU, "pooled": nn.ELU}
 
@@ -55,9 +54,17 @@ class VAE(nn.Module):
         z, log_scale = self.flow(mu, context)
         return z, logvar + 2 * log_scale
 
-    def decode(self, z: Tensor) -> Tensor:
-        """Latents (n, d) -> images (n, 3, s, s) in [0, 1], whatever the range inside of the network is."""
-        return torch.sigmoid(self.decoder(z))
+    def decode(self, z: Tensor, background: Tensor | None = None) -> Tensor:
+        """Latents (n, d) -> images (n, 3, s, s) in [0, 1], whatever the range inside of the network is.
+
+        A model with masks has learned to draw the face alone. It is laid over ``background``, images (n, 3, s, s) or
+        (1, 3, s, s) in [0, 1], by the mask that belongs to z; without one, over mid grey. Other models draw their own.
+        """
+        picture = torch.sigmoid(self.decoder(z))
+        if self.mask_decoder is None:
+            return picture
+        mask = self.decode_mask(z)
+        return mask * picture + (1 - mask) * (0.5 if background is None else background)
 
     def decode_mask(self, z: Tensor) -> Tensor:
         """Latents (n, d) -> (n, 1, s, s) in [0, 1]: how far a pixel belongs to the face. Of models with ``config.mask``.

@@ -4,12 +4,13 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from conftest import TINY
+from conftest import ROOT, TINY
 from torch import nn
 from torch.distributions import Normal
 from torch.nn import functional as F
 
 from betavae import VAE, Directions, Editor, ModelError, VAEConfig, hub
+from betavae.image import to_tensor
 from betavae.model import VAEOutput
 from train.losses import divergence, kl
 from train.presets import PRESETS
@@ -36,11 +37,11 @@ def test_a_preset_encodes_and_decodes(preset):
     output = model(x)
     assert output.logits.shape == x.shape
     assert output.mu.shape == output.logvar.shape == output.z.shape == (2, config.latents)
-    assert torch.equal(model.decode(output.z), torch.sigmoid(output.logits))
     assert (output.mask is None) != config.mask
     if config.mask:
-        assert torch.equal(model.decode_mask(output.z), torch.sigmoid(output.mask))
         assert output.mask.shape == (2, 1, config.image_size, config.image_size)
+    else:
+        assert torch.equal(model.decode(output.z), torch.sigmoid(output.logits))
 
 
 @pytest.mark.parametrize("preset", ["plain", "vae"])
@@ -94,7 +95,32 @@ def test_batch_norm_keeps_most_of_its_running_mean_and_survives_the_file(tmp_pat
         torch.testing.assert_close(hub.load_model(tmp_path).encode(x), model.encode(x), atol=1e-5, rtol=1e-4)
 
 
-def test_a_model_without_masks_says_so(tiny):
+def test_a_masked_face_returns_to_its_own_background(tmp_path):
+    config = dataclasses.replace(PRESETS["masked"].model, image_size=32, encoder=(4, 8), depth=(1, 1), decoder=(8, 4, 4),
+                                 hidden=16, latents=8)
+    torch.manual_seed(0)
+    model = VAE(config).eval()
+    with torch.no_grad():
+        model.mask_decoder.head[0].weight.mul_(20)  # a mask with both sides in it
+    hub.save(model, tmp_path)
+    editor = Editor.from_pretrained(tmp_path, device="cpu")
+    photo = ROOT / "assets" / "examples" / "astronaut.jpg"
+    z = editor.encode(photo)
+    with torch.inference_mode():
+        mask, drawn = editor.model.decode_mask(z), torch.sigmoid(editor.model.decoder(z))
+    assert mask.min() < 0.1 and mask.max() > 0.9
+    background = to_tensor([editor.input(photo)])
+    over = to_tensor(editor.edit(z, {}, background=editor.input(photo)))
+    alone = to_tensor(editor.decode(z))
+    outside, inside = (mask < 0.02).expand_as(over), (mask > 0.98).expand_as(over)
+    torch.testing.assert_close(over[outside], background[outside], atol=0.03, rtol=0)
+    torch.testing.assert_close(alone[outside], torch.full_like(alone, 0.5)[outside], atol=0.03, rtol=0)
+    for picture in (over, alone):
+        torch.testing.assert_close(picture[inside], drawn[inside], atol=0.03, rtol=0)
+
+
+def test_a_model_without_masks_says_so_and_draws_its_own_background(tiny):
+    assert torch.equal(tiny.decode(torch.zeros(1, 8), torch.zeros(1, 3, 64, 64)), tiny.decode(torch.zeros(1, 8)))
     with pytest.raises(ValueError, match="no decoder of masks"):
         tiny.decode_mask(torch.zeros(1, 8))
 
@@ -120,7 +146,7 @@ def test_the_flows_log_determinant_is_that_of_its_jacobian(flowing):
 def test_a_fresh_flow_moves_nothing_and_the_prior_costs_nothing():
     model = VAE(dataclasses.replace(TINY, flow=2))
     x = torch.rand(2, 3, 64, 64)
-    mu, logvar, context = model.encoder(x)
+    mu, logvar, _ = model.encoder(x)
     assert torch.equal(model.encode(x)[0], mu) and torch.equal(model.encode(x)[1], logvar)
     for head in (model.encoder.mu, model.encoder.logvar):
         nn.init.zeros_(head.weight), nn.init.zeros_(head.bias)

@@ -88,8 +88,8 @@ def test_a_dry_run_is_one_object_and_needs_no_data(capsys):
 
 @pytest.mark.parametrize("preset", ["plain", "masked"])
 def test_a_dry_runs_memory_is_the_weights_four_times_their_average_and_the_batch(preset):
-    sizes = {"model.image_size": "32", "model.latents": "8", "model.encoder": "4,8", "model.hidden": "16"}
-    sizes |= {"model.decoder": "8,4", "model.depth": "1"} if preset == "plain" else {"model.decoder": "8,4,4", "model.depth": "1"}
+    sizes = {"model.image_size": "32", "model.latents": "8", "model.encoder": "4,8", "model.hidden": "16", "model.depth": "1",
+             "model.decoder": "8,4" if preset == "plain" else "8,4,4"}
 
     def memory(batch):
         made = plan(override(PRESETS[preset], sizes | {"batch": str(batch)}), torch.device("cpu"))
