@@ -4,6 +4,7 @@ import copy
 import json
 import signal
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -153,7 +154,8 @@ class Rate:
 
 
 def fit(config: TrainConfig, train: Tensor, val: Tensor, out: str | Path, device: torch.device, masks: Tensor | None = None,
-        ranks: Ranks = ALONE, save_seconds: float = SAVE_SECONDS) -> VAE:
+        ranks: Ranks = ALONE, save_seconds: float = SAVE_SECONDS,
+        on_validation: Callable[[VAE, int], None] | None = None) -> VAE:
     """Train to ``config.images`` and return the model with its averaged weights, in eval mode.
 
     Goes on from the checkpoint in ``out`` if there is one; a resumed run is bitwise the uninterrupted one on one device.
@@ -170,6 +172,8 @@ def fit(config: TrainConfig, train: Tensor, val: Tensor, out: str | Path, device
         The processes that share each batch. All end with the same model; rank 0 alone writes.
     save_seconds : float
         Time between two checkpoints.
+    on_validation : callable, optional
+        Called with the averaged model and the images seen, each time it is validated; by rank 0 alone.
 
     Raises
     ------
@@ -210,7 +214,10 @@ def fit(config: TrainConfig, train: Tensor, val: Tensor, out: str | Path, device
                 held = {"beta" if config.objective == "beta" else "C": config.level(progress)}
                 log.write("train", **held, lr=rate.factor * config.learning_rate(progress), skipped=skipped, **means)
             if ranks.first and (checkpoint.step % validate_every == 0 or last):
-                log.write("val", **_validate(training, val))
+                validated = averaged_model(training)
+                log.write("val", **_validate(validated, val, device))
+                if on_validation:
+                    on_validation(validated, log.images)
             stop = ranks.any(signals.received) and not last
             # Weights that give no finite loss are not worth going back to.
             if last or stop or (time.monotonic() - saved > save_seconds and training.meter.sound()):
@@ -258,9 +265,9 @@ def averaged_model(training: Training) -> VAE:
     return model.eval()
 
 
-def _validate(training: Training, val: Tensor) -> dict[str, float]:
-    figures = reconstruction_and_kl(averaged_model(training), val, training.device)
-    return {name: figures[name] for name in ("bce", "bce_gap", "kl", "active_0.1", "active_1")}
+def _validate(model: VAE, val: Tensor, device: torch.device) -> dict[str, float]:
+    figures = reconstruction_and_kl(model, val, device)
+    return {name: figures[name] for name in ("bce", "bce_gap", "mse", "kl", "active_0.1", "active_1")}
 
 
 class Log:

@@ -165,6 +165,23 @@ def in_unit(vector: Tensor, mu: Tensor, y: np.ndarray) -> tuple[Tensor, float]:
     return (mean_difference(mu, above) @ unit) * unit, float(y[above].mean(dtype=float) - y[~above].mean(dtype=float))
 
 
+def correlations(mu: Tensor, columns: Mapping[str, np.ndarray]) -> tuple[Tensor, Tensor]:
+    """Pearson correlation of each latent with each column, and the faces that a column is known of.
+
+    (n, d), name -> (n,) with NaN where unknown -> (d, k), (k,). What never changes goes along with nothing: 0.
+    """
+    rows, counts = [], []
+    for y in columns.values():
+        known = torch.from_numpy(np.isfinite(y))
+        values = torch.from_numpy(np.asarray(y, dtype=np.float64))[known]
+        values = (values - values.mean()) / values.std(correction=0)
+        here = mu[known].double()
+        here = (here - here.mean(0)) / here.std(0, correction=0)
+        rows.append((here * values[:, None]).mean(0).nan_to_num().clamp(-1, 1))
+        counts.append(len(values))
+    return torch.stack(rows, 1), torch.tensor(counts)
+
+
 def atlas(mu: Tensor, columns: Mapping[str, np.ndarray], top: int = 3) -> dict:
     """What each latent means: the columns it is most correlated with, best first.
 
@@ -182,18 +199,8 @@ def atlas(mu: Tensor, columns: Mapping[str, np.ndarray], top: int = 3) -> dict:
         (Pearson), and ``low`` and ``high``, the ends of r's 95 % interval by Fisher's transformation,
         tanh(artanh r -+ 1.96 / sqrt(faces - 3)).
     """
-    rows, counts = [], []
-    for y in columns.values():
-        known = torch.from_numpy(np.isfinite(y))
-        values = torch.from_numpy(np.asarray(y, dtype=np.float64))[known]
-        values = (values - values.mean()) / values.std(correction=0)
-        here = mu[known].double()
-        here = (here - here.mean(0)) / here.std(0, correction=0)
-        # A latent or a column that never changes goes along with nothing.
-        rows.append((here * values[:, None]).mean(0).nan_to_num().clamp(-1, 1))
-        counts.append(len(values))
-    r = torch.stack(rows, 1)  # (d, k)
-    reach = 1.96 / (torch.tensor(counts).double() - 3).sqrt()
+    r, counts = correlations(mu, columns)
+    reach = 1.96 / (counts.double() - 3).sqrt()
     low, high = torch.tanh(torch.arctanh(r) - reach), torch.tanh(torch.arctanh(r) + reach)
     names = list(columns)
     return {"faces": len(mu), "latents": [

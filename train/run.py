@@ -6,6 +6,8 @@
     python train/run.py --data DIR --preset vae --beta 4 --model.latents 16    a recipe with settings of your own
     python train/run.py --preset vae --dry-run            what that run would be: settings, size, memory, speed
     python train/run.py --data DIR --stages evaluate      only the figures of merit of what is in --out
+    python train/run.py --data DIR --stages evaluate,figures --model user/name --out DIR2    those of another model
+    python train/run.py --data DIR --stages figures --compare runs/vae runs/beta4 runs/beta10 --out runs/vae
     python train/run.py --data DIR --stages directions,compare --choose    directions by the best of all methods
     python train/run.py --stages publish --repo user/name   put what is in --out on the Hugging Face Hub
 
@@ -14,8 +16,10 @@ The same command goes on where an interrupted run stopped.
 
 import argparse
 import dataclasses
+import functools
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 if __name__ == "__main__":
@@ -30,7 +34,9 @@ from tqdm import tqdm
 from betavae import Editor, hub
 from betavae.classifier import Classifier
 from betavae.editor import pick_device
-from train import evaluation, figures, probes, selection
+from betavae.mixture import Mixture
+from betavae.model import VAE
+from train import evaluation, figures, metrics, probes, selection
 from train.classifier import fit_classifier
 from train.data import CelebA, DataError, Dataset, load
 from train.loop import SAVE_SECONDS, Diverged, Interrupted, fit
@@ -42,6 +48,12 @@ from train.ranks import ALONE, Ranks
 
 STAGES = ("data", "fit", "evaluate", "directions", "compare", "figures", "publish")
 DEFAULT_STAGES = tuple(stage for stage in STAGES if stage not in ("compare", "publish"))
+PROGRESS_FACES = 16  # whose reconstructions are drawn while training
+OF_ANY_MODEL = ("evaluate", "figures")
+FEATURES = {"inception": "Inception pool3, TensorFlow's weights", "classifier": "the run's own classifier: no FID, and not "
+            "comparable with any", "none": ""}
+
+Latents = Callable[[str], evaluation.Posterior]  # of a split
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -59,6 +71,8 @@ def main(arguments: list[str] | None = None) -> int:
             print(json.dumps(plan(config, device), indent=1))
             return 0
         out = Path(options.out or f"runs/{options.preset}")
+        if options.model and not set(stages) <= set(OF_ANY_MODEL):
+            raise ValueError(f"--stages is {options.stages!r}; with --model, choose from {', '.join(OF_ANY_MODEL)}.")
         if "publish" in stages and not options.repo:
             raise ValueError("--repo is missing: the stage publish needs user/name.")
         if options.save_every < 0:
@@ -67,7 +81,8 @@ def main(arguments: list[str] | None = None) -> int:
             if options.data is None:
                 raise DataError("--data is missing: give CelebA's folder, with img_align_celeba/ and its lists.")
             run(config, Path(options.data), out, stages, device, Path(options.cache), options.choose,
-                _conditions(options.condition), options.save_every, ranks)
+                _conditions(options.condition), options.save_every, ranks,
+                hub.resolve(options.model) if options.model else None, options.features, tuple(map(Path, options.compare)))
         if "publish" in stages and ranks.first:
             print(publish(out, options.repo, options.private))
     except Interrupted as stop:
@@ -81,17 +96,20 @@ def main(arguments: list[str] | None = None) -> int:
 
 def run(config: TrainConfig, data: Path, out: Path, stages: list[str], device: torch.device, cache: Path,
         choose: bool = False, conditions: dict[str, str] | None = None, save_every: float = SAVE_SECONDS,
-        ranks: Ranks = ALONE) -> None:
+        ranks: Ranks = ALONE, source: Path | None = None, features: str = "inception", others: tuple[Path, ...] = ()) -> None:
     """The stages on data, in order, each reading what the ones before left in ``out``.
 
-    Of several processes all share the stage fit, and rank 0 alone makes the others.
+    Of several processes all share the stage fit, and rank 0 alone makes the others. ``source`` is the folder of another
+    model than the run's, for the stages that any model can go through; ``others`` are the folders of runs that the figures
+    show side by side.
     """
+    source = source or out
     celeba = CelebA.open(data)
     if ranks.first:
         print(celeba)
-    if "fit" not in stages and (out / "config.json").exists():
+    if "fit" not in stages and (source / "config.json").exists():
         # Whatever --preset says, the model that is there is shown its own crop and size.
-        config = dataclasses.replace(config, model=hub.load_model(out).config)
+        config = dataclasses.replace(config, model=hub.load_model(source).config)
     dataset = load(celeba, config.model, cache)
     out.mkdir(parents=True, exist_ok=True)
     if "fit" in stages:
@@ -100,37 +118,98 @@ def run(config: TrainConfig, data: Path, out: Path, stages: list[str], device: t
             (out / "run.json").write_text(config.to_json() + "\n")
         some = slice(config.subset or None)
         masks = dataset.masks("train")[some] if config.model.mask else None
-        model = fit(config, dataset.images("train")[some], dataset.images("val"), out, device, masks, ranks, save_every)
+        watch = figures.progress(dataset.images("val")[:PROGRESS_FACES], out, device)
+        model = fit(config, dataset.images("train")[some], dataset.images("val"), out, device, masks, ranks, save_every, watch)
         if ranks.first:
             hub.save(model, out)
     ranks.leave()
-    if not ranks.first:
+    if not ranks.first or not {"evaluate", "directions", "compare", "figures"} & set(stages):
         return
-    # The stages below measure the folder that they leave, not the model in memory.
+    # The stages below measure the folder that they leave, not the model in memory, and encode every split once.
+    model = hub.load_model(source).to(device)
+    latents = functools.cache(lambda split: evaluation.encode_all(model, dataset.images(split), device))
+    mixture = functools.cache(lambda: _mixture(source, out, latents, config.seed, refit="fit" in stages))
     if "evaluate" in stages:
-        _evaluate(out, config, dataset, device)
+        _evaluate(source, out, config.seed, model, dataset, latents, mixture(), device, features)
     if "directions" in stages:
-        _directions(out, dataset, device, config.seed, choose, conditions or {})
+        _directions(out, model, dataset, latents, device, config.seed, choose, conditions or {})
+        mixture()
     if "compare" in stages:
-        _compare(out, dataset, device, config.seed)
+        _compare(out, dataset, latents, device, config.seed)
     if "figures" in stages:
-        if not (out / "metrics.json").exists():
-            raise ValueError(f"{str(out)!r} has no metrics.json; run the stage evaluate before figures.")
-        for path in figures.draw(Editor.from_pretrained(out, device), dataset.images("test"), out, config.seed):
+        known = _rows(dataset.celeba.attributes | dataset.numeric(), dataset.indices("test"))
+        drawn = figures.draw(Editor.from_pretrained(source, device), _report(out), dataset.images("test"), latents("test")[0],
+                             known, out, source / "log.jsonl", config.seed)
+        if others:
+            # Each model is shown the same faces in its own crop and size.
+            runs = [figures.Run(folder.name, editor, _report(folder), load(celeba, editor.config, cache).images("test"))
+                    for folder, editor in ((folder, Editor.from_pretrained(folder, device)) for folder in others)]
+            drawn += figures.compare_runs(runs, out, config.seed)
+        for path in drawn:
             print(path)
 
 
-def _evaluate(out: Path, config: TrainConfig, dataset: Dataset, device: torch.device) -> None:
-    model = hub.load_model(out).to(device)
-    run = json.loads((out / "run.json").read_text()) if (out / "run.json").exists() else dataclasses.asdict(config)
-    report = {"preset": run["preset"], "images_seen": run["images"], "seed": run["seed"]}
+def _report(folder: Path) -> dict:
+    if not (folder / "metrics.json").exists():
+        raise ValueError(f"{str(folder)!r} has no metrics.json; run the stage evaluate before figures.")
+    report = json.loads((folder / "metrics.json").read_text())
+    if "collapse" not in report:
+        raise ValueError(f"{str(folder / 'metrics.json')!r} is of an earlier version; run the stage evaluate again.")
+    return report
+
+
+def _evaluate(source: Path, out: Path, seed: int, model: VAE, dataset: Dataset, latents: Latents, mixture: Mixture,
+              device: torch.device, features: str) -> None:
+    """Every figure of merit of the model, into ``out/metrics.json``; what cannot be had is named there with the reason."""
+    report = _origin(source) | {"absent": {}}
+    similarities, extract = {"ssim": metrics.ssim}, None
+    if features == "none":
+        report["absent"] = {name: "--features is none." for name in ("lpips", "frechet")}
+    else:
+        try:
+            similarities["lpips"] = evaluation.lpips(device)
+        except evaluation.Unavailable as reason:
+            report["absent"]["lpips"] = str(reason)
+    if features == "inception":
+        try:
+            extract = evaluation.inception(device)
+        except evaluation.Unavailable as reason:
+            report["absent"]["frechet"] = f"{reason} --features classifier needs no download."
+    elif features == "classifier":
+        extract = _classifier(source if (source / "classifier.safetensors").exists() else out, dataset, device, seed).features
     for split in ("val", "test"):
-        report[split] = evaluation.evaluate(model, dataset.images(split), split, device)
-        f = report[split]
-        print(f"{split}: {f['protocol']['images']:,} images, mean reconstruction: BCE {f['bce']:,.1f}, "
-              f"floor {f['bce_floor']:,.1f}, gap {f['bce_gap']:.1f}, PSNR {f['psnr']:.2f} dB; KL {f['kl']:.2f}, "
-              f"active latents {f['active_0.1']} (> 0.1 nat), {f['active_1']} (> 1 nat)")
+        report[split] = evaluation.evaluate(model, dataset.images(split), split, device, latents(split), similarities, seed)
+    report["collapse"] = evaluation.collapse(model, "test", *latents("test"), device, seed)
+    fitted, tested = ((latents(split)[0], _rows(dataset.celeba.attributes, dataset.indices(split)))
+                      for split in ("val", "test"))
+    report["attributes"] = evaluation.attributes(model, fitted, tested, seed)
+    if extract:
+        report["frechet"] = evaluation.frechet(model, dataset.images("val"), dataset.images("test"), latents("test")[0],
+                                               mixture, extract, FEATURES[features], device, seed)
     (out / "metrics.json").write_text(json.dumps(report, indent=1) + "\n")
+    print(evaluation.table(report))
+
+
+def _origin(source: Path) -> dict:
+    """Preset, images seen and seed of a model, from its run or from the figures that came with it; nothing if neither says."""
+    if (source / "run.json").exists():
+        run = json.loads((source / "run.json").read_text())
+        return {"preset": run["preset"], "images_seen": run["images"], "seed": run["seed"]}
+    known = hub.load(source).metrics
+    return {key: known[key] for key in ("preset", "images_seen", "seed") if key in known}
+
+
+def _mixture(source: Path, out: Path, latents: Latents, seed: int, refit: bool) -> Mixture:
+    """The density of z over training faces, fitted once for a model and kept beside it."""
+    known = source / "mixture.safetensors"
+    if known.exists() and not refit:
+        return Mixture.load(known, latents("val")[0].shape[1])
+    train, val = (posterior_samples(*latents(split), seed) for split in ("train", "val"))
+    mixture, report = fit_mixture(train, val, seed)
+    mixture.save(out / "mixture.safetensors")
+    print(f"mixture of {report['components']} Gaussians: {report['log_likelihood']:.2f} nats a val face, "
+          f"N(0, I) {report['prior']:.2f}")
+    return mixture
 
 
 def _classifier(out: Path, dataset: Dataset, device: torch.device, seed: int) -> Classifier:
@@ -141,11 +220,10 @@ def _classifier(out: Path, dataset: Dataset, device: torch.device, seed: int) ->
     return Classifier.load(path).to(device)
 
 
-def _directions(out: Path, dataset: Dataset, device: torch.device, seed: int, choose: bool,
+def _directions(out: Path, model: VAE, dataset: Dataset, latents: Latents, device: torch.device, seed: int, choose: bool,
                 conditions: dict[str, str]) -> None:
     train = dataset.indices("train")
-    model = hub.load_model(out).to(device)
-    mu, logvar = evaluation.encode_all(model, dataset.images("train"), device)
+    (mu, _), (val, _) = latents("train"), latents("val")
     measured = dataset.numeric()
     attributes, numeric = _rows(dataset.celeba.attributes, train), _rows(measured, train)
     for source, present in (("list_face_geometry.csv", "yaw" in numeric), ("masks/", "background_brightness" in numeric)):
@@ -154,7 +232,6 @@ def _directions(out: Path, dataset: Dataset, device: torch.device, seed: int, ch
     columns = attributes | numeric
     joined = {name: probes.condition(text, columns) for name, text in conditions.items()}
     directions = probes.simple_directions(mu, attributes | joined, numeric)
-    val, val_logvar = evaluation.encode_all(model, dataset.images("val"), device)
     if choose:
         judge = selection.Judge(model, _classifier(out, dataset, device, seed), device)
         mirrored, _ = evaluation.encode_all(model, dataset.images("train").flip(2), device)
@@ -168,23 +245,18 @@ def _directions(out: Path, dataset: Dataset, device: torch.device, seed: int, ch
     selection.held_out(directions, val, known).save(out / "directions.safetensors")
     (out / "atlas.json").write_text(json.dumps(probes.atlas(mu, columns), indent=1) + "\n")
     print(f"{len(directions)} directions from {len(train):,} training faces")
-    mixture, report = fit_mixture(posterior_samples(mu, logvar, seed), posterior_samples(val, val_logvar, seed), seed)
-    mixture.save(out / "mixture.safetensors")
-    print(f"mixture of {report['components']} Gaussians: {report['log_likelihood']:.2f} nats a val face, "
-          f"N(0, I) {report['prior']:.2f}")
 
 
 def _rows(columns: dict[str, np.ndarray], index: np.ndarray) -> dict[str, np.ndarray]:
     return {name: values[index] for name, values in columns.items()}
 
 
-def _compare(out: Path, dataset: Dataset, device: torch.device, seed: int) -> None:
+def _compare(out: Path, dataset: Dataset, latents: Latents, device: torch.device, seed: int) -> None:
     """The run's directions against mean difference and regression, at equal effect, on the test faces."""
     model, directions, *_ = hub.load(out)
     judge = selection.Judge(model, _classifier(out, dataset, device, seed), device)
     train = dataset.indices("train")
-    mu, _ = evaluation.encode_all(judge.model, dataset.images("train"), device)
-    test, _ = evaluation.encode_all(judge.model, dataset.images("test"), device)
+    (mu, _), (test, _) = latents("train"), latents("test")
     simple = probes.simple_directions(mu, _rows(dataset.celeba.attributes, train), _rows(dataset.numeric(), train))
     table = selection.compare(judge, test, simple, directions, [n for n in selection.REPORTED if n in directions])
     (out / "compare.json").write_text(json.dumps({"split": "test", "images": len(test), "directions": table}, indent=1) + "\n")
@@ -249,6 +321,14 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--dry-run", action="store_true",
                      help="print one JSON object with config, parameters, memory_bytes and images_per_second, and stop")
     run.add_argument("--help", "-h", action="store_true", help="this page; with --preset, its settings")
+    measured = parser.add_argument_group("evaluation and figures")
+    measured.add_argument("--model", metavar="M", help="evaluate or draw this folder or Hub repository user/name instead of "
+                                                       "the run in --out, where the results go")
+    measured.add_argument("--features", metavar="F", choices=FEATURES, default="inception",
+                          help="what the Fréchet distance compares: inception (FID; its weights are downloaded), classifier "
+                               "(the run's own, no FID), none (nothing is downloaded) (default: inception)")
+    measured.add_argument("--compare", metavar="RUN", nargs="+", default=[],
+                          help="folders of evaluated runs that the figures show side by side, one row each")
     later = parser.add_argument_group("directions and publishing")
     later.add_argument("--choose", action="store_true",
                        help="of every direction the method that measures best on pictures, not the published one")

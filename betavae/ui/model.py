@@ -58,7 +58,7 @@ def facts(editor: Editor) -> list[dict]:
 def scores(editor: Editor) -> dict | None:
     """The figures of metrics.json as a table, None where there are none."""
     splits = {name: figures for name, figures in editor.metrics.items()
-              if isinstance(figures, dict) and isinstance(figures.get("protocol"), dict)}
+              if isinstance(figures, dict) and isinstance(figures.get("protocol"), dict) and "bce" in figures}
     if not splits:
         return None
 
