@@ -34,8 +34,9 @@ MOST_ROWS = 128      # latents drawn, those of most KL, where a model has more
 MOST_BARS = 256
 MOST_CELLS = 64      # latents of a heat map or a GIF
 FRAMES = 16          # of a GIF, there; as many back
-LINES = {"C": "capacity C (nats)", "bce": "BCE (nats)", "mse": "MSE", "bce_gap": "BCE above the floor (nats)",
-         "kl": "KL (nats)", "beta": "weight of the KL", "lr": "learning rate", "active_0.1": "latents > 0.1 nat", "active_1": "latents > 1 nat"}
+LINES = {"C": "capacity C (nats)", "bce": "BCE (nats)", "mse": "squared error", "psnr": "PSNR (dB)",
+         "bce_gap": "BCE above the floor (nats)", "kl": "KL (nats)", "beta": "weight of the KL", "lr": "learning rate",
+         "active_0.1": "latents > 0.1 nat", "active_1": "latents > 1 nat"}
 HEADLINE = ("Smiling", "yaw", "pitch", "background_brightness", "Blond_Hair", "Bangs", "Young", "Male", "Eyeglasses",
             "Pale_Skin")
 

@@ -267,7 +267,7 @@ def averaged_model(training: Training) -> VAE:
 
 def _validate(model: VAE, val: Tensor, device: torch.device) -> dict[str, float]:
     figures = reconstruction_and_kl(model, val, device)
-    return {name: figures[name] for name in ("bce", "bce_gap", "mse", "kl", "active_0.1", "active_1")}
+    return {name: figures[name] for name in ("bce", "bce_gap", "psnr", "kl", "active_0.1", "active_1")}
 
 
 class Log:
