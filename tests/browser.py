@@ -111,6 +111,17 @@ def set_slider(page, name: str, strength: float) -> None:
     settled(page)
 
 
+def push(page, name: str, share: float) -> float:
+    """Move a slider by a share, -1 to 1, of the way from this face to that end of its track; the value it has then.
+
+    Tracks are as long as their direction's spread, which another set of directions would change.
+    """
+    slider = page.locator(f"[data-name={name}]")
+    end = float(slider.get_attribute("max" if share > 0 else "min"))
+    set_slider(page, name, abs(share) * end)
+    return float(slider.input_value())
+
+
 def drag(page, name: str, strength: float) -> float:
     """Drag a slider's thumb with the mouse to about ``strength``; the value it has then."""
     slider = page.locator(f"[data-name={name}]")

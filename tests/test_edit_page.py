@@ -7,7 +7,7 @@ from urllib.parse import unquote
 import numpy as np
 import pytest
 import torch
-from browser import Visitors, captioned, change, decode, drag, pixels, set_slider, settled, upload
+from browser import Visitors, captioned, change, decode, drag, pixels, push, set_slider, settled, upload
 from PIL import Image
 from skimage.data import astronaut
 
@@ -106,7 +106,7 @@ def test_opens_with_a_face_and_live_sliders(visit):
     before = pixels(page, "edit")
     assert before.std() > 10
     assert page.locator(".slider:visible [type=range]").count() == sum(entry.primary for entry in ATTRIBUTES.values())
-    set_slider(page, "Smiling", 2)
+    push(page, "Smiling", 0.7)
     assert change(before, pixels(page, "edit"), WHOLE, WHOLE) > 1
 
 
@@ -212,15 +212,14 @@ def test_keyboard_double_click_and_group_reset(edit):
     assert float(slider.input_value()) == pytest.approx(float(slider.get_attribute("step")))
     slider.dblclick(position={"x": 200, "y": 10})
     assert slider.input_value() == "0"
-    set_slider(edit, "yaw", 1)
+    push(edit, "yaw", 0.7)
     edit.locator("[data-group=Pose] summary button").click()
     assert edit.locator("[data-name=yaw]").input_value() == "0"
     assert edit.locator("[data-group=Pose]").get_attribute("open") is not None
 
 
 def test_beyond_the_data_is_marked(edit):
-    slider = edit.locator("[data-name=yaw]")
-    set_slider(edit, "yaw", float(slider.get_attribute("max")))
+    push(edit, "yaw", 1)
     assert standing(edit, "yaw") == "beyond"
     tool(edit, "yaw", "reset")
     assert "pct" in standing(edit, "yaw")
@@ -230,7 +229,7 @@ def test_an_edit_that_leaves_the_data_is_said(second, editor):
     outside = second.get_by_text("Beyond the data: the picture is a guess")
     assert not outside.is_visible()
     for name in ("yaw", "pitch", "Bangs", "Wearing_Hat", "light_side"):
-        set_slider(second, name, float(second.locator(f"[data-name={name}]").get_attribute("max")))
+        push(second, name, 1)
         beyond = float(editor.directions.distance(face(second)[None])) > editor.directions.radius
         assert outside.is_visible() == beyond
     assert beyond
@@ -276,16 +275,15 @@ def test_more_and_search_find_the_other_sliders(edit):
 
 def test_locks_hold_and_say_what_is_left(edit, editor):
     z = face(edit)
-    set_slider(edit, "Smiling", 1.5)
+    smile = push(edit, "Smiling", 0.7)
     free = pixels(edit, "edit")
     assert edit.locator("[data-slider=Smiling] .remains").inner_text() == ""
     tool(edit, "Male", "lock")
     tool(edit, "yaw", "lock")
-    set_slider(edit, "yaw", 0.5)
-    strengths, locks = {"Smiling": 1.5, "yaw": 0.5}, ["Male", "yaw"]
+    strengths, locks = {"Smiling": smile, "yaw": push(edit, "yaw", 0.3)}, ["Male", "yaw"]
     assert torch.allclose(face(edit), editor.shift(z, strengths, locks)[0], atol=1e-3)
     left = editor.directions.remaining(strengths, locks)["Smiling"]
-    assert edit.locator("[data-slider=Smiling] .remains").inner_text() == f"{100 * left:.0f} %"
+    assert edit.locator("[data-slider=Smiling] .remains").inner_text() == f"{100 * left:.0f} % left"
     assert edit.locator("[data-slider=Male] output").inner_text() == "kept"
     assert not np.array_equal(pixels(edit, "edit"), free)
     (wanted,) = editor.edit(z, strengths, locks)
@@ -302,18 +300,18 @@ def test_two_locks_on_one_direction_are_as_one(edit, editor):
     edit.evaluate("(vector) => document.querySelector('[data-slider=double]') || addDirection({ name: 'double', primary: true,"
                   " label: 'Double', vector, quantiles: [-1, 0, 1], low: -1, high: 1, unit: 'strength', per_strength: 1 },"
                   " 'Your own')", double.tolist())
-    set_slider(edit, "Young", 1)
+    younger = push(edit, "Young", 0.5)
     for name in ("Male", "double"):
         tool(edit, name, "lock")
-    assert torch.allclose(face(edit), editor.shift(z, {"Young": 1}, ["Male"])[0], atol=1e-3)
+    assert torch.allclose(face(edit), editor.shift(z, {"Young": younger}, ["Male"])[0], atol=1e-3)
 
 
 def test_side_effects_are_said_and_can_be_locked(edit, editor):
     z = face(edit)
-    set_slider(edit, "Young", -1.5)
+    older = push(edit, "Young", -0.8)
     edit.locator(".effects li").first.wait_for()
-    effects = [e for e in editor.side_effects(z, {"Young": -1.5}) if abs(e.after - e.before) >= 0.05][:4]
-    shown = edit.locator(".effects li").evaluate_all("items => items.map((item) => item.querySelector('button').dataset.effect)")
+    effects = [e for e in editor.side_effects(z, {"Young": older}) if abs(e.after - e.before) >= 0.05][:4]
+    shown = edit.eval_on_selector_all(".effects li button", "buttons => buttons.map((button) => button.dataset.effect)")
     assert shown == [effect.name for effect in effects] and shown
     assert edit.locator(".effects b").first.inner_text().startswith(f"{100 * effects[0].before:.0f} → ")
     before = pixels(edit, "edit")
@@ -330,17 +328,17 @@ def test_history_goes_back_and_branches(second):
     items = page.locator(".steps li")
     first = items.count() - 1
 
-    def step(name, strength):
-        set_slider(page, name, strength)
+    def step(name):
+        push(page, name, 0.7)
         pictures[name] = pixels(page, "edit")
 
     start = pixels(page, "edit")
-    step("Smiling", 1.5)
-    step("yaw", 1)
+    step("Smiling")
+    step("yaw")
     page.keyboard.press("Control+z")
     settled(page)
     assert np.array_equal(pixels(page, "edit"), pictures["Smiling"])
-    step("Blond_Hair", 1)
+    step("Blond_Hair")
     captions = page.locator(".steps span").all_inner_texts()[first:]
     assert len(captions) == 4 and captions[1].startswith("Smile +") and captions[2].startswith("Turn head +")
     assert captions[3].startswith("Blond hair +") and "branch" in items.nth(first + 3).get_attribute("class")
@@ -357,7 +355,7 @@ def test_history_goes_back_and_branches(second):
     page.locator(".steps .frame").nth(first + 2).click()
     settled(page)
     assert np.array_equal(pixels(page, "edit"), pictures["yaw"])
-    assert page.locator("[data-name=yaw]").input_value() == "1" and page.locator("[data-name=Blond_Hair]").input_value() == "0"
+    assert page.locator("[data-name=yaw]").input_value() != "0" and page.locator("[data-name=Blond_Hair]").input_value() == "0"
     # The thumbnails are the pictures.
     page.wait_for_function("!document.querySelector('.steps img:not([src])')")
     small = decode(page.locator(".steps img").nth(first + 1).get_attribute("src"))
@@ -384,21 +382,22 @@ def test_what_an_arrow_key_does_in_a_row_is_one_step(second):
 
 def test_a_new_face_leaves_the_steps_of_the_one_before(second):
     page = second
-    set_slider(page, "Smiling", 1.5)
+    smile = push(page, "Smiling", 0.7)
     before = pixels(page, "edit")
     show_example(page)
     assert page.locator("[data-name=Smiling]").input_value() == "0"
     page.get_by_role("button", name="Undo").click()
     settled(page)
     assert np.array_equal(pixels(page, "edit"), before)
-    assert page.locator("[data-name=Smiling]").input_value() == "1.5"
+    assert float(page.locator("[data-name=Smiling]").input_value()) == smile
 
 
 def test_comparison_handle_hold_and_zoom(edit):
-    set_slider(edit, "background_brightness", float(edit.locator("[data-name=background_brightness]").get_attribute("min")))
+    push(edit, "background_brightness", -1)
     edit.evaluate("window.scrollTo(0, 0)")
     after, before = pixels(edit, "edit"), pixels(edit, "before")
-    left, right, middle = (slice(20, 220), slice(60, 200)), (slice(20, 220), slice(330, 470)), (slice(320, 480), slice(150, 370))
+    left, right = (slice(20, 220), slice(60, 200)), (slice(20, 220), slice(330, 470))
+    middle = (slice(320, 480), slice(150, 370))
     assert np.abs(seen(edit)[left] - after[left]).mean() < 3
     handle = edit.locator(".handle").bounding_box()
     box = edit.locator(".viewport").bounding_box()
@@ -487,12 +486,11 @@ def test_a_surprise_stays_among_the_data(second, editor):
 
 
 def test_a_link_restores_a_generated_face_and_its_edit(second, visit):
-    page = second
-    set_slider(page, "Smiling", 1.5)
+    page, smile = second, push(second, "Smiling", 0.7)
     tool(page, "Male", "lock")
-    assert recipe(page)["seed"] >= 0 and recipe(page)["strengths"] == {"Smiling": 1.5} and recipe(page)["locks"] == ["Male"]
+    assert recipe(page)["seed"] >= 0 and recipe(page)["strengths"] == {"Smiling": smile} and recipe(page)["locks"] == ["Male"]
     other = visit(address=page.url[page.url.index("/#"):])
-    other.wait_for_function("document.querySelector('[data-name=Smiling]').value === '1.5'")
+    other.wait_for_function("value => Number(document.querySelector('[data-name=Smiling]').value) === value", arg=smile)
     settled(other)
     assert np.array_equal(pixels(other, "edit"), pixels(page, "edit"))
     assert other.locator("[data-slider=Male] [data-do=lock]").get_attribute("aria-pressed") == "true"
@@ -500,11 +498,11 @@ def test_a_link_restores_a_generated_face_and_its_edit(second, visit):
 
 
 def test_a_link_holds_the_face_of_a_photo_only_if_asked(edit, second):
-    set_slider(edit, "Smiling", 1.5)
+    smile = push(edit, "Smiling", 0.7)
     assert set(recipe(edit)) == {"model", "strengths"}
     other = second
     other.goto(edit.url)  # only what is behind the # differs: the page is not loaded again
-    other.wait_for_function("document.querySelector('[data-name=Smiling]').value === '1.5'")
+    other.wait_for_function("value => Number(document.querySelector('[data-name=Smiling]').value) === value", arg=smile)
     settled(other)
     stranger = pixels(other, "edit")
     assert change(stranger, pixels(edit, "edit"), WHOLE, WHOLE) > 5, "the edit, on the face that is here"
@@ -526,18 +524,18 @@ def test_a_link_holds_the_face_of_a_photo_only_if_asked(edit, second):
 ])
 def test_a_link_that_cannot_be_used_says_why_and_loses_nothing(server, second, editor, link, sentence):
     page, address = second, "/#recipe=" + link.replace("MODEL", editor.hash)
-    set_slider(page, "yaw", 1)
+    turn = push(page, "yaw", 0.5)
     before = pixels(page, "edit")
     page.goto(server.url + address)
     page.wait_for_function("sentence => document.querySelector('#edit .status').textContent.includes(sentence)", arg=sentence)
     assert unquote(page.url).endswith(unquote(address)), "the link is still there to be copied"
     assert np.array_equal(pixels(page, "edit"), before)
-    set_slider(page, "Smiling", 1.5)
-    assert recipe(page)["strengths"] == {"Smiling": 1.5, "yaw": 1}
+    smile = push(page, "Smiling", 0.7)
+    assert recipe(page)["strengths"] == {"Smiling": smile, "yaw": turn}
 
 
 def test_copy_link_gives_the_address(edit):
-    set_slider(edit, "Smiling", 1)
+    push(edit, "Smiling", 0.7)
     edit.context.grant_permissions(["clipboard-read", "clipboard-write"])
     edit.get_by_role("button", name="Copy link").click()
     edit.get_by_text("Link copied; it holds the edit, not the face.").wait_for()
@@ -545,7 +543,7 @@ def test_copy_link_gives_the_address(edit):
 
 
 def test_a_saved_picture_resumes_its_edit(edit, editor, second, tmp_path):
-    set_slider(edit, "Smiling", 1)
+    smile = push(edit, "Smiling", 0.7)
     tool(edit, "Male", "lock")
     with edit.expect_download() as download:
         edit.get_by_role("button", name="Save image").click()
@@ -555,13 +553,13 @@ def test_a_saved_picture_resumes_its_edit(edit, editor, second, tmp_path):
     assert image.size == (512, 512)
     assert np.array_equal(np.asarray(image.convert("RGB"), dtype=float), pixels(edit, "edit"))
     saved = Recipe.read(path)
-    assert saved.strengths == {"Smiling": 1} and saved.locks == ("Male",) and saved.model == editor.hash
+    assert saved.strengths == {"Smiling": smile} and saved.locks == ("Male",) and saved.model == editor.hash
     assert torch.allclose(editor.shift(torch.tensor(saved.latent), saved.strengths, saved.locks)[0], face(edit), atol=1e-3)
     other = second
     upload(other, path)
     captioned(other, "saved.png")
     assert np.array_equal(pixels(other, "edit"), pixels(edit, "edit"))
-    assert other.locator("[data-name=Smiling]").input_value() == "1"
+    assert float(other.locator("[data-name=Smiling]").input_value()) == smile
     # Of another model, it is a photo, and that is said.
     image.save(path, pnginfo=Recipe("0123456789ab", {"Smiling": 1}, latent=[0.0] * 32).png_info())
     other.get_by_role("button", name="Remove Image").click()
@@ -573,7 +571,7 @@ def test_a_saved_picture_resumes_its_edit(edit, editor, second, tmp_path):
 
 
 def test_last_value_wins_and_nothing_queues_up(edit):
-    set_slider(edit, "Smiling", 1.5)
+    smile = push(edit, "Smiling", 0.7)
     wanted = pixels(edit, "edit")
     under_way, most, total = set(), [0], [0]
 
@@ -585,13 +583,13 @@ def test_last_value_wins_and_nothing_queues_up(edit):
 
     edit.on("request", begin)
     edit.on("requestfinished", lambda request: under_way.discard(request))
-    edit.eval_on_selector("[data-name=Smiling]", """async (input) => {
+    edit.eval_on_selector("[data-name=Smiling]", """async (input, last) => {
         for (let i = 0; i <= 100; i++) {
-            input.value = i < 100 ? -1 + (i % 30) / 10 : 1.5;
+            input.value = i < 100 ? (-1 + (i % 30) / 10) * last : last;
             input.dispatchEvent(new Event("input", { bubbles: true }));
             if (i % 5 === 0) await new Promise((resolve) => setTimeout(resolve, 5));
         }
-    }""")
+    }""", smile)
     settled(edit)
     assert np.array_equal(pixels(edit, "edit"), wanted)
     assert most[0] == 1
@@ -609,8 +607,8 @@ def test_layout_stands_still_while_dragging(edit):
     tool(edit, "Male", "lock")
     edit.evaluate("window.scrollTo(0, 0)")
     before = layout()
-    set_slider(edit, "Smiling", 2)
-    set_slider(edit, "yaw", float(edit.locator("[data-name=yaw]").get_attribute("min")))
+    push(edit, "Smiling", 0.7)
+    push(edit, "yaw", -1)
     edit.locator(".effects li").first.wait_for()
     assert layout() == before
 
@@ -618,7 +616,7 @@ def test_layout_stands_still_while_dragging(edit):
 def test_lost_connection_is_said_and_recovers(edit):
     before = pixels(edit, "edit")
     edit.context.set_offline(True)
-    set_slider(edit, "Smiling", 2)
+    push(edit, "Smiling", 0.7)
     alert = edit.get_by_role("alert").filter(has_text="connection was lost")
     alert.wait_for()
     assert np.array_equal(pixels(edit, "edit"), before)
@@ -651,7 +649,7 @@ def bad_bomb(path):
 @pytest.mark.parametrize("make, name", [(bad_text, "text.png"), (bad_truncated, "cut.jpg"), (bad_tiny, "tiny.png"),
                                         (bad_bomb, "bomb.png")])
 def test_bad_photo_is_refused_in_one_sentence(edit, tmp_path, make, name):
-    set_slider(edit, "Smiling", 1)
+    smile = push(edit, "Smiling", 0.7)
     before = pixels(edit, "edit")
     make(tmp_path / name)
     if edit.locator("#photo input[type=file]").count():
@@ -661,7 +659,7 @@ def test_bad_photo_is_refused_in_one_sentence(edit, tmp_path, make, name):
     sentence = edit.get_by_test_id("toast-text").filter(has_text=name).text_content()
     assert sentence.count(". ") == 0 and sentence.endswith(".") and "Traceback" not in sentence
     assert np.array_equal(pixels(edit, "edit"), before)
-    assert edit.locator("[data-name=Smiling]").input_value() == "1"
+    assert float(edit.locator("[data-name=Smiling]").input_value()) == smile
 
 
 def test_odd_but_valid_photos_load(second, portrait, tmp_path):
@@ -722,7 +720,7 @@ def test_random_example_and_sample_faces_reach_the_stage(second):
         faces.append(pixels(page, "edit"))
     assert all(change(a, b, WHOLE, WHOLE) > 1 for a, b in zip(faces, faces[1:]))
     # The same example again, after an edit, is the example again.
-    set_slider(page, "Smiling", 2)
+    push(page, "Smiling", 0.7)
     page.locator("#examples button").last.click()
     page.wait_for_function("document.querySelector('[data-name=Smiling]').value === '0'")
     settled(page)
@@ -730,26 +728,26 @@ def test_random_example_and_sample_faces_reach_the_stage(second):
 
 
 def test_edit_survives_a_visit_to_another_tab(edit):
-    set_slider(edit, "Smiling", 1.5)
+    smile = push(edit, "Smiling", 0.7)
     before = pixels(edit, "edit")
     edit.get_by_role("tab", name="Sample").click()
     edit.wait_for_selector("#samples button")
     edit.get_by_role("tab", name="Edit").click()
     edit.locator("#edit canvas").first.wait_for()
-    assert edit.locator("[data-name=Smiling]").input_value() == "1.5"
+    assert float(edit.locator("[data-name=Smiling]").input_value()) == smile
     assert np.array_equal(pixels(edit, "edit"), before)
 
 
 def test_visitors_never_see_each_others_face(edit, second):
     stranger = pixels(second, "edit")
-    set_slider(edit, "Smiling", 1)
+    push(edit, "Smiling", 0.7)
     mine = pixels(edit, "edit")
     assert np.array_equal(pixels(second, "edit"), stranger)
-    set_slider(second, "yaw", 2)
+    push(second, "yaw", 0.7)
     set_slider(second, "yaw", 0)
     assert np.array_equal(pixels(second, "edit"), stranger)
     set_slider(edit, "Smiling", 0)
-    set_slider(edit, "Smiling", 1)
+    push(edit, "Smiling", 0.7)
     assert np.array_equal(pixels(edit, "edit"), mine)
 
 

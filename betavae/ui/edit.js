@@ -1,10 +1,5 @@
 // The page holds the face and the edit; the server is asked for pictures of latents and remembers nothing.
 
-const EFFECTS = 4;             // shown, of those that
-const SMALLEST_EFFECT = 0.05;  // change by this much, in probability or in share of the faces
-const SURPRISES = 3;           // sliders that a surprise moves
-const NEUTRAL = ["Expression", "Pose"];
-
 const find = (selector) => element.querySelector(selector);
 const stage = find(".stage");
 const canvas = Object.fromEntries([...element.querySelectorAll("canvas")].map((c) => [c.dataset.canvas, c]));
@@ -51,12 +46,11 @@ const spectrum = new Spectrum(find(".spectrum"), { state: current, choose: (stre
   release(caption);
 }, fail: trouble });
 
-const effects = latest(
-  find(".effects"),
-  ({ before, after }) => server.effects({ before, after }),
-  ({ effects: found }, { wanted }) => showEffects(found.filter(({ name }) => !wanted.includes(name))),
-  trouble,
-);
+const effects = new SideEffects(find(".effects"), {
+  isLocked: (name) => (sliders.has(name) ? locks.includes(name) : null),
+  ready: () => offline(null),
+  fail: trouble,
+});
 
 function trouble(sentence, retry) {
   if (retry) offline(retry);
@@ -106,9 +100,7 @@ function settle() {
   address(state);
   find("[data-do=undo]").disabled = !history.back;
   find("[data-do=redo]").disabled = !history.forth;
-  const wanted = Object.keys(state.strengths);
-  if (wanted.length && props.effects) effects.ask({ before: face.z, after: latentOf(state), wanted });
-  else showEffects(null);
+  effects.ask(face.z, latentOf(state), Object.keys(state.strengths));
   spectrum.draw();
 }
 
@@ -154,6 +146,7 @@ function arrange(state) {
     face = state.face;
     sliders.forEach((slider) => slider.place(space.score(slider.name, face.z)));
     find(".photo").disabled = !face.original;
+    find(".with-face").hidden = Boolean(face.seed);  // a link carries a seed in any case
     compare("start");
   }
   for (const [name, slider] of sliders) slider.set(state.strengths[name] ?? 0);
@@ -205,58 +198,8 @@ function compare(choice) {
   return paint(canvas.before, picture);
 }
 
-function showEffects(found) {
-  const rows = (found ?? []).filter(({ before, after }) => Math.abs(after - before) >= SMALLEST_EFFECT);
-  find(".effects .quiet").textContent = !found ? "Release a slider to see what else it changed."
-    : rows.length ? "Also changed" : "Nothing else changed.";
-  find(".effects ul").replaceChildren(...rows.slice(0, EFFECTS).map(({ name, label, before, after, quantity }) => {
-    const item = document.createElement("li");
-    const percent = (share) => Math.round(100 * share);
-    item.innerHTML = `<span></span> <b></b> <button type="button" class="link" data-do="lock-effect"></button>`;
-    item.querySelector("span").textContent = label;
-    item.querySelector("b").textContent = `${percent(before)} → ${percent(after)} ${quantity ? "pct" : "%"}`;
-    item.title = quantity ? `${label}: the share of faces with less of it, before and after`
-      : `${label}: how sure a classifier of pictures is, before and after`;
-    const button = item.querySelector("button");
-    button.dataset.effect = name;
-    button.textContent = locks.includes(name) ? "locked" : "lock";
-    button.disabled = locks.includes(name) || !sliders.has(name);
-    button.setAttribute("aria-label", `Lock ${label}`);
-    return item;
-  }));
-}
-
-// A few sliders moved to a place where the data is, and not so far that the whole edit leaves it.
-function surprise() {
-  const free = [...sliders.values()].filter(({ direction, name }) => direction.primary && !locks.includes(name));
-  const strengths = {};
-  for (let i = 0; i < SURPRISES && free.length; i++) {
-    const [slider] = free.splice(Math.floor(Math.random() * free.length), 1);
-    strengths[slider.name] = quantile(5 + 90 * Math.random(), slider.direction.quantiles) - slider.own;
-  }
-  const limit = Math.max(space.radius, space.distance(face.z));
-  const scaled = (share) => Object.fromEntries(Object.entries(strengths).map(([name, s]) => [name, share * s]));
-  let share = 1;
-  while (space.distance(space.edited(face.z, scaled(share), locks)) > limit) share *= 0.9;
-  move(Object.fromEntries(Object.entries(scaled(share)).map(([name, s]) => [name, Number(s.toFixed(2))])), true);
-  release("Surprise");
-}
-
-// Targets are percentiles: from 50 up at least, below it at most; a face that is there already stays.
-function preset({ name, targets }) {
-  const strengths = {};
-  for (const [direction, percent] of Object.entries(targets)) {
-    const slider = sliders.get(direction);
-    const strength = quantile(percent, slider.direction.quantiles) - slider.score;
-    if (percent >= 50 === strength > 0) strengths[direction] = Number((slider.strength + strength).toFixed(4));
-  }
-  move(strengths);
-  release(name);
-}
-
 const within = (part) => [...sliders.values()].filter((slider) => part.contains(slider.row));
 const zeros = (which) => Object.fromEntries(which.map((slider) => [slider.name, 0]));
-const averages = (which) => Object.fromEntries(which.map((slider) => [slider.name, Number((-slider.own).toFixed(4))]));
 const owner = (button) => sliders.get(button.closest(".slider").dataset.slider);
 const withFace = find(".with-face input");
 
@@ -283,12 +226,18 @@ const actions = {
     release("Reset");
   },
   neutral() {
-    move(averages([...sliders.values()].filter((slider) =>
-      slider.direction.primary && NEUTRAL.includes(slider.row.closest("details").dataset.group))));
+    move(averages([...sliders.values()].filter(isNeutral)));
     release("Neutral");
   },
-  surprise,
-  preset: (button) => preset(props.presets[button.dataset.index]),
+  surprise() {
+    move(surprise([...sliders.values()], face, locks), true);
+    release("Surprise");
+  },
+  preset(button) {
+    const { name, targets } = props.presets[button.dataset.index];
+    move(preset(targets, sliders));
+    release(name);
+  },
   more(button) {
     const open = button.closest("details").classList.toggle("all");
     button.setAttribute("aria-expanded", open);
@@ -371,8 +320,9 @@ find(".search").addEventListener("input", (event) => {
   find(".nothing").hidden = words === "" || panel.querySelector(".found") !== null;
 });
 
-// A direction as edit.py's catalogue has them, at the end of a group.
+// A direction as edit.py's catalogue has them, at the end of a group; false if there is one of that name.
 function add(direction, group) {
+  if (sliders.has(direction.name)) return false;
   const row = find("template").content.firstElementChild.cloneNode(true);
   const rows = find(`[data-group="${group}"]`);
   rows.insertBefore(row, rows.querySelector(".more"));
@@ -382,6 +332,7 @@ function add(direction, group) {
   sliders.set(direction.name, slider);
   spectrum.add(slider);
   if (face) slider.place(space.score(direction.name, face.z));
+  return true;
 }
 for (const { group, sliders: directions } of props.groups) directions.forEach((direction) => add(direction, group));
 
@@ -400,6 +351,5 @@ window.addEventListener("hashchange", resume);
 window.editedFace = () => ({ z: latentOf(current()), strengths: {} });
 window.addDirection = add;
 watch("value", () => load(props.value));
-find(".effects").hidden = !props.effects;
 load(props.value);
 resume();

@@ -15,7 +15,7 @@ from betavae.ui import page
 OPENING_SEED = 29
 EXAMPLE_SEEDS = (2, 8, 14, 17, 47)
 EXAMPLES = Path(__file__).resolve().parents[2] / "assets" / "examples"
-PARTS = ("space", "slider", "history", "viewport", "recipe", "spectrum")
+PARTS = ("space", "slider", "history", "viewport", "recipe", "effects", "proposals", "spectrum")
 
 
 def build(editor: Editor) -> gr.HTML:

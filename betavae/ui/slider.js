@@ -8,7 +8,7 @@ class Slider {
   // was done by key, the slider's name; refused: with what is wrong with an entry.
   constructor(row, direction, { changed, released, refused }) {
     const { name, label } = direction;
-    Object.assign(this, { row, direction, name, strength: 0, own: 0, locked: false });
+    Object.assign(this, { row, direction, name, strength: 0, own: 0, locked: false, percent: null });
     row.dataset.slider = name;
     row.classList.toggle("extra", !direction.primary);
     this.input = row.querySelector("[type=range]");
@@ -117,7 +117,9 @@ class Slider {
   // What the locks leave of its effect; null where there is nothing to say.
   keep(share) {
     const percent = share === null ? null : Math.round(100 * share);
-    this.remains.textContent = percent === null ? "" : `${percent} %`;
+    if (percent === this.percent) return;
+    this.percent = percent;
+    this.remains.textContent = percent === null ? "" : `${percent} % left`;
     this.remains.title = percent === null ? "" : `${percent} % of the effect remains under the locks`;
   }
 }

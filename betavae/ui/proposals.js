@@ -1,0 +1,37 @@
+// Edits that the page proposes, as strengths by name.
+
+const SURPRISES = 3;  // sliders that a surprise moves
+const NEUTRAL = ["Expression", "Pose"];
+
+const rounded = (strength) => Number(strength.toFixed(4));
+
+// The average face's place on these sliders.
+const averages = (sliders) => Object.fromEntries(sliders.map((slider) => [slider.name, rounded(-slider.own)]));
+
+const isNeutral = ({ direction, row }) => direction.primary && NEUTRAL.includes(row.closest("details").dataset.group);
+
+// A few sliders moved to where the data is, and not so far that the whole edit leaves it.
+function surprise(sliders, face, locks) {
+  const free = sliders.filter(({ direction, name }) => direction.primary && !locks.includes(name));
+  const strengths = {};
+  for (let i = 0; i < SURPRISES && free.length; i++) {
+    const [slider] = free.splice(Math.floor(Math.random() * free.length), 1);
+    strengths[slider.name] = quantile(5 + 90 * Math.random(), slider.direction.quantiles) - slider.own;
+  }
+  const limit = Math.max(space.radius, space.distance(face.z));
+  const scaled = (share) => Object.fromEntries(Object.entries(strengths).map(([name, s]) => [name, rounded(share * s)]));
+  let share = 1;
+  while (space.distance(space.edited(face.z, scaled(share), locks)) > limit) share *= 0.9;
+  return scaled(share);
+}
+
+// Targets are percentiles: from 50 up at least, below it at most; a slider that is there already stays.
+function preset(targets, sliders) {
+  const strengths = {};
+  for (const [name, percent] of Object.entries(targets)) {
+    const slider = sliders.get(name);
+    const way = quantile(percent, slider.direction.quantiles) - slider.score;
+    if (percent >= 50 === way > 0) strengths[name] = rounded(slider.strength + way);
+  }
+  return strengths;
+}
