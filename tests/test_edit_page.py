@@ -502,8 +502,8 @@ def test_a_link_holds_the_face_of_a_photo_only_if_asked(edit, second):
     assert set(recipe(edit)) == {"model", "strengths"}
     other = second
     other.goto(edit.url)  # only what is behind the # differs: the page is not loaded again
-    other.wait_for_function("value => Number(document.querySelector('[data-name=Smiling]').value) === value", arg=smile)
-    settled(other)
+    captioned(other, "Generated face 47, edited by a link")
+    assert recipe(other)["strengths"] == {"Smiling": smile}, "whether or not this face's track is as long"
     stranger = pixels(other, "edit")
     assert change(stranger, pixels(edit, "edit"), WHOLE, WHOLE) > 5, "the edit, on the face that is here"
     edit.get_by_label("with the face").check()
