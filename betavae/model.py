@@ -212,7 +212,7 @@ class ResidualBlock(nn.Module):
     def __init__(self, config: VAEConfig, channels: int, width: int, stride: int = 1, upsample: int | None = None):
         super().__init__()
         self.upsample = nn.Upsample(size=upsample) if upsample else nn.Identity()
-        self.conv1 = conv(config, channels, width, stride=stride)
+        self.conv1 = conv(config, channels, width, stride=stride, double=bool(upsample))
         self.norm1 = norm(config, width)
         self.conv2 = conv(config, width, width)
         self.norm2 = norm(config, width)
@@ -222,9 +222,9 @@ class ResidualBlock(nn.Module):
                                           norm(config, width))
 
     def forward(self, x: Tensor) -> Tensor:
-        x = self.upsample(x)
         h = F.leaky_relu(self.norm1(self.conv1(x)), 0.2)
-        return F.leaky_relu(self.norm2(self.conv2(h)) + self.shortcut(x), 0.2)
+        # Pixel by pixel, and with the statistics of a picture: a shortcut is the same before upsampling as after it.
+        return F.leaky_relu(self.norm2(self.conv2(h)) + self.upsample(self.shortcut(x)), 0.2)
 
 
 class PreactivationBlock(nn.Module):
@@ -240,7 +240,7 @@ class PreactivationBlock(nn.Module):
         self.norm1 = norm(config, channels)
         self.conv1 = conv(config, channels, width, stride=stride)
         self.norm2 = norm(config, width)
-        self.conv2 = conv(config, width, width)
+        self.conv2 = conv(config, width, width, double=bool(upsample))
         nn.init.zeros_(self.conv2.weight)
         self.shortcut = nn.Identity()
         if stride != 1 or channels != width:
@@ -249,7 +249,7 @@ class PreactivationBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         h = self.conv1(F.silu(self.norm1(x)))
-        return self.conv2(self.upsample(F.silu(self.norm2(h)))) + self.upsample(self.shortcut(x))
+        return self.conv2(F.silu(self.norm2(h))) + self.upsample(self.shortcut(x))
 
 
 class StridedBlock(nn.Sequential):
@@ -288,9 +288,36 @@ def doubling(config: VAEConfig, channels: int, width: int) -> nn.ConvTranspose2d
     return nn.ConvTranspose2d(channels, width, config.kernel, 2, (config.kernel - 1) // 2, output_padding=config.kernel % 2)
 
 
-def conv(config: VAEConfig, channels: int, width: int, kernel: int = 3, stride: int = 1, bias: bool = False) -> nn.Conv2d:
-    """A convolution that keeps (or, with stride 2, halves) the resolution, with Kaiming initialisation."""
-    layer = nn.Conv2d(channels, width, kernel, stride, padding=(kernel - 1) // 2, bias=bias,
+class DoublingConv2d(nn.Conv2d):
+    """A 3x3 convolution of the nearest-upsampled picture, (n, c, s, s) -> (n, w, 2s, 2s), at 4/9 of its arithmetic.
+
+    Upsampled pixels come in pairs, so a 3x3 window sees 2x2 different ones. Which ones, and with which sums of the
+    weights, is what a transposed convolution with stride 2 and a 4x4 kernel does.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        weight = _paired(_paired(self.weight, 2), 3).transpose(0, 1)  # (w, c, 3, 3) -> (c, w, 4, 4)
+        padding = 1
+        if self.padding_mode == "reflect":
+            # The reflection of an upsampled picture is the repetition of its edge.
+            x, padding = F.pad(x, (1, 1, 1, 1), mode="replicate"), 3
+        return F.conv_transpose2d(x, weight.contiguous(memory_format=torch.channels_last), self.bias, 2, padding)
+
+
+def _paired(weight: Tensor, dim: int) -> Tensor:
+    """Weights of three neighbours along ``dim`` -> those with which a pixel enters the four around its own pair."""
+    before, at, after = weight.unbind(dim)
+    return torch.stack([after, at + after, before + at, before], dim)
+
+
+def conv(config: VAEConfig, channels: int, width: int, kernel: int = 3, stride: int = 1, bias: bool = False,
+         double: bool = False) -> nn.Conv2d:
+    """A convolution that keeps (or, with stride 2, halves) the resolution, with Kaiming initialisation.
+
+    With ``double`` it is one of the picture upsampled to twice the resolution.
+    """
+    kind = DoublingConv2d if double else nn.Conv2d
+    layer = kind(channels, width, kernel, stride, padding=(kernel - 1) // 2, bias=bias,
                       padding_mode=config.padding if kernel > 1 else "zeros")
     nn.init.kaiming_normal_(layer.weight, a=0.2, nonlinearity="leaky_relu")
     if bias:

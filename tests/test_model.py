@@ -9,9 +9,10 @@ from torch import nn
 from torch.distributions import Normal
 from torch.nn import functional as F
 
+from benchmarks.train import PlainVAE
 from betavae import VAE, Directions, Editor, ModelError, VAEConfig, hub
 from betavae.image import to_tensor
-from betavae.model import VAEOutput
+from betavae.model import VAEOutput, conv
 from train.losses import divergence, kl
 from train.presets import PRESETS
 
@@ -293,3 +294,29 @@ def test_a_hub_that_cannot_be_reached_is_one_sentence(monkeypatch):
 def test_unknown_device_is_named(tiny):
     with pytest.raises(ValueError, match="'tpu'"):
         Editor(tiny, Directions([], 8), device="tpu")
+
+
+@pytest.mark.parametrize("padding", ["reflect", "zeros"])
+def test_a_convolution_that_doubles_is_one_of_the_upsampled_picture(padding):
+    layer = conv(dataclasses.replace(VAEConfig(), padding=padding), 6, 4, bias=True, double=True)
+    plain = conv(dataclasses.replace(VAEConfig(), padding=padding), 6, 4, bias=True)
+    plain.load_state_dict(layer.state_dict())
+    x = torch.randn(2, 6, 5, 5, requires_grad=True)
+    theirs = plain(F.interpolate(x, scale_factor=2))
+    ours = layer(x)
+    torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=1e-5)
+    weights = torch.randn_like(ours)
+    torch.testing.assert_close(torch.autograd.grad(ours, (x, layer.weight), weights),
+                               torch.autograd.grad(theirs, (x, plain.weight), weights), atol=1e-4, rtol=1e-4)
+
+
+def test_the_published_network_is_the_one_written_down_layer_after_layer():
+    torch.manual_seed(0)
+    ours, plain = VAE(VAEConfig()), PlainVAE()
+    with torch.no_grad():
+        for a, b in zip(plain.parameters(), ours.parameters(), strict=True):
+            a.copy_(b)
+    x, noise = torch.rand(2, 3, 64, 64), torch.randn(2, 32)
+    theirs, output = plain(x, noise), ours(x, noise)
+    for a, b in zip(theirs, (output.logits, output.mu, output.logvar)):
+        torch.testing.assert_close(a, b, atol=1e-4, rtol=1e-4)

@@ -1,0 +1,173 @@
+"""Images a second of a training step: ours against the plain way, on the same network, in one run.
+
+    python benchmarks/train.py --data DIR                 three rounds of each, the best of them
+    python benchmarks/train.py --data DIR --threads 1
+
+(a) ``plain``: the recipe `capacity` as one writes it down: float32, default memory layout, upsampling before the
+convolutions, a DataLoader that decodes, crops and resizes the JPEGs of each batch in two workers, Adam.
+(b) ``ours``: the same network, initial weights and objective in ``train.loop.Training``, from the decoded cache.
+(c) ``celeba64``: the recipe of the shipped model.
+"""
+
+import argparse
+import dataclasses
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+if __name__ == "__main__":
+    sys.path[0] = str(Path(__file__).resolve().parent.parent)
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.profiler import ProfilerActivity, profile
+from torch.utils.data import DataLoader
+from torch.utils.data import Dataset as Pictures
+from torch.utils.flop_counter import FlopCounterMode
+
+from betavae.editor import pick_device
+from betavae.image import preprocess, read, to_tensor
+from train.data import CelebA, Dataset, load
+from train.loop import Training
+from train.presets import PRESETS
+
+# Dense bfloat16 operations and bytes a second, from the makers' data sheets.
+LIMITS = {"H200": (989e12, 4.8e12), "H100": (989e12, 3.35e12), "A100": (312e12, 2.04e12)}
+
+
+class PlainBlock(nn.Module):
+    def __init__(self, channels: int, width: int, stride: int = 1, upsample: bool = False):
+        super().__init__()
+        self.upsample = nn.Upsample(scale_factor=2) if upsample else nn.Identity()
+        self.conv1 = nn.Conv2d(channels, width, 3, stride, 1, bias=False, padding_mode="reflect")
+        self.norm1 = nn.GroupNorm(32, width)
+        self.conv2 = nn.Conv2d(width, width, 3, 1, 1, bias=False, padding_mode="reflect")
+        self.norm2 = nn.GroupNorm(32, width)
+        self.shortcut = nn.Identity()
+        if stride != 1 or channels != width:
+            self.shortcut = nn.Sequential(nn.Conv2d(channels, width, 1, stride, bias=False), nn.GroupNorm(32, width))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.upsample(x)
+        h = F.leaky_relu(self.norm1(self.conv1(x)), 0.2)
+        return F.leaky_relu(self.norm2(self.conv2(h)) + self.shortcut(x), 0.2)
+
+
+class PlainVAE(nn.Module):
+    """The published network of `capacity`, layer after layer."""
+
+    def __init__(self):
+        super().__init__()
+        self.encoder = nn.Sequential(
+            nn.Conv2d(3, 64, 4, 2, 1, bias=False, padding_mode="reflect"), nn.GroupNorm(32, 64), nn.LeakyReLU(0.2),
+            PlainBlock(64, 128, 2), PlainBlock(128, 256, 2), PlainBlock(256, 256, 2), nn.Flatten())
+        self.mu, self.logvar = nn.Linear(4096, 32), nn.Linear(4096, 32)
+        self.decoder = nn.Sequential(
+            nn.Linear(32, 4096), nn.Unflatten(1, (256, 4, 4)), PlainBlock(256, 128, upsample=True),
+            PlainBlock(128, 64, upsample=True), PlainBlock(64, 64, upsample=True), PlainBlock(64, 64, upsample=True),
+            nn.Conv2d(64, 3, 3, 1, 1, padding_mode="reflect"))
+
+    def forward(self, x: Tensor, noise: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        h = self.encoder(x)
+        mu, logvar = self.mu(h), self.logvar(h)
+        return self.decoder(mu + torch.exp(0.5 * logvar) * noise), mu, logvar
+
+
+class JPEGs(Pictures):
+    """The training split from its files: what a DataLoader's workers decode, crop and resize."""
+
+    def __init__(self, celeba: CelebA):
+        self.paths = [celeba.images / name for name in celeba.names[celeba.split == "train"]]
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, i: int) -> Tensor:
+        return to_tensor([preprocess(read(self.paths[i]), PRESETS["capacity"].model)])[0].contiguous()
+
+
+def plain(dataset: Dataset, batch: int, device: torch.device) -> Callable[[], None]:
+    """A step of the plain way."""
+    config = PRESETS["capacity"]
+    torch.manual_seed(config.seed)
+    model = PlainVAE().to(device)
+    optimizer = torch.optim.Adam(model.parameters(), config.lr)
+    workers = DataLoader(JPEGs(dataset.celeba), batch, shuffle=True, num_workers=2, drop_last=True, persistent_workers=True,
+                         multiprocessing_context="fork")
+    batches = iter(workers)
+
+    def step() -> None:
+        x = next(batches).to(device)
+        logits, mu, logvar = model(x, torch.randn(batch, 32, device=device))
+        reconstruction = F.binary_cross_entropy_with_logits(logits, x, reduction="sum") / batch
+        kl = (0.5 * (mu ** 2 + logvar.exp() - 1 - logvar)).sum(1).mean()
+        loss = reconstruction + config.gamma * (kl - config.C_start).abs()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        loss.item()
+
+    return step
+
+
+def ours(preset: str, dataset: Dataset, batch: int, device: torch.device) -> Callable[[], None]:
+    """A step of ``Training``."""
+    training, number = Training(dataclasses.replace(PRESETS[preset], batch=batch),
+                                dataset.images("train"), device), iter(range(10 ** 9))
+    return lambda: training.step(next(number))
+
+
+def seconds(step: Callable[[], None], steps: int, device: torch.device) -> float:
+    """Wall-clock seconds of one step."""
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+    start = time.perf_counter()
+    for _ in range(steps):
+        step()
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+    return (time.perf_counter() - start) / steps
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", metavar="DIR", required=True, help="CelebA")
+    parser.add_argument("--cache", metavar="DIR", default="runs/cache", help="decoded images (default: runs/cache)")
+    parser.add_argument("--device", metavar="D", help="cuda, mps or cpu (default: the first of these that is here)")
+    parser.add_argument("--threads", metavar="N", type=int, help="of PyTorch on CPUs (default: PyTorch's)")
+    parser.add_argument("--batch", metavar="N", type=int, default=128)
+    parser.add_argument("--rounds", metavar="N", type=int, default=3, help="of each way, in turn (default: 3)")
+    parser.add_argument("--profile", action="store_true", help="also where the time of (b) goes")
+    options = parser.parse_args()
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    device = pick_device(options.device)
+    dataset = load(CelebA.open(options.data), PRESETS["capacity"].model, options.cache)
+    ways = {"plain": plain(dataset, options.batch, device), "ours": ours("capacity", dataset, options.batch, device),
+            "celeba64": ours("celeba64", dataset, options.batch, device)}
+    steps = 50 if device.type == "cuda" else 1
+    for step in ways.values():
+        seconds(step, steps, device)
+    best = dict.fromkeys(ways, float("inf"))
+    for _ in range(options.rounds):
+        for name, step in ways.items():
+            best[name] = min(best[name], seconds(step, steps, device))
+    for name, time_of_step in best.items():
+        print(f"{name:10}{options.batch / time_of_step:12,.1f} images/s{best['plain'] / time_of_step:8.2f} x plain")
+    name = torch.cuda.get_device_name() if device.type == "cuda" else ""
+    limits = next((limit for key, limit in LIMITS.items() if key in name), None)
+    if limits:
+        with FlopCounterMode(display=False) as counter:
+            ways["ours"]()
+        print(f"arithmetic: {counter.get_total_flops() / best['ours'] / limits[0]:.1%} of {limits[0] / 1e12:.0f} Tflop/s (bf16)")
+    if options.profile or limits:
+        with profile(activities=[ProfilerActivity.CPU] + [ProfilerActivity.CUDA] * (device.type == "cuda")) as profiled:
+            seconds(ways["ours"], 3, device)
+        key = f"self_{device.type}_time_total" if device.type != "mps" else "self_cpu_time_total"
+        print(profiled.key_averages().table(sort_by=key, row_limit=15, max_name_column_width=50))
+
+
+if __name__ == "__main__":
+    main()
