@@ -3,23 +3,24 @@
 import argparse
 import importlib.util
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import gradio as gr
 from starlette.routing import Mount
 
 from betavae.editor import Editor
-from betavae.ui import api, edit, interpolate, make, model, page, sample
+from betavae.ui import api, edit, explore, interpolate, make, model, page, sample
 from betavae.ui.shelf import PREFIX, Shelf
 
 NOTE = ("A small model trained on celebrity photos: it has their biases, and it blurs what it does not know. "
         "The attribute names are CelebA's labels, not facts about a person.")
 
 
-def build_demo(editor: Editor, shelf: Shelf | None = None) -> gr.Blocks:
+def build_demo(editor: Editor, shelf: Shelf | None = None, others: Sequence[Editor] = ()) -> gr.Blocks:
     """The app around one editor, which every visitor shares: what belongs to a visitor stays in the browser.
 
-    ``shelf`` has the other models that a visitor can go to.
+    ``shelf`` has the other models that a visitor can go to; the latents of ``others`` stand beside the editor's own.
     """
     config = editor.config
     # Uploads are deleted after an hour.
@@ -30,9 +31,11 @@ def build_demo(editor: Editor, shelf: Shelf | None = None) -> gr.Blocks:
             with gr.Tab("Edit", id="edit"):
                 stage = edit.build(editor)
             with gr.Tab("Interpolate", id="interpolate"):
-                interpolate.build(editor, stage)
+                path = interpolate.build(editor, stage, tabs)
             with gr.Tab("Sample", id="sample"):
-                sample.build(editor, stage, tabs)
+                sample.build(editor, stage, path, tabs)
+            with gr.Tab("Explore", id="explore"):
+                explore.build(editor, others, stage, tabs)
             with gr.Tab("Make", id="make"):
                 make.build(editor)
             with gr.Tab("Model", id="model"):
@@ -55,6 +58,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--model", help="model folder or Hub repository user/repo (default: the shipped model)")
     parser.add_argument("--models", type=Path, nargs="+", default=[], metavar="FOLDER",
                         help="other models to choose from on the page: model folders, or folders of model folders")
+    parser.add_argument("--compare", nargs="+", default=[], metavar="MODEL",
+                        help="more models, whose latents the tab Explore shows beside this one's")
     parser.add_argument("--mcp", action="store_true", help="also be an MCP server (needs gradio[mcp])")
     parser.add_argument("--device", help="cpu, cuda or mps (default: the fastest there is)")
     args = parser.parse_args(arguments)
@@ -64,7 +69,8 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         shelf = Shelf(args.models, lambda name, folder: build_demo(Editor.from_pretrained(folder, args.device, name), shelf),
                       serving())
-        demo = build_demo(Editor.from_pretrained(args.model, args.device), shelf)
+        editor, *others = (Editor.from_pretrained(name, args.device) for name in (args.model, *args.compare))
+        demo = build_demo(editor, shelf, others)
         demo.launch(mcp_server=args.mcp, **serving(routes=[Mount(PREFIX, shelf)], lifespan=shelf.lifespan))
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)

@@ -95,6 +95,13 @@ def uncrop(face: Image.Image, frame: Image.Image, config: VAEConfig) -> Image.Im
     return frame
 
 
+def extend(face: Image.Image, config: VAEConfig) -> Image.Image:
+    """An aligned frame, 178 x 218, with ``face`` in the place that ``crop`` takes; its edges go on outside."""
+    left, top, right, bottom = crop_box(config)
+    pixels = np.asarray(face.resize((right - left, bottom - top), Image.Resampling.BICUBIC))
+    return Image.fromarray(np.pad(pixels, ((top, FRAME_HEIGHT - bottom), (left, FRAME_WIDTH - right), (0, 0)), "edge"))
+
+
 def preprocess(frame: Image.Image, config: VAEConfig) -> Image.Image:
     """Aligned frame -> the model's square RGB input: ``crop``, then resize with PIL's bilinear filter."""
     return crop(frame, config).resize((config.image_size, config.image_size), Image.Resampling.BILINEAR)

@@ -731,7 +731,7 @@ def test_edit_survives_a_visit_to_another_tab(edit):
     smile = push(edit, "Smiling", 0.7)
     before = pixels(edit, "edit")
     edit.get_by_role("tab", name="Sample").click()
-    edit.wait_for_selector("#samples button")
+    edit.wait_for_selector("#sample .faces button")
     edit.get_by_role("tab", name="Edit").click()
     edit.locator("#edit canvas").first.wait_for()
     assert float(edit.locator("[data-name=Smiling]").input_value()) == smile

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from betavae import Directions, Editor
-from betavae.latent import lerp, sample, slerp, traverse
+from betavae.latent import EASINGS, along, lerp, neighbours, sample, slerp, traverse
 
 T = torch.tensor([0.0, 0.25, 0.5, 1.0])
 
@@ -48,6 +48,57 @@ def test_samples_are_the_seeds():
     assert torch.equal(sample(4, 8, seed=3, temperature=0.5), 0.5 * sample(4, 8, seed=3))
     many = sample(20_000, 8, seed=0)
     assert many.mean().abs() < 0.01 and (many.std() - 1).abs() < 0.01
+
+
+SQUARE = torch.tensor([[0.0, 0.0], [1.0, 0.0], [1.0, 1.0]])
+
+
+def test_a_path_goes_through_its_faces_at_even_times():
+    torch.testing.assert_close(along(SQUARE, torch.tensor([0, 0.25, 0.5, 0.75, 1]), "lerp"),
+                               torch.tensor([[0, 0], [0.5, 0], [1, 0], [1, 0.5], [1, 1]]))
+    faces = torch.randn(5, 8, generator=torch.Generator().manual_seed(0))
+    for method in ("lerp", "slerp"):
+        torch.testing.assert_close(along(faces, torch.linspace(0, 1, 5), method), faces)
+    # Two faces are one leg.
+    assert torch.equal(along(faces[:2], T, "slerp"), slerp(faces[0], faces[1], T))
+
+
+def test_a_closed_path_comes_back_without_a_seam():
+    t = torch.arange(120) / 120
+    path = along(SQUARE, t, "lerp", closed=True)
+    torch.testing.assert_close(along(SQUARE, torch.ones(1), "lerp", closed=True)[0], SQUARE[0])
+    # The step from the last frame to the first is as long as the steps of that leg.
+    step = (path[-1] - path[-2]).norm()
+    torch.testing.assert_close((path[0] - path[-1]).norm(), step)
+
+
+def test_easing_keeps_the_ends_and_the_way_and_changes_the_speed():
+    t = torch.linspace(0, 1, 101)
+    share = {easing: along(SQUARE[:2], t, "lerp", easing)[:, 0] for easing in EASINGS}
+    for progress in share.values():
+        assert progress[0] == 0 and progress[-1] == 1 and (progress.diff() >= 0).all()
+    torch.testing.assert_close(share["linear"], t)
+    torch.testing.assert_close(share["ease out"], 1 - share["ease in"].flip(0))
+    speed = share["ease in-out"].diff()
+    assert speed[0] < 0.1 * speed[50] and speed[-1] < 0.1 * speed[50]
+    assert share["ease in"][50] == 0.25
+
+
+@pytest.mark.parametrize(("arguments", "named"), [
+    ((SQUARE[:1], T), "at least 2 faces; there is 1"), ((SQUARE, T, "cubic"), "'cubic'.*lerp, slerp"),
+    ((SQUARE, T, "lerp", "bounce"), "'bounce'.*linear"),
+])
+def test_what_is_no_path_is_refused(arguments, named):
+    with pytest.raises(ValueError, match=named):
+        along(*arguments)
+
+
+def test_neighbours_are_at_the_radius_on_all_sides():
+    z = torch.randn(8, generator=torch.Generator().manual_seed(1))
+    around = neighbours(z, 4000, seed=0, radius=2.5)
+    torch.testing.assert_close((around - z).norm(dim=1), torch.full((4000,), 2.5))
+    assert (around - z).mean(0).abs().max() < 0.05
+    assert torch.equal(around, neighbours(z, 4000, 0, 2.5)) and torch.equal(neighbours(z, 2, 0, 0), z.expand(2, 8))
 
 
 def test_interpolation_ends_at_both_faces(tiny):

@@ -29,6 +29,7 @@ from betavae.directions import Directions
 from betavae.editor import Editor
 from betavae.recipe import KEYWORD, Recipe
 from betavae.ui import page
+from betavae.ui.page import number, whole
 
 MAX_PICTURES = 64
 MAX_SEED = 2**31 - 1
@@ -353,29 +354,3 @@ def names(value: object, name: str) -> list[str]:
     if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
         raise ValueError(f"{name} is {value!r}; it must be a list of names.")
     return value
-
-
-def whole(value: object, name: str, low: int, high: int) -> int:
-    """An argument that is a whole number from ``low`` to ``high``.
-
-    Raises
-    ------
-    ValueError
-        It is something else.
-    """
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or value != value // 1 or not low <= value <= high:
-        raise ValueError(f"{name} is {value!r}; it must be a whole number from {low} to {high}.")
-    return int(value)
-
-
-def number(value: object, name: str, low: float, high: float) -> float:
-    """An argument that is a number from ``low`` to ``high``.
-
-    Raises
-    ------
-    ValueError
-        It is something else.
-    """
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not low <= value <= high:
-        raise ValueError(f"{name} is {value!r}; it must be a number from {low:g} to {high:g}.")
-    return float(value)

@@ -1,4 +1,4 @@
-const STEPS = 9;
+// The page holds the faces of the path, in their order; the server is asked for pictures and remembers nothing.
 
 const stage = element.querySelector(".stage");
 const say = speaker(element.querySelector(".status"));
@@ -6,68 +6,166 @@ const canvas = element.querySelector("[data-canvas]");
 const position = element.querySelector(".position");
 const output = element.querySelector("output");
 const strip = element.querySelector(".strip");
+const list = element.querySelector(".faces");
+const easing = element.querySelector(".easing");
+const count = element.querySelector(".count");
 
-const faces = {};
+let faces = [];
 let method = "slerp";
+let steps = [];
 
 const at = () => Number(position.value);
-const picturesOf = ({ a, b, method, positions }) => server.between({ a, b, method, positions });
-const request = (positions) => ({ a: faces.a.z, b: faces.b.z, method, positions });
-const current = (asked) => asked.a === faces.a.z && asked.b === faces.b.z && asked.method === method;
+const path = () => ({ faces: faces.map((face) => face.z), method, easing: easing.value });
+// Whoever asks for a picture says on which path; an answer for another path than the current one is not shown.
+const same = (a, b) => JSON.stringify([a.faces, a.method, a.easing]) === JSON.stringify([b.faces, b.method, b.easing]);
+const picturesOf = (request) => server.between(request);
 
 const live = latest(stage, picturesOf, async ({ pictures }, asked) => {
-  if (!current(asked)) return;
+  if (!same(asked, path())) return;
   await paint(canvas, pictures[0]);
-  say(`${faces.a.caption} → ${faces.b.caption}`);
+  say(place());
 }, (sentence) => say(sentence, true));
 
-const steps = latest(strip, picturesOf, async ({ pictures }, asked) => {
-  if (current(asked)) await Promise.all(pictures.map((picture, i) => paint(strip.children[i].firstChild, picture)));
+const row = latest(strip, picturesOf, async ({ pictures }, asked) => {
+  if (!same(asked, path()) || pictures.length !== strip.children.length) return;
+  await Promise.all(pictures.map((picture, i) => paint(strip.children[i].firstChild, picture)));
 }, (sentence) => say(sentence, true));
+
+// Between which two faces the position is.
+function place() {
+  const leg = Math.min(faces.length - 2, Math.floor(at() * (faces.length - 1)));
+  return `${faces[leg].caption} → ${faces[leg + 1].caption}`;
+}
 
 function move() {
   output.value = `${Math.round(100 * at())} %`;
-  position.setAttribute("aria-valuetext", output.value);
+  position.setAttribute("aria-valuetext", `${output.value}, ${place()}`);
   position.parentElement.style.setProperty("--at", at());
-  for (const button of strip.children) button.classList.toggle("here", Number(button.dataset.at) === at());
-  live.ask(request([at()]));
+  steps.forEach((step, i) => strip.children[i].classList.toggle("here", Math.abs(step - at()) < 0.001));
+  live.ask({ ...path(), positions: [at()] });
 }
 
 function update() {
-  steps.ask(request(positions));
   move();
+  row.ask({ ...path(), positions: steps });
 }
 
-const positions = Array.from({ length: STEPS }, (_, i) => i / (STEPS - 1));
-for (const p of positions) {
-  const button = document.createElement("button");
-  button.type = "button";
-  button.dataset.at = p;
-  button.title = button.ariaLabel = `${Math.round(100 * p)} % of the way`;
-  button.append(Object.assign(document.createElement("canvas"), { width: 128, height: 128 }));
-  strip.append(button);
+// As many empty pictures as the strip is to have.
+function divide() {
+  const n = Math.max(3, Math.min(15, Math.round(Number(count.value)) || 9));
+  steps = Array.from({ length: n }, (_, i) => i / (n - 1));
+  strip.replaceChildren(...steps.map((step) => {
+    const button = document.createElement("button");
+    button.type = "button";
+    button.dataset.at = step;
+    button.title = button.ariaLabel = `${Math.round(100 * step)} % of the way`;
+    button.append(Object.assign(document.createElement("canvas"), { width: 128, height: 128 }));
+    return button;
+  }));
 }
 
-position.addEventListener("input", move);
-element.addEventListener("click", (event) => {
-  const button = event.target.closest("button");
-  if (!button) return;
-  if (button.dataset.at) {
-    position.value = button.dataset.at;
-    move();
-  } else if (button.dataset.method) {
-    method = button.dataset.method;
-    for (const other of element.querySelectorAll("[data-method]")) other.setAttribute("aria-pressed", other === button);
-    update();
-  } else {
-    save(canvas, "between.png");
-  }
-});
+function button(what, sign, label, disabled) {
+  const made = document.createElement("button");
+  Object.assign(made, { type: "button", textContent: sign, ariaLabel: label, title: label, disabled });
+  made.dataset.do = what;
+  return made;
+}
 
-// A message brings one face or both.
-function load(message) {
-  Object.assign(faces, message);
+function listFaces() {
+  list.replaceChildren(...faces.map((face, i) => {
+    const item = document.createElement("li");
+    item.draggable = true;
+    const image = Object.assign(document.createElement("img"), { src: face.picture, alt: face.caption, draggable: false });
+    const name = Object.assign(document.createElement("small"), { textContent: face.caption, title: face.caption });
+    const tools = document.createElement("div");
+    tools.className = "tools";
+    tools.append(button("earlier", "‹", `Move ${face.caption} towards the start`, i === 0),
+      button("remove", "×", `Remove ${face.caption}`, faces.length <= 2),
+      button("later", "›", `Move ${face.caption} towards the end`, i === faces.length - 1));
+    item.append(image, name, tools);
+    return item;
+  }));
+  element.querySelector(".marks").replaceChildren(...faces.map((_, i) => {
+    const mark = document.createElement("i");
+    mark.style.left = `${(100 * i) / (faces.length - 1)}%`;
+    return mark;
+  }));
+}
+
+// Another order, or other faces.
+function set(wanted) {
+  faces = wanted;
+  listFaces();
   update();
 }
-watch("value", () => load(props.value));
-load(props.value);
+
+function moved(from, to) {
+  const order = faces.toSpliced(from, 1);
+  order.splice(to, 0, faces[from]);
+  set(order);
+}
+
+function add(face) {
+  if (faces.length === props.most) say(`A path has at most ${props.most} faces; remove one first.`, true);
+  else set([...faces, face]);
+}
+
+function saveStrip() {
+  const [{ firstChild: first }] = strip.children;
+  const sheet = Object.assign(document.createElement("canvas"), { width: first.width * steps.length, height: first.height });
+  [...strip.children].forEach(({ firstChild }, i) => sheet.getContext("2d").drawImage(firstChild, i * first.width, 0));
+  save(sheet, "strip.png");
+}
+
+const index = (node) => [...list.children].indexOf(node.closest("li"));
+
+const actions = {
+  earlier: (node) => moved(index(node), index(node) - 1),
+  later: (node) => moved(index(node), index(node) + 1),
+  remove: (node) => set(faces.toSpliced(index(node), 1)),
+  edit: () => trigger("select", { ...path(), positions: [at()], caption: `${output.value} of the way` }),
+  save: () => save(canvas, "between.png"),
+  "save-strip": saveStrip,
+};
+
+element.addEventListener("click", (event) => {
+  const node = event.target.closest("button");
+  if (node?.dataset.at) {
+    position.value = node.dataset.at;
+    move();
+  } else if (node?.dataset.method) {
+    method = node.dataset.method;
+    for (const other of element.querySelectorAll("[data-method]")) other.setAttribute("aria-pressed", other === node);
+    update();
+  } else if (node) {
+    actions[node.dataset.do](node);
+  }
+});
+position.addEventListener("input", move);
+easing.addEventListener("change", update);
+count.addEventListener("change", () => {
+  divide();
+  update();
+});
+
+let dragged = null;
+list.addEventListener("dragstart", (event) => {
+  dragged = index(event.target);
+});
+list.addEventListener("dragover", (event) => {
+  event.preventDefault();
+  for (const item of list.children) item.classList.toggle("over", item === event.target.closest("li"));
+});
+list.addEventListener("drop", (event) => {
+  event.preventDefault();
+  if (dragged !== null && event.target.closest("li")) moved(dragged, index(event.target));
+});
+list.addEventListener("dragend", () => {
+  dragged = null;
+  for (const item of list.children) item.classList.remove("over");
+});
+
+window.interpolatedPath = path;
+divide();
+set(props.value);
+watch("value", () => add(props.value));

@@ -1,64 +1,122 @@
-"""Tab Interpolate: the faces on the way from one to another."""
+"""Tab Interpolate: a path through two or more faces, live, as a strip, and in motion."""
+
+import base64
 
 import gradio as gr
+import torch
+from torch import Tensor
 
+from betavae import animation
 from betavae.editor import Editor
+from betavae.latent import EASINGS, along
 from betavae.ui import page
 
-OPENING_SEEDS = {"a": 10, "b": 14}
+OPENING_SEEDS = (10, 14)
+MAX_FACES = 8
 MAX_POSITIONS = 16
+MIN_SECONDS, MAX_SECONDS = 0.4, 4.0  # from one face to the next
+FPS = 25
+SIZES = {"gif": 256, "mp4": 512}  # pixels; a GIF of twice the size is ten times as large as an MP4
 
 
-def build(editor: Editor, edit: gr.HTML) -> None:
-    """The tab's content; ``edit`` is the Edit tab's stage, whose face can be taken over."""
+def build(editor: Editor, edit: gr.HTML, tabs: gr.Tabs) -> gr.HTML:
+    """The tab's content; the component that is returned adds any face message it is given to the path.
+
+    ``edit`` is the Edit tab's stage, whose face can be taken over, and onto which a face of the path can be put.
+    """
     def between(request):
-        a, b = page.latent(request.get("a")), page.latent(request.get("b"))
-        return {"pictures": [page.data_uri(image) for image in
-                             editor.interpolate(a, b, positions(request.get("positions")), str(request.get("method")))]}
+        z = along(faces(editor, request), positions(request), *form(request))
+        return {"pictures": [page.data_uri(image) for image in editor.decode(z)]}
 
-    def take(side):
-        def take_edited(request):
-            try:
-                return {side: page.face(editor, page.edited(editor, request), "Edited face")}, None
-            except ValueError as error:
-                page.toast(str(error))
-                return gr.skip(), gr.skip()
-        return take_edited
+    def take(request):
+        try:
+            return page.face(editor, page.edited(editor, request), "Edited face")
+        except ValueError as error:
+            page.toast(str(error))
+            return gr.skip()
 
-    def load(side):
-        def load_upload(upload):
-            face = page.uploaded(editor, upload)
-            return ({side: face}, gr.skip()) if face else (gr.skip(), None)
-        return load_upload
+    def load(upload):
+        # An emptied input is ready for the next photo.
+        return page.uploaded(editor, upload) or gr.skip(), None
 
-    def source(side):
-        with gr.Column(elem_classes="source", scale=0, min_width=196):
-            return (page.photo_input(f"Face {side.upper()}", f"photo-{side}"),
-                    gr.Button("Random face", elem_id=f"random-{side}"),
-                    gr.Button("The edited face", elem_id=f"edited-{side}"))
+    def go_on(event: gr.EventData):
+        request = event._data
+        z = along(faces(editor, request), positions(request), *form(request))[0]
+        return page.face(editor, z, str(request["caption"])), gr.Tabs(selected="edit")
+
+    def animate(event: gr.EventData):
+        request = event._data
+        try:
+            yield from progress(editor, request)
+        except ValueError as error:
+            yield {"job": request.get("job"), "error": str(error)}
 
     with gr.Row(elem_classes="workbench"):
-        a = source("a")
-        opening = {side: page.generated(editor, seed) for side, seed in OPENING_SEEDS.items()}
-        stage = page.component("interpolate", opening, [page.answering(between)])
-        b = source("b")
+        with gr.Column(elem_classes="source", scale=0, min_width=196):
+            photo = page.photo_input("Add a photo", "photo-path")
+            random = gr.Button("Add a random face", elem_id="random-path")
+            edited = gr.Button("Add the edited face", elem_id="edited-path")
+        stage = page.component("interpolate", [page.generated(editor, seed) for seed in OPENING_SEEDS],
+                               [page.answering(between)], easings=list(EASINGS), most=MAX_FACES)
+        motion = page.component("animation", seconds=[MIN_SECONDS, MAX_SECONDS], sizes=SIZES)
 
-    for side, (photo, random, edited) in {"a": a, "b": b}.items():
-        photo.input(load(side), photo, [stage, photo], preprocess=False, **page.QUIET)
-        random.click(lambda side=side: ({side: page.random_face(editor)}, None), None, [stage, photo], **page.QUIET)
-        # The browser holds that face; its script puts it in the place of the input's value.
-        edited.click(take(side), edit, [stage, photo], js="() => [window.editedFace()]", **page.QUIET)
+    photo.input(load, photo, [stage, photo], preprocess=False, **page.QUIET)
+    random.click(lambda: page.random_face(editor), None, stage, **page.QUIET)
+    # The browser holds that face; its script puts it in the place of the input's value.
+    edited.click(take, edit, stage, js="() => [window.editedFace()]", **page.QUIET)
+    stage.select(go_on, None, [edit, tabs], **page.QUIET)
+    motion.submit(animate, None, motion, concurrency_limit=2, **page.QUIET)
+    return stage
 
 
-def positions(value: object) -> list[float]:
-    """The positions that the page sent.
+def faces(editor: Editor, request: dict) -> Tensor:
+    """The faces (m, d) of a request's path.
+
+    Raises
+    ------
+    ValueError
+        They are no short list of latents of this model.
+    """
+    value = request.get("faces")
+    if not isinstance(value, list) or not 2 <= len(value) <= MAX_FACES:
+        raise ValueError(f"The faces are not a list of 2 to {MAX_FACES} latents.")
+    return torch.cat([editor.shift(page.latent(z), {}) for z in value])
+
+
+def form(request: dict) -> tuple[str, str]:
+    """Method and easing of a request's path; ``along`` knows which there are."""
+    return str(request.get("method")), str(request.get("easing"))
+
+
+def positions(request: dict) -> Tensor:
+    """The positions (n,) that a request asks for.
 
     Raises
     ------
     ValueError
         They are no short list of numbers from 0 to 1.
     """
+    value = request.get("positions")
     if (not isinstance(value, list) or not 1 <= len(value) <= MAX_POSITIONS
             or not all(type(x) in (int, float) and 0 <= x <= 1 for x in value)):
         raise ValueError(f"The positions are not a list of 1 to {MAX_POSITIONS} numbers from 0 to 1.")
-    return [float(x) for x in value]
+    return torch.tensor(value, dtype=torch.float32)
+
+
+def progress(editor: Editor, request: dict):
+    """Messages of an export: how many frames of how many are done, and at last the file."""
+    path, closed, kind = faces(editor, request), request.get("closed") is True, str(request.get("format"))
+    if kind not in animation.FORMATS:
+        raise ValueError(f"The format is {kind!r}; choose from {', '.join(animation.FORMATS)}.")
+    seconds = page.number(request.get("seconds"), "seconds", MIN_SECONDS, MAX_SECONDS)
+    count = round((len(path) - (not closed)) * seconds * FPS)
+    # A closed path ends one frame before it would be at its first face again, which is the loop's first frame.
+    t = torch.arange(count) / (count if closed else count - 1)
+    job = {"job": request.get("job"), "total": count}
+    writer = animation.FORMATS[kind](FPS)
+    for done, frame in enumerate(animation.frames(editor, along(path, t, *form(request), closed), SIZES[kind])):
+        if done % animation.BATCH == 0:
+            yield job | {"done": done}
+        writer.add(frame)
+    mime = {"gif": "image/gif", "mp4": "video/mp4"}[kind]
+    yield job | {"done": count, "kind": kind, "file": f"data:{mime};base64,{base64.b64encode(writer.finish()).decode()}"}

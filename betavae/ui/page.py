@@ -172,6 +172,32 @@ def pictures(editor: Editor, request: dict) -> dict:
     return {"pictures": [data_uri(image) for image in editor.decode(faces)]}
 
 
+def whole(value: object, name: str, low: int, high: int) -> int:
+    """What came as ``name``, a whole number from ``low`` to ``high``.
+
+    Raises
+    ------
+    ValueError
+        It is something else.
+    """
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or value != value // 1 or not low <= value <= high:
+        raise ValueError(f"{name} is {value!r}; it must be a whole number from {low} to {high}.")
+    return int(value)
+
+
+def number(value: object, name: str, low: float, high: float) -> float:
+    """What came as ``name``, a number from ``low`` to ``high``.
+
+    Raises
+    ------
+    ValueError
+        It is something else.
+    """
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not low <= value <= high:
+        raise ValueError(f"{name} is {value!r}; it must be a number from {low:g} to {high:g}.")
+    return float(value)
+
+
 def edited(editor: Editor, request: dict) -> Tensor:
     """The latent (d,) that a request {z, strengths} of the page asks for.
 
@@ -207,6 +233,6 @@ def photo_input(label: str, elem_id: str) -> gr.Image:
 def component(name: str, value: object = None, server_functions: list[Callable] | None = None,
               elem_id: str | None = None, parts: tuple[str, ...] = (), **props: object) -> gr.HTML:
     """gr.HTML out of ``name``.html, .css and .js; scripts share stage.js, and ``parts`` are more of them."""
-    return gr.HTML(value, html_template=text(f"{name}.html"), css_template=text(f"{name}.css"),
+    return gr.HTML(value, html_template=text(f"{name}.html"), css_template=text("controls.css", f"{name}.css"),
                    js_on_load=text("stage.js", *(f"{part}.js" for part in parts), f"{name}.js"),
                    server_functions=server_functions, apply_default_css=False, elem_id=elem_id or name, **props)

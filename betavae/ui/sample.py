@@ -1,56 +1,78 @@
-"""Tab Sample: a grid of random faces, the same for the same seed."""
-
-import secrets
+"""Tab Sample: grids of random faces, the same for the same seed, and the neighbours of a face."""
 
 import gradio as gr
+from torch import Tensor
 
 from betavae.editor import Editor
+from betavae.latent import neighbours
 from betavae.ui import page
 
 MAX_COUNT = 48
 MAX_SEED = 2**31 - 1
-MAX_TEMPERATURE = 1.5
-OPENING = {"seed": 0, "count": 24, "temperature": page.TEMPERATURE}
+MAX_TEMPERATURE, MAX_TRUNCATION = 1.5, 3.0
+PRIOR, MIXTURE, NEIGHBOURS = "N(0, I)", "Mixture", "Neighbours"
+OPENING = {"source": PRIOR, "seed": 0, "count": 24, "temperature": page.TEMPERATURE, "truncation": None, "radius": 3}
 
 
-def build(editor: Editor, edit: gr.HTML, tabs: gr.Tabs) -> None:
-    """The tab's content; a click on a face puts it on ``edit``, the Edit tab's stage, and goes there."""
-    def draw(seed, count, temperature):
-        if seed is None or count is None or temperature is None:
-            # A number field is empty while it is being typed in.
-            return gr.skip(), gr.skip()
-        drawn = {"seed": int(seed), "count": int(count), "temperature": temperature}
-        return faces(editor, drawn), drawn
+def build(editor: Editor, edit: gr.HTML, interpolate: gr.HTML, tabs: gr.Tabs) -> None:
+    """The tab's content; a click on a face puts it on ``edit`` or ``interpolate``, those tabs' stages, and goes there."""
+    def draw(request):
+        return {"grids": grids(editor, request)}
 
-    def choose(drawn, event: gr.EventData):
-        z = latents(editor, drawn)[int(event.index)]
-        return page.face(editor, z, f"Sample {int(event.index) + 1} of seed {drawn['seed']}"), gr.Tabs(selected="edit")
+    def choose(event: gr.EventData):
+        request, index = event._data, int(event.index)
+        name = str(event.grid)
+        face = page.face(editor, latents(editor, request, name)[index], f"{name} {index + 1} of seed {request['seed']}")
+        if event.to == "interpolate":
+            return gr.skip(), face, gr.Tabs(selected="interpolate")
+        return face, gr.skip(), gr.Tabs(selected="edit")
 
-    # What the grid shows, which the inputs may already have left behind when a face in it is clicked.
-    drawn = gr.State(OPENING)
-    with gr.Row(elem_classes="workbench"):
-        with gr.Column(elem_classes="source", scale=0, min_width=196):
-            seed = gr.Number(OPENING["seed"], label="Seed", precision=0, minimum=0, maximum=MAX_SEED, elem_id="seed")
-            new_seed = gr.Button("New seed", variant="primary", elem_id="new-seed")
-            count = gr.Slider(1, MAX_COUNT, OPENING["count"], step=1, label="Faces", elem_id="count")
-            temperature = gr.Slider(0, MAX_TEMPERATURE, OPENING["temperature"], step=0.05, label="Temperature",
-                                    elem_id="temperature")
-        grid = page.component("thumbnails", faces(editor, OPENING), elem_id="samples",
-                              note="The same seed gives the same faces; a low temperature keeps them close to the "
-                                   "average one. Click a face to edit it.")
-
-    new_seed.click(lambda: secrets.randbelow(1_000_000), None, seed, **page.QUIET)
-    gr.on([seed.change, count.change, temperature.change], draw, [seed, count, temperature], [grid, drawn],
-          trigger_mode="always_last", **page.QUIET)
-    grid.select(choose, drawn, [edit, tabs], **page.QUIET)
+    sources = [PRIOR] + ([MIXTURE, "Both"] if editor.mixture else []) + [NEIGHBOURS]
+    samples = page.component("sample", {"grids": grids(editor, OPENING)}, [page.answering(draw)], sources=sources,
+                             opening=OPENING, limits={"count": MAX_COUNT, "seed": MAX_SEED, "truncation": MAX_TRUNCATION,
+                                                      "temperature": MAX_TEMPERATURE, "radius": radius_limit(editor)},
+                             note=note(editor))
+    samples.select(choose, None, [edit, interpolate, tabs], **page.QUIET)
 
 
-def latents(editor: Editor, drawn: dict):
-    """The faces (n, d) of a seed, a count and a temperature."""
-    return editor.sample(drawn["count"], drawn["seed"], drawn["temperature"])
+def note(editor: Editor) -> str:
+    """What the choices mean, in words."""
+    drawn = "N(0, I) is what training pulls the faces towards"
+    if editor.mixture is None:
+        return f"{drawn}. This model has no mixture: python train/run.py --stages directions --out FOLDER fits one."
+    return f"{drawn}; the mixture of {len(editor.mixture.weights)} Gaussians was fitted to where they are."
 
 
-def faces(editor: Editor, drawn: dict) -> list[dict]:
-    """The same as thumbnails."""
-    return [{"picture": page.data_uri(image), "caption": f"Face {i + 1}"}
-            for i, image in enumerate(editor.decode(latents(editor, drawn)))]
+def radius_limit(editor: Editor) -> int:
+    """The distance of two random faces, about sqrt(2 d): further is no neighbour."""
+    return max(1, round((2 * editor.config.latents) ** 0.5))
+
+
+def latents(editor: Editor, request: dict, name: str) -> Tensor:
+    """The latents (n, d) of the grid ``name`` that a request asks for.
+
+    Raises
+    ------
+    ValueError
+        The request is not of the form that the page sends.
+    """
+    count, seed = (page.whole(request.get(key), key, low, high) for key, low, high in
+                   (("count", 1, MAX_COUNT), ("seed", 0, MAX_SEED)))
+    if name == NEIGHBOURS:
+        return neighbours(page.edited(editor, request), count, seed,
+                          page.number(request.get("radius"), "radius", 0, radius_limit(editor)))
+    if name not in (PRIOR, MIXTURE):
+        raise ValueError(f"The source is {name!r}; choose from {PRIOR}, {MIXTURE}, {NEIGHBOURS}.")
+    truncation = request.get("truncation")
+    if truncation is not None:
+        truncation = page.number(truncation, "truncation", 0.1, MAX_TRUNCATION)
+    temperature = page.number(request.get("temperature"), "temperature", 0, MAX_TEMPERATURE)
+    return editor.sample(count, seed, temperature, truncation, "prior" if name == PRIOR else "mixture")
+
+
+def grids(editor: Editor, request: dict) -> list[dict]:
+    """What the page shows of a request: for each grid its name and its pictures."""
+    source = str(request.get("source"))
+    names = (PRIOR, MIXTURE) if source == "Both" else (source,)
+    return [{"name": name, "pictures": [page.data_uri(image) for image in editor.decode(latents(editor, request, name))]}
+            for name in names]

@@ -1,0 +1,69 @@
+// The path of this tab as a file: the server sends how far it is, and at last the file itself, which it does not keep.
+
+const say = speaker(element.querySelector(".status"));
+const seconds = element.querySelector("input[type=range]");
+const closed = element.querySelector("input[type=checkbox]");
+const make = element.querySelector(".make");
+const run = element.querySelector(".run");
+const bar = element.querySelector("progress");
+const result = element.querySelector(".result");
+
+let format = "gif";
+let job = null;
+let address = null;
+
+function time() {
+  element.querySelector("output").value = `${Number(seconds.value).toFixed(1)} s`;
+  seconds.parentElement.style.setProperty("--at", (seconds.value - seconds.min) / (seconds.max - seconds.min));
+}
+
+function busy(now) {
+  make.disabled = now;
+  run.hidden = !now;
+}
+
+function start() {
+  job = crypto.getRandomValues(new Uint32Array(1))[0];
+  busy(true);
+  bar.value = 0;
+  say("Waiting for the first frame …");
+  trigger("submit", { ...window.interpolatedPath(), job, format, seconds: Number(seconds.value), closed: closed.checked });
+}
+
+async function show({ kind, file }) {
+  const blob = await (await fetch(file)).blob();
+  if (address) URL.revokeObjectURL(address);
+  address = URL.createObjectURL(blob);
+  const picture = kind === "gif" ? Object.assign(new Image(), { alt: "The animation" })
+    : Object.assign(document.createElement("video"), { autoplay: true, loop: true, muted: true, playsInline: true });
+  picture.src = address;
+  const link = Object.assign(document.createElement("a"), { href: address, download: `faces.${kind}` });
+  const size = blob.size < 1e6 ? `${Math.round(blob.size / 1e3)} kB` : `${(blob.size / 1e6).toFixed(1)} MB`;
+  link.textContent = `Download ${kind.toUpperCase()}, ${size}`;
+  result.replaceChildren(picture, link);
+  result.hidden = false;
+}
+
+async function receive(message) {
+  // The first message is the empty one that the component was made with.
+  if (!job || message?.job !== job) return;
+  if (message.error) say(message.error, true);
+  else say(`${message.done} of ${message.total} frames`);
+  bar.value = message.total ? message.done / message.total : 0;
+  if (message.file) await show(message);
+  if (message.file || message.error) busy(false);
+}
+
+element.addEventListener("click", (event) => {
+  const button = event.target.closest("button");
+  if (button?.dataset.format) {
+    format = button.dataset.format;
+    for (const other of element.querySelectorAll("[data-format]")) other.setAttribute("aria-pressed", other === button);
+    make.textContent = `Make ${format.toUpperCase()}`;
+  } else if (button) {
+    start();
+  }
+});
+seconds.addEventListener("input", time);
+watch("value", () => receive(props.value));
+time();
