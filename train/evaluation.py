@@ -84,7 +84,7 @@ def encode_all(model: VAE, pixels: Tensor, device: torch.device) -> Posterior:
 @torch.inference_mode()
 def reconstruction(model: VAE, pixels: Tensor, z: Tensor, device: torch.device,
                    similarities: Mapping[str, Similarity] | None = None) -> dict[str, float]:
-    """What decoding z (n, d) makes of uint8 images (n, s, s, 3), in means over them.
+    """What decoding z (n, d) makes of uint8 images (n, s, s, 3), in means over them; faces with a mask lie over them.
 
     BCE, its floor (the images with themselves) and the gap between them in nats per image, MSE per value, PSNR in dB, and
     ``similarities`` under their names.
@@ -92,7 +92,7 @@ def reconstruction(model: VAE, pixels: Tensor, z: Tensor, device: torch.device,
     sums = {}
     for start in range(0, len(pixels), BATCH):
         x = from_uint8(pixels[start:start + BATCH]).to(device)
-        made = model.decode(z[start:start + BATCH].to(device))
+        made = model.decode(z[start:start + BATCH].to(device), x)
         mse = (made - x).square().mean((1, 2, 3))
         figures = {"bce": metrics.bce(made, x), "bce_floor": bce_floor(x), "mse": mse, "psnr": metrics.psnr(mse)}
         for name, similarity in (similarities or {}).items():
