@@ -3,17 +3,21 @@
 import csv
 import dataclasses
 import os
+import re
 import shutil
 from pathlib import Path
 
+import kagglehub
 import numpy as np
 import pytest
+import requests
 import torch
 from conftest import TINY
 from PIL import Image
 
 from train import data
-from train.data import Batches, CelebA, DataError, load
+from train.data import Batches, CelebA, DataError, load, open_data
+from train.run import main
 
 CPU = torch.device("cpu")
 
@@ -134,21 +138,24 @@ def test_damaged_images_are_named_and_left_out(work, tmp_path, capsys):
 def test_every_epoch_shows_every_image_once():
     pixels = torch.arange(50, dtype=torch.uint8)[:, None, None, None].expand(50, 2, 2, 3).contiguous()
     batches = Batches(pixels, batch=8, seed=0, flip=False, device=CPU)
-    seen = torch.cat([batches(step)[:, 0, 0, 0] for step in range(25)]) * 255  # 4 epochs
+    seen = torch.cat([batches(step)[0][:, 0, 0, 0] for step in range(25)]) * 255  # 4 epochs
     for epoch in seen.round().int().split(50):
         assert sorted(epoch.tolist()) == list(range(50))
     assert seen[:50].tolist() != seen[50:100].tolist()
-    assert torch.equal(batches(3), Batches(pixels, 8, 0, False, CPU)(3))
+    assert torch.equal(batches(3)[0], Batches(pixels, 8, 0, False, CPU)(3)[0])
+    shares = [Batches(pixels, 8, 0, True, CPU, share)(3)[0] for share in (slice(0, 4), slice(4, 8))]
+    assert torch.equal(torch.cat(shares), Batches(pixels, 8, 0, True, CPU)(3)[0])
 
 
 def test_masks_are_framed_as_their_images_and_mirrored_with_them(dataset):
     images, masks = dataset.images("train"), dataset.masks("train")
     assert masks.shape == images.shape[:3] and masks.dtype == torch.uint8
-    plain = Batches(images, 16, 0, False, CPU, masks)
-    flipped = Batches(images, 16, 0, True, CPU, masks)
+    source = dataset.training(dataclasses.replace(TINY, mask=True))
+    plain, flipped = Batches(source, 16, 0, False, CPU), Batches(source, 16, 0, True, CPU)
     (x, mask), (y, mirrored) = plain(3), flipped(3)
     assert mask.shape == (16, 1, 64, 64) and 0 <= mask.min() and mask.max() <= 1
-    assert torch.equal(x, Batches(images, 16, 0, False, CPU)(3))
+    unmasked, nothing = Batches(images, 16, 0, False, CPU)(3)
+    assert torch.equal(x, unmasked) and nothing is None
     turned = [not torch.equal(a, b) for a, b in zip(x, y)]
     assert 0 < sum(turned) < 16
     for i, turn in enumerate(turned):
@@ -188,7 +195,7 @@ def test_without_all_masks_none_is_used_and_the_sentence_names_the_command(work,
 def test_half_of_the_images_are_mirrored():
     pixels = torch.zeros(64, 2, 2, 3, dtype=torch.uint8)
     pixels[:, :, 0] = 255
-    left = torch.stack([Batches(pixels, 64, seed, True, CPU)(0)[:, 0, 0, 0] for seed in range(40)])
+    left = torch.stack([Batches(pixels, 64, seed, True, CPU)(0)[0][:, 0, 0, 0] for seed in range(40)])
     assert left.mean().item() == pytest.approx(0.5, abs=0.05)
 
 
@@ -208,3 +215,26 @@ def test_too_few_images_stop_the_run(work):
         path.unlink()
     with pytest.raises(DataError, match="40 of the 100 images.*at least 50"):
         CelebA.open(work)
+
+
+def test_without_data_kaggles_copy_is_downloaded(subset, monkeypatch):
+    asked = []
+    monkeypatch.setattr(kagglehub, "dataset_download", lambda handle: asked.append(handle) or str(subset))
+    assert np.array_equal(open_data(None).names, CelebA.open(subset).names)
+    assert asked == ["jessicali9530/celeba-dataset"]
+
+
+@pytest.mark.parametrize(("error", "sentence"), [
+    (requests.ConnectionError("Failed to resolve 'api.kaggle.com'"), "failed .ConnectionError.: try again with a connection"),
+    (kagglehub.exceptions.KaggleApiHTTPError("403"), "without credentials.*KAGGLE_API_TOKEN"),
+    (kagglehub.exceptions.UnauthenticatedError(), "without credentials.*KAGGLE_API_TOKEN"),
+    (kagglehub.exceptions.DataCorruptionError("crc"), "failed .DataCorruptionError."),
+])
+def test_a_failed_download_says_what_to_do(monkeypatch, error, sentence, capsys):
+    def dataset_download(handle):
+        raise error
+    monkeypatch.setattr(kagglehub, "dataset_download", dataset_download)
+    assert main(["--stages", "data"]) == 1
+    message = capsys.readouterr().err
+    assert message.count("\n") == 1 and "--data is missing" in message and "give its folder as --data" in message
+    assert re.search(sentence, message)

@@ -58,8 +58,8 @@ def at_step(monkeypatch):
 
     class Acting(Batches):
         def __call__(self, step):
-            x = super().__call__(step)
-            return actions[step](x) if step in actions else x
+            x, mask = super().__call__(step)
+            return actions[step](x) if step in actions else x, mask
 
     monkeypatch.setattr(loop, "Batches", Acting)
     return actions.__setitem__
@@ -153,7 +153,7 @@ def test_two_processes_make_the_steps_of_one(faces, forks, tmp_path, settings):
         # Where the two halves of the batch pull in opposite directions, the mean of their |KL - C| is another objective.
         training = Training(shared({}), pixels, CPU)
         noise = torch.randn(8, TINY.latents, generator=torch.Generator().manual_seed(0))
-        output = training.model(training.batches(0), noise)
+        output = training.model(training.batches(0)[0], noise)
         halves = [part.sum(1).mean().item() for part in kl(output.mu, output.logvar).chunk(2)]
         C = 0.75 * max(halves) + 0.25 * min(halves)
         settings = settings | {"C_start": C, "C_end": C}
@@ -210,8 +210,8 @@ def test_a_step_is_the_textbooks(faces):
     for step in range(4):
         ours.step(step)
         noise = torch.randn(8, 8, generator=torch.Generator().manual_seed(step))
-        loss, _ = reference.objective(reference.model(reference.batches(step), noise), reference.batches(step), None,
-                                      config.level(step / config.steps))
+        x, mask = reference.batches(step)
+        loss, _ = reference.objective(reference.model(x, noise), x, mask, config.level(step / config.steps))
         optimizer.zero_grad()
         loss.backward()
         norms.append(torch.nn.utils.clip_grad_norm_(reference.parameters, config.clip))

@@ -84,7 +84,6 @@ def test_the_command_trains_is_interrupted_resumes_and_leaves_a_folder_that_open
 
 @pytest.mark.parametrize(("arguments", "sentence"), [
     (["--data", "nowhere"], "'nowhere'"),
-    ([], "--data is missing"),
     (["--data", ".", "--stages", "fitt"], "'fitt'; choose from data, fit"),
     (["--data", ".", "--images", "3"], "images is 3"),
     (["--data", ".", "--lrr", "3"], "no setting --lrr; choose from reconstruction"),

@@ -44,7 +44,7 @@ def fit_classifier(dataset: Dataset, device: torch.device, seed: int = 0, epochs
     deviation = (((values - mean) * known).square().sum(0) / known.sum(0)).sqrt()
     model.mean[count:], model.deviation[count:] = mean, deviation
     turns = torch.tensor([-1.0 if name in MIRRORED else 1.0 for name in quantities], device=device)
-    batches = Batches(dataset.pixels[index], BATCH, seed, False, device)
+    batches = Batches(dataset.images("train"), BATCH, seed, False, device)
     optimizer = torch.optim.AdamW(model.parameters(), LEARNING_RATE, weight_decay=0.05)
     steps = epochs * len(index) // BATCH
     random = np.random.default_rng(seed)
@@ -53,7 +53,7 @@ def fit_classifier(dataset: Dataset, device: torch.device, seed: int = 0, epochs
             warmup = min(1.0, (step + 1) / (0.1 * steps))
             group["lr"] = LEARNING_RATE * warmup * 0.5 * (1 + math.cos(math.pi * step / steps))
         rows = batches.rows(step)
-        x, target = batches(step), y[rows]
+        (x, _), target = batches(step), y[rows]
         labels, numbers = target[:, :count], target[:, count:]
         if random.random() < 0.5:
             x, numbers = x.flip(3), numbers * turns

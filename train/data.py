@@ -1,14 +1,16 @@
-"""CelebA on disk -> a uint8 cache -> batches on the device; with attributes, face geometry and background."""
+"""CelebA on disk -> a uint8 cache -> batches on the device; with attributes, face geometry and masks."""
 
 import csv
 import dataclasses
 import fcntl
 import hashlib
+import io
 import json
 import os
 import shutil
 import zlib
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Iterator
+from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -24,9 +26,11 @@ from betavae.image import from_uint8, preprocess, read
 
 SPLITS = ("train", "val", "test")
 ANNOTATE = "python -m train.annotate --data DIR --masks"
+KAGGLE = "jessicali9530/celeba-dataset"
 # Fewer than this and a "run on CelebA" would be a run on something else.
 MIN_IMAGES = 1000
 CACHE_VERSION = 2
+PREFETCH = 4  # batches made ahead of the step that wants them, where pixels are not on the device already
 
 
 class DataError(ValueError):
@@ -50,6 +54,33 @@ class CelebA:
     geometry: dict[str, np.ndarray]
     missing: int
     unmasked: int
+
+    @classmethod
+    def download(cls) -> "CelebA":
+        """Kaggle's copy, downloaded with kagglehub on the first call and kept in its cache (1.4 GB).
+
+        Raises
+        ------
+        DataError
+            It cannot be downloaded; the sentence says why and what to do.
+        """
+        cure = f"download {KAGGLE} yourself and give its folder as --data"
+        try:
+            import kagglehub
+            from kagglehub import exceptions
+            from requests import RequestException
+        except ModuleNotFoundError as error:
+            raise DataError(f"--data is missing, and to download CelebA needs {error.name!r}: "
+                            f"pip install -r requirements-train.txt, or {cure}.") from error
+        try:
+            return cls.open(kagglehub.dataset_download(KAGGLE))
+        except (exceptions.KaggleApiHTTPError, exceptions.UnauthenticatedError, exceptions.CredentialError) as error:
+            raise DataError("--data is missing, and Kaggle does not give CelebA without credentials that it knows: put an "
+                            "API token from kaggle.com/settings into KAGGLE_API_TOKEN, or kaggle.json into ~/.kaggle, "
+                            f"or {cure}.") from error
+        except (RequestException, exceptions.BackendError, exceptions.DataCorruptionError) as error:
+            raise DataError(f"--data is missing, and the download from Kaggle failed ({type(error).__name__}): "
+                            f"try again with a connection, or {cure}.") from error
 
     @classmethod
     def open(cls, folder: str | Path) -> "CelebA":
@@ -101,6 +132,19 @@ class CelebA:
                                    attributes={name: values[keep] for name, values in self.attributes.items()},
                                    geometry={name: values[keep] for name, values in self.geometry.items()})
 
+    def stamp(self) -> str:
+        """What changes when a source of pixels or masks does: names, sizes and times of all files."""
+        folders = [folder for folder in (self.images, self.masks) if folder]
+        return repr([sorted((e.name, e.stat().st_size, e.stat().st_mtime_ns) for e in os.scandir(f)) for f in folders])
+
+    def decode(self, config: VAEConfig, pool: Executor) -> Iterator[tuple[np.ndarray, ...] | None]:
+        """``framed`` of every image and its mask, in the order of ``names``."""
+        return pool.map(partial(_framed, self.images, self.masks, config), self.names, chunksize=64)
+
+    def stream(self, config: VAEConfig, subset: int) -> "Pictures | None":
+        """The training images, where they are too many to be in a ``Dataset``; None: it has them all."""
+        return None
+
     def __str__(self) -> str:
         text = f"{len(self.names):,} images ({', '.join(f'{(self.split == split).sum():,} {split}' for split in SPLITS)})"
         if self.missing:
@@ -108,6 +152,16 @@ class CelebA:
         if 0 < self.unmasked < len(self.names):
             text += f"; {self.unmasked:,} have no mask, so none is used ({ANNOTATE} makes them)"
         return text
+
+
+def open_data(path: str | Path | None) -> CelebA:
+    """CelebA's folder, a folder of shards, or, without a path, Kaggle's copy (errors as of each)."""
+    if path is None:
+        return CelebA.download()
+    if any(Path(path).expanduser().glob("*.tar")):
+        from train.shards import Shards  # here, since shards are made of what this module owns
+        return Shards.open(path)
+    return CelebA.open(path)
 
 
 @dataclass(frozen=True)
@@ -166,6 +220,17 @@ class Dataset:
                             f"white is person); {ANNOTATE} makes them.")
         return self.person[self._slice(split)]
 
+    def training(self, config: VAEConfig, subset: int = 0) -> "Pictures":
+        """What ``Batches`` draws from: the (first ``subset``) training images, with masks for a model that draws them.
+
+        Raises
+        ------
+        DataError
+            The model draws masks, and not every image has one.
+        """
+        masks = self.masks("train")[:subset or None] if config.mask else None
+        return self.celeba.stream(config, subset) or Pictures(self.images("train")[:subset or None], masks)
+
     def _slice(self, split: str) -> slice:
         # CelebA keeps the images of a split together, so that taking one never copies a set larger than memory.
         index = self.indices(split)
@@ -210,6 +275,11 @@ class Dataset:
         return numeric
 
 
+def cores() -> int:
+    """How many this process may use."""
+    return len(os.sched_getaffinity(0))
+
+
 def load(celeba: CelebA, config: VAEConfig, cache: str | Path, workers: int | None = None) -> Dataset:
     """The data set at the model's crop and size, decoded once into ``cache`` and mapped from there afterwards.
 
@@ -224,7 +294,8 @@ def load(celeba: CelebA, config: VAEConfig, cache: str | Path, workers: int | No
     """
     source = json.dumps([str(celeba.images.resolve()), config.crop, config.image_size])
     folder = Path(cache) / f"{config.image_size}px-{hashlib.sha256(source.encode()).hexdigest()[:12]}"
-    fingerprint = _fingerprint(celeba, config)
+    names = "\n".join(celeba.names)
+    fingerprint = hashlib.sha256(f"{CACHE_VERSION} {names} {celeba.stamp()}".encode()).hexdigest()
     if _problem(folder, fingerprint):
         folder.parent.mkdir(parents=True, exist_ok=True)
         with open(folder.with_name(folder.name + ".lock"), "w") as lock:
@@ -243,16 +314,6 @@ def load(celeba: CelebA, config: VAEConfig, cache: str | Path, workers: int | No
 def _mapped(path: Path, rows: int) -> Tensor | None:
     # Copy-on-write: pages are shared by processes and read when first used.
     return torch.from_numpy(np.load(path, mmap_mode="c")[:rows]) if path.exists() else None
-
-
-def _fingerprint(celeba: CelebA, config: VAEConfig) -> str:
-    digest = hashlib.sha256(json.dumps([CACHE_VERSION, config.crop, config.image_size]).encode())
-    digest.update("\n".join(celeba.names).encode())
-    for folder in (celeba.images, celeba.masks):
-        if folder:
-            stats = sorted((e.name, e.stat().st_size, e.stat().st_mtime_ns) for e in os.scandir(folder))
-            digest.update(repr(stats).encode())
-    return digest.hexdigest()
 
 
 def _problem(folder: Path, fingerprint: str) -> str | None:
@@ -287,9 +348,9 @@ def _build(celeba: CelebA, config: VAEConfig, folder: Path, fingerprint: str, wo
     if celeba.masks:
         arrays.append(np.lib.format.open_memmap(part / "masks.npy", "w+", np.uint8, (n, size, size)))
     damaged, row = [], 0
-    with ProcessPoolExecutor(workers or len(os.sched_getaffinity(0))) as pool:
-        decoded = pool.map(partial(_decode, celeba.images, celeba.masks, config), celeba.names, chunksize=64)
-        for name, pictures in zip(celeba.names, tqdm(decoded, total=n, desc="decode", unit=" images", smoothing=0.05)):
+    with ProcessPoolExecutor(workers or cores()) as pool:
+        decoded = tqdm(celeba.decode(config, pool), total=n, desc="decode", unit=" images", smoothing=0.05)
+        for name, pictures in zip(celeba.names, decoded):
             if pictures is None:
                 damaged.append(str(name))
                 continue
@@ -311,60 +372,124 @@ def _build(celeba: CelebA, config: VAEConfig, folder: Path, fingerprint: str, wo
     part.rename(folder)
 
 
-def _decode(images: Path, masks: Path | None, config: VAEConfig, name: str) -> tuple[np.ndarray, ...] | None:
-    """One image, and its mask if there are masks, in the same crop and size; None where either cannot be read."""
+def framed(image: Path | bytes, mask: Path | bytes | None, config: VAEConfig) -> tuple[np.ndarray, ...] | None:
+    """An image (s, s, 3), and its mask (s, s) if there is one, in the model's crop and size; None where either is damaged."""
     try:
-        image = read(images / name)
-        pictures = [image]
-        if masks:
+        pictures = [read(image)]
+        if mask is not None:
             # A mask may be of another size than its image: at the image's, one crop is the same part of both.
-            mask = Image.open(masks / Path(name).with_suffix(".png")).convert("L")
-            pictures.append(mask.resize(image.size, Image.Resampling.BILINEAR))
+            mask = Image.open(io.BytesIO(mask) if isinstance(mask, bytes) else mask).convert("L")
+            pictures.append(mask.resize(pictures[0].size, Image.Resampling.BILINEAR))
         return tuple(np.asarray(preprocess(picture, config)) for picture in pictures)
     except (ValueError, OSError):
         return None
 
 
-class Batches:
-    """Training batches as a pure function of (seed, step): any process can make the batch of any step, in any order.
+def _framed(images: Path, masks: Path | None, config: VAEConfig, name: str) -> tuple[np.ndarray, ...] | None:
+    return framed(images / name, masks / Path(name).with_suffix(".png") if masks else None, config)
 
-    Every epoch is a permutation of all images; the stream of epochs is cut into batches without a gap, so one clock,
-    images seen, says where a run is. Pixels are moved, mirrored and converted on the device.
+
+class Pictures:
+    """Training images and their masks in memory, or mapped from disk.
 
     Parameters
     ----------
     pixels : Tensor
         uint8 (n, s, s, 3).
     masks : Tensor, optional
-        uint8 (n, s, s), mirrored with their images.
+        uint8 (n, s, s).
     """
 
-    def __init__(self, pixels: Tensor, batch: int, seed: int, flip: bool, device: torch.device, masks: Tensor | None = None):
-        self.sources = [pixels.to(device)] + ([] if masks is None else [masks[..., None].to(device)])
-        self.batch, self.seed, self.flip, self.device = batch, seed, flip, device
-        self._epoch, self._order = -1, None
+    def __init__(self, pixels: Tensor, masks: Tensor | None = None):
+        self.tensors = (pixels,) if masks is None else (pixels, masks)
+
+    def __len__(self) -> int:
+        return len(self.tensors[0])
+
+    def order(self, random: np.random.Generator) -> np.ndarray:
+        """The order of an epoch: (n,) positions, each once."""
+        return random.permutation(len(self))
+
+    def __getitem__(self, rows: Tensor) -> tuple[Tensor, ...]:
+        """uint8 (b, s, s, 3), and (b, s, s) with masks, of positions (b,) on the pictures' device."""
+        return tuple(tensor[rows] for tensor in self.tensors)
+
+    def to(self, device: torch.device) -> "Pictures | None":
+        """The same on the device; None where they would take more than half of a GPU's free memory, or are not in memory."""
+        if device.type == "cuda":
+            free, _ = torch.cuda.mem_get_info(device)
+            if sum(tensor.nbytes for tensor in self.tensors) > free / 2:
+                return None
+        return Pictures(*(tensor.to(device) for tensor in self.tensors))
+
+
+class Batches:
+    """Training batches as a pure function of (seed, step): any process can make the batch of any step, in any order.
+
+    Every epoch shows all images once; the stream of epochs is cut into batches without a gap, so one clock, images seen,
+    says where a run is, and that clock is all that resuming needs. Bytes are mirrored and converted on the device. They
+    are there from the start where they fit; otherwise a thread reads the next batches ahead, and on CUDA copies them
+    from pinned memory on a stream of its own.
+
+    Parameters
+    ----------
+    source : Tensor or Pictures
+        Images, with masks or without; a tensor is uint8 (n, s, s, 3).
+    share : slice
+        The part of every batch that this process takes.
+    """
+
+    def __init__(self, source: Tensor | Pictures, batch: int, seed: int, flip: bool, device: torch.device,
+                 share: slice = slice(None)):
+        source = Pictures(source) if isinstance(source, Tensor) else source
+        resident = source.to(device)
+        self.source = resident or source
+        self.batch, self.seed, self.flip, self.device, self.share = batch, seed, flip, device, share
+        self._order = (-1, np.empty(0, int))
+        self._thread = None if resident else ThreadPoolExecutor(1, "batches")
+        self._pending = {}
+        self._stream = torch.cuda.Stream(device) if self._thread and device.type == "cuda" else None
 
     def order(self, epoch: int) -> np.ndarray:
-        """The permutation of an epoch."""
-        if epoch != self._epoch:
-            n = len(self.sources[0])
-            self._epoch, self._order = epoch, np.random.default_rng((self.seed, epoch)).permutation(n)
-        return self._order
+        """The positions of an epoch's images, in the order in which they are shown."""
+        if epoch != self._order[0]:
+            self._order = epoch, self.source.order(np.random.default_rng((self.seed, epoch)))
+        return self._order[1]
 
     def rows(self, step: int) -> Tensor:
-        """Which images a step's batch is made of: (batch,) positions in ``pixels``, on the device."""
-        n = len(self.sources[0])
+        """Which images a step's batch (this process's share) is made of: (b,) positions in the source."""
+        n = len(self.source)
         positions = np.arange(step * self.batch, (step + 1) * self.batch)
         index = np.concatenate([self.order(epoch)[positions[positions // n == epoch] % n]
                                 for epoch in np.unique(positions // n)])
-        return torch.from_numpy(index).to(self.device)
+        return torch.from_numpy(index[self.share])
 
-    def __call__(self, step: int) -> Tensor | tuple[Tensor, Tensor]:
-        """The batch of a step: x float32 (batch, 3, s, s) in [0, 1]; with masks (x, mask (batch, 1, s, s) in [0, 1])."""
-        rows = self.rows(step)
-        batch = [from_uint8(source[rows]) for source in self.sources]
+    def __call__(self, step: int) -> tuple[Tensor, Tensor | None]:
+        """The batch of a step: x float32 (b, 3, s, s), and with masks (b, 1, s, s) or else None; both in [0, 1]."""
+        if self._thread is None:
+            parts = self.source[self._send(self.rows(step))]
+        else:
+            wanted = range(step, step + 1 + PREFETCH)
+            self._pending = {ahead: self._pending.get(ahead) or self._thread.submit(self._read, ahead) for ahead in wanted}
+            parts, copied = self._pending.pop(step).result()
+            if copied:
+                torch.cuda.current_stream(self.device).wait_event(copied)
+                for part in parts:
+                    part.record_stream(torch.cuda.current_stream(self.device))
+        batch = [from_uint8(part if part.ndim == 4 else part[..., None]) for part in parts]
         if self.flip:
-            mirrored = np.random.default_rng((self.seed, 1, step)).random(self.batch) < 0.5
-            mirrored = torch.from_numpy(mirrored).to(self.device)[:, None, None, None]
+            mirrored = np.random.default_rng((self.seed, 1, step)).random(self.batch)[self.share] < 0.5
+            mirrored = self._send(torch.from_numpy(mirrored))[:, None, None, None]
             batch = [torch.where(mirrored, x.flip(3), x) for x in batch]
-        return batch[0] if len(batch) == 1 else tuple(batch)
+        return batch[0], batch[1] if len(batch) > 1 else None
+
+    def _read(self, step: int) -> tuple[tuple[Tensor, ...], "torch.cuda.Event | None"]:
+        parts = self.source[self.rows(step)]
+        if self._stream is None:
+            return tuple(part.to(self.device) for part in parts), None
+        with torch.cuda.stream(self._stream):
+            return tuple(self._send(part) for part in parts), self._stream.record_event()
+
+    def _send(self, tensor: Tensor) -> Tensor:
+        # Only a copy from pinned memory lets the host go on; any other waits for all that the GPU has still to do.
+        return tensor.pin_memory().to(self.device, non_blocking=True) if self.device.type == "cuda" else tensor.to(self.device)

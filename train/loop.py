@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from betavae.model import VAE
 from train.checkpoint import Averaged, Checkpoint, write_durably
-from train.data import Batches
+from train.data import Batches, Pictures
 from train.evaluation import reconstruction_and_kl
 from train.losses import Objective
 from train.presets import TrainConfig
@@ -42,8 +42,7 @@ class Training:
     step with the same weights, those that one process would have on the whole batch.
     """
 
-    def __init__(self, config: TrainConfig, train: Tensor, device: torch.device, ranks: Ranks = ALONE,
-                 masks: Tensor | None = None):
+    def __init__(self, config: TrainConfig, train: Tensor | Pictures, device: torch.device, ranks: Ranks = ALONE):
         if config.batch % ranks.size:
             raise ValueError(f"The batch is {config.batch}; it must be a multiple of the {ranks.size} processes that share it.")
         self.config, self.device, self.ranks = config, device, ranks
@@ -63,7 +62,7 @@ class Training:
                                            weight_decay=0.0, fused=True)
         self.average = Averaged(self.model, config.ema * config.images)
         self.meter = Meter(device)
-        self.batches = Batches(train, config.batch, config.seed, config.flip, device, masks)
+        self.batches = Batches(train, config.batch, config.seed, config.flip, device, ranks.share(config.batch))
         self.generator = torch.Generator(device)
         # Float32 on CPUs: without matrix units, bf16 convolutions are slower there (benchmarks/train.py measures it).
         self.autocast = torch.autocast(device.type, torch.bfloat16,
@@ -79,16 +78,13 @@ class Training:
         config, progress = self.config, step / self.config.steps
         for group in self.optimizer.param_groups:
             group["lr"] = rate * config.learning_rate(progress)
-        share = self.ranks.share(config.batch)
-        batch = self.batches(step)
-        x, mask = batch if isinstance(batch, tuple) else (batch, None)
-        x, mask = x[share], mask if mask is None else mask[share]
+        x, mask = self.batches(step)
         self.generator.manual_seed(config.seed * 1_000_003 + step)
-        noise = torch.randn(config.batch, config.model.latents, device=self.device, generator=self.generator)[share]
+        noise = torch.randn(config.batch, config.model.latents, device=self.device, generator=self.generator)
         state = [buffer for part in (self.model, self.objective) for buffer in part.buffers()]
         before = [buffer.clone() for buffer in state]
         with self.autocast:
-            output = self.model(x, noise)
+            output = self.model(x, noise[self.batches.share])
         loss, terms = self.objective(output, x, mask, config.level(progress), self.ranks.mean)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
@@ -153,7 +149,7 @@ class Rate:
         self.factor, self.rewinds = state["factor"], state["rewinds"]
 
 
-def fit(config: TrainConfig, train: Tensor, val: Tensor, out: str | Path, device: torch.device, masks: Tensor | None = None,
+def fit(config: TrainConfig, train: Tensor | Pictures, val: Tensor, out: str | Path, device: torch.device,
         ranks: Ranks = ALONE, save_seconds: float = SAVE_SECONDS,
         on_validation: Callable[[VAE, int], None] | None = None) -> VAE:
     """Train to ``config.images`` and return the model with its averaged weights, in eval mode.
@@ -164,10 +160,10 @@ def fit(config: TrainConfig, train: Tensor, val: Tensor, out: str | Path, device
 
     Parameters
     ----------
-    train, val : Tensor
-        uint8 (n, s, s, 3); ``val`` is looked at through the averaged weights and never trained on.
-    masks : Tensor, optional
-        uint8 (n, s, s) of ``train``, for a model that draws masks.
+    train : Tensor or Pictures
+        uint8 (n, s, s, 3), or ``Dataset.training``, with masks for a model that draws them.
+    val : Tensor
+        uint8 (n, s, s, 3), looked at through the averaged weights and never trained on.
     ranks : Ranks
         The processes that share each batch. All end with the same model; rank 0 alone writes.
     save_seconds : float
@@ -186,7 +182,7 @@ def fit(config: TrainConfig, train: Tensor, val: Tensor, out: str | Path, device
     """
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
-    training, rate = Training(config, train, device, ranks, masks), Rate()
+    training, rate = Training(config, train, device, ranks), Rate()
     checkpoint = Checkpoint(out, config.to_json(), model=training.model, optimizer=training.optimizer,
                             objective=training.objective, average=training.average, meter=training.meter, rate=rate)
     resumed = checkpoint.load(ranks)

@@ -5,6 +5,7 @@ import time
 
 import torch
 
+from train.data import Pictures
 from train.loop import Training
 from train.presets import TrainConfig
 
@@ -25,8 +26,7 @@ def plan(config: TrainConfig, device: torch.device) -> dict:
     trial = dataclasses.replace(config, batch=config.batch if device.type == "cuda" else min(config.batch, CPU_BATCH))
     size = config.model.image_size
     pixels = torch.randint(256, (trial.batch, size, size, 3), dtype=torch.uint8)
-    masks = pixels[..., 0] if config.model.mask else None
-    training = Training(trial, pixels, device, masks=masks)
+    training = Training(trial, Pictures(pixels, pixels[..., 0] if config.model.mask else None), device)
     parameters = sum(p.numel() for p in training.model.parameters())
     state = 4 * sum(p.nbytes for p in training.parameters) + sum(v.nbytes for v in training.average.weights.values())
     memory = state + _kept(training) * config.batch // trial.batch
@@ -51,8 +51,7 @@ def _kept(training: Training) -> int:
             kept[storage.data_ptr()] = storage
         return tensor
 
-    batch = training.batches(0)
-    x, mask = batch if isinstance(batch, tuple) else (batch, None)
+    x, mask = training.batches(0)
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
         with training.autocast:
             output = training.model(x)

@@ -38,7 +38,7 @@ from betavae.mixture import Mixture
 from betavae.model import VAE
 from train import evaluation, figures, metrics, probes, selection
 from train.classifier import fit_classifier
-from train.data import CelebA, DataError, Dataset, load
+from train.data import Dataset, load, open_data
 from train.loop import SAVE_SECONDS, Diverged, Interrupted, fit
 from train.mixture import fit_mixture, posterior_samples
 from train.plan import plan
@@ -78,9 +78,7 @@ def main(arguments: list[str] | None = None) -> int:
         if options.save_every < 0:
             raise ValueError(f"--save-every is {options.save_every:g}; it must be a number of seconds, 0 or more.")
         if stages != ["publish"]:
-            if options.data is None:
-                raise DataError("--data is missing: give CelebA's folder, with img_align_celeba/ and its lists.")
-            run(config, Path(options.data), out, stages, device, Path(options.cache), options.choose,
+            run(config, options.data, out, stages, device, Path(options.cache), options.choose,
                 _conditions(options.condition), options.save_every, ranks,
                 hub.resolve(options.model) if options.model else None, options.features, tuple(map(Path, options.compare)))
         if "publish" in stages and ranks.first:
@@ -94,7 +92,7 @@ def main(arguments: list[str] | None = None) -> int:
     return 0
 
 
-def run(config: TrainConfig, data: Path, out: Path, stages: list[str], device: torch.device, cache: Path,
+def run(config: TrainConfig, data: str | None, out: Path, stages: list[str], device: torch.device, cache: Path,
         choose: bool = False, conditions: dict[str, str] | None = None, save_every: float = SAVE_SECONDS,
         ranks: Ranks = ALONE, source: Path | None = None, features: str = "inception", others: tuple[Path, ...] = ()) -> None:
     """The stages on data, in order, each reading what the ones before left in ``out``.
@@ -104,7 +102,7 @@ def run(config: TrainConfig, data: Path, out: Path, stages: list[str], device: t
     show side by side.
     """
     source = source or out
-    celeba = CelebA.open(data)
+    celeba = open_data(data)
     if ranks.first:
         print(celeba)
     if "fit" not in stages and (source / "config.json").exists():
@@ -116,10 +114,9 @@ def run(config: TrainConfig, data: Path, out: Path, stages: list[str], device: t
         if ranks.first:
             print(config.to_json())
             (out / "run.json").write_text(config.to_json() + "\n")
-        some = slice(config.subset or None)
-        masks = dataset.masks("train")[some] if config.model.mask else None
+        train = dataset.training(config.model, config.subset)
         watch = figures.progress(dataset.images("val")[:PROGRESS_FACES], out, device)
-        model = fit(config, dataset.images("train")[some], dataset.images("val"), out, device, masks, ranks, save_every, watch)
+        model = fit(config, train, dataset.images("val"), out, device, ranks, save_every, watch)
         if ranks.first:
             hub.save(model, out)
     ranks.leave()
@@ -308,7 +305,7 @@ def _parser() -> argparse.ArgumentParser:
                      epilog="settings: --NAME VALUE for any field of the configuration, here with the values of --preset",
                      formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False, add_help=False)
     run = parser.add_argument_group("the run")
-    run.add_argument("--data", metavar="DIR", help="CelebA in the official layout or Kaggle's")
+    run.add_argument("--data", metavar="DIR", help="CelebA, official or Kaggle's, or shards (default: Kaggle's, downloaded)")
     run.add_argument("--preset", metavar="NAME", choices=PRESETS, default="capacity",
                      help=f"one of {', '.join(PRESETS)} (default: capacity)")
     run.add_argument("--out", metavar="DIR", help="where the run is kept (default: runs/PRESET)")

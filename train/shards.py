@@ -1,0 +1,262 @@
+"""CelebA as WebDataset shards, for a training split larger than memory: it is streamed, and never cached whole.
+
+    python -m train.shards --data DIR --out SHARDS    write them from CelebA's folder
+    python train/run.py --data SHARDS                 train from them; all other flags as with the folder
+
+``train-NNNNNN.tar``, ``val-NNNNNN.tar`` and ``test-NNNNNN.tar`` hold of every image ``NNNNNN.jpg``, ``NNNNNN.json`` with
+``{"attributes": {name: 0 or 1}, "geometry": {column: number}}``, and ``NNNNNN.png``, its mask, where there are masks.
+``index.json`` is WebDataset's index of shards with the number of images in each; without it, they are counted.
+"""
+
+import argparse
+import json
+import sys
+import tarfile
+from collections import OrderedDict
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+import webdataset as wds
+from torch import Tensor
+from tqdm import tqdm
+
+from betavae.config import VAEConfig
+from train.data import MIN_IMAGES, SPLITS, CelebA, DataError, Pictures, cores, framed
+
+SHARD_IMAGES = 1000
+# Training images that are decoded into the cache like val and test: what directions are measured on.
+RESIDENT = 20_000
+# An image is shown at most this many shards after its own began to be read: the size of the shuffle buffer.
+WINDOW = 16
+
+
+def write(celeba: CelebA, out: str | Path, shard_images: int = SHARD_IMAGES) -> list[Path]:
+    """Write shards of an open CelebA folder. Training images are shuffled, so that the first shards are a fair sample.
+
+    Returns
+    -------
+    list of Path
+        The shards; ``index.json`` lies beside them.
+    """
+    out = Path(out)
+    out.mkdir(parents=True, exist_ok=True)
+    paths, index = [], []
+    for split in SPLITS:
+        rows = np.flatnonzero(celeba.split == split)
+        if split == "train":
+            rows = np.random.default_rng(0).permutation(rows)
+        for number, start in enumerate(tqdm(range(0, len(rows), shard_images), desc=split, unit=" shards")):
+            path, part = out / f"{split}-{number:06}.tar", rows[start:start + shard_images]
+            with wds.TarWriter(str(path), mtime=0) as tar:
+                for row in part:
+                    tar.write(_sample(celeba, row))
+            paths.append(path)
+            index.append({"url": path.name, "nsamples": len(part), "filesize": path.stat().st_size})
+    (out / "index.json").write_text(json.dumps({"__kind__": "wids-shard-index-v1", "wids_version": 1,
+                                                "shardlist": index}, indent=1))
+    return paths
+
+
+def _sample(celeba: CelebA, row: int) -> dict:
+    name = Path(celeba.names[row])
+    known = {column: float(values[row]) for column, values in celeba.geometry.items() if np.isfinite(values[row])}
+    sample = {"__key__": name.stem, "jpg": (celeba.images / name).read_bytes(),
+              "json": {"attributes": {attribute: int(values[row]) for attribute, values in celeba.attributes.items()},
+                       "geometry": known}}
+    if celeba.masks:
+        sample["png"] = (celeba.masks / name).with_suffix(".png").read_bytes()
+    return sample
+
+
+@dataclass(frozen=True)
+class Shards(CelebA):
+    """The lists of what is kept of shards: all of val and test, and the training images of the first shards.
+
+    ``names`` are the shards' keys. ``resident`` are the shards that these images are in; ``train`` is every training
+    shard with its number of images, for the ``Stream`` that training reads.
+    """
+
+    resident: tuple[Path, ...] = ()
+    train: tuple[tuple[Path, int], ...] = ()
+
+    @classmethod
+    def open(cls, folder: str | Path) -> "Shards":
+        """Read the attributes of the images that are kept, and count the others.
+
+        Raises
+        ------
+        DataError
+            A split has no shard, one cannot be read, or there are too few images.
+        """
+        folder = Path(folder).expanduser()
+        paths = {split: sorted(folder.glob(f"{split}-*.tar")) for split in SPLITS}
+        absent = [f"{split}-*.tar" for split, found in paths.items() if not found]
+        if absent:
+            raise DataError(f"{str(folder)!r} has no {' and no '.join(absent)}; shards are named by their split.")
+        sizes = _index(folder)
+        train = [(path, sizes.get((path.name, path.stat().st_size)) or _count(path)) for path in paths["train"]]
+        before = np.cumsum([0] + [count for _, count in train])
+        if before[-1] < MIN_IMAGES:
+            raise DataError(f"The training shards in {str(folder)!r} hold {before[-1]} images; "
+                            f"at least {MIN_IMAGES} are needed.")
+        first = [path for (path, _), start in zip(train, before) if start < RESIDENT]
+        resident = [(path, split) for split in SPLITS for path in (first if split == "train" else paths[split])]
+        names, splits, attributes, geometry, unmasked = [], [], [], [], 0
+        for path, split in tqdm(resident, desc="read", unit=" shards"):
+            for sample in samples(path):
+                try:
+                    known = json.loads(sample["json"])
+                    attributes.append(known["attributes"])
+                except (ValueError, LookupError, TypeError) as error:
+                    raise DataError(f"{sample['__key__']} in {str(path)!r} has no attributes (a .json with "
+                                    '{"attributes": {name: 0 or 1}}).') from error
+                geometry.append(known.get("geometry", {}))
+                names.append(sample["__key__"])
+                splits.append(split)
+                unmasked += "png" not in sample
+        columns = list(dict.fromkeys(column for row in geometry for column in row))
+        return cls(folder, None if unmasked else folder, np.array(names), np.array(splits),
+                   {name: np.array([row.get(name, 0) for row in attributes], np.int8) for name in attributes[0]},
+                   {name: np.array([row.get(name, np.nan) for row in geometry], np.float32) for name in columns},
+                   0, unmasked, tuple(path for path, _ in resident), tuple(train))
+
+    def stamp(self) -> str:
+        return repr([(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in self.resident])
+
+    def decode(self, config: VAEConfig, pool: Executor) -> Iterator[tuple[np.ndarray, ...] | None]:
+        for shard in pool.map(partial(_decode, config, self.masks is not None), self.resident):
+            yield from shard
+
+    def stream(self, config: VAEConfig, subset: int) -> "Stream":
+        """Of a subset, the shards that its images are in, whole."""
+        before = np.cumsum([0] + [count for _, count in self.train])
+        return Stream([shard for shard, start in zip(self.train, before) if not subset or start < subset], config)
+
+    def __str__(self) -> str:
+        streamed = sum(count for _, count in self.train)
+        return f"{streamed:,} training images are streamed from {len(self.train):,} shards; kept: {super().__str__()}"
+
+
+def samples(path: Path) -> list[dict]:
+    """All samples of a shard, as they are: ``__key__`` and bytes by extension.
+
+    Raises
+    ------
+    DataError
+        The shard cannot be read.
+    """
+    try:
+        return list(wds.DataPipeline(wds.SimpleShardList([str(path)]), wds.tarfile_to_samples()))
+    except (tarfile.TarError, OSError, ValueError) as error:
+        raise DataError(f"The shard {str(path)!r} is damaged ({type(error).__name__}); write it again.") from error
+
+
+def _index(folder: Path) -> dict[tuple[str, int], int]:
+    try:
+        shards = json.loads((folder / "index.json").read_text())["shardlist"]
+        return {(shard["url"], shard["filesize"]): shard["nsamples"] for shard in shards}
+    except (OSError, ValueError, LookupError, TypeError):
+        return {}
+
+
+def _count(path: Path) -> int:
+    try:
+        with tarfile.open(path, "r:") as tar:
+            return sum(member.name.endswith(".jpg") for member in tar)
+    except (tarfile.TarError, OSError) as error:
+        raise DataError(f"The shard {str(path)!r} is damaged ({type(error).__name__}); write it again.") from error
+
+
+def _decode(config: VAEConfig, masked: bool, path: Path) -> list[tuple[np.ndarray, ...] | None]:
+    return [framed(sample["jpg"], sample["png"] if masked else None, config) for sample in samples(path)]
+
+
+class Stream(Pictures):
+    """Training images read from shards one shard after the other, and shuffled on the way; a source for ``Batches``.
+
+    The order of an epoch is a function of the epoch's random numbers and of the shards' sizes alone: shards are
+    permuted, and every image is put off by a random part of WINDOW shards. So every image comes once an epoch, each
+    shard is read once, about WINDOW + 1 of them are held (compressed), and a run goes on in the middle of an epoch by
+    reading those again: no state is saved.
+    """
+
+    def __init__(self, shards: Sequence[tuple[Path, int]], config: VAEConfig):
+        self.paths, counts = zip(*shards)
+        self.config = config
+        self.starts = np.cumsum((0, *counts))
+        self._held: OrderedDict[int, list[dict]] = OrderedDict()
+        self._threads = ThreadPoolExecutor(cores())
+        self._named = set()
+
+    def __len__(self) -> int:
+        return int(self.starts[-1])
+
+    def order(self, random: np.random.Generator) -> np.ndarray:
+        place = random.permutation(len(self.paths))
+        return np.argsort(np.repeat(place, np.diff(self.starts)) + WINDOW * random.random(len(self)), kind="stable")
+
+    def __getitem__(self, rows: Tensor) -> tuple[Tensor, ...]:
+        rows = rows.numpy()
+        shards = np.searchsorted(self.starts, rows, "right") - 1
+        # Read before the threads begin: they would read one shard several times.
+        held = {shard: self._shard(shard) for shard in dict.fromkeys(shards.tolist())}
+        places = [held[shard] for shard in shards.tolist()], (rows - self.starts[shards]).tolist()
+        pictures = self._threads.map(self._picture, *places)
+        return tuple(torch.from_numpy(np.stack(part)) for part in zip(*pictures))
+
+    def to(self, device: torch.device) -> None:
+        return None
+
+    def _shard(self, number: int) -> list[dict]:
+        if number not in self._held:
+            self._held[number] = samples(self.paths[number])
+            expected = self.starts[number + 1] - self.starts[number]
+            if len(self._held[number]) != expected:
+                raise DataError(f"The shard {str(self.paths[number])!r} has {len(self._held[number])} images and had "
+                                f"{expected} when the run began.")
+            # The end of one epoch and the beginning of the next may lie in one batch.
+            while len(self._held) > 2 * (WINDOW + 1):
+                self._held.popitem(last=False)
+        self._held.move_to_end(number)
+        return self._held[number]
+
+    def _picture(self, shard: list[dict], position: int) -> tuple[np.ndarray, ...]:
+        """The image at a position of a shard; in place of a damaged one, the next."""
+        for sample in shard[position:] + shard[:position]:
+            pictures = framed(sample["jpg"], sample.get("png", b"") if self.config.mask else None, self.config)
+            if pictures:
+                return pictures
+            if sample["__key__"] not in self._named:
+                self._named.add(sample["__key__"])
+                tqdm.write(f"The image {sample['__key__']} is damaged or has no mask; the next is shown in its place.")
+        raise DataError(f"No image of the shard with {shard[0]['__key__']} can be read.")
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The command line; returns the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m train.shards", description=__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", metavar="DIR", required=True, help="CelebA in the official layout or Kaggle's")
+    parser.add_argument("--out", metavar="SHARDS", required=True, help="the folder that they are written into")
+    parser.add_argument("--shard-images", metavar="N", type=int, default=SHARD_IMAGES,
+                        help=f"images in a shard (default: {SHARD_IMAGES})")
+    options = parser.parse_args(arguments)
+    try:
+        if options.shard_images < 1:
+            raise ValueError(f"--shard-images is {options.shard_images}; it must be at least 1.")
+        celeba = CelebA.open(options.data)
+        print(celeba)
+        print(f"{len(write(celeba, options.out, options.shard_images)):,} shards in {options.out}")
+    except (ValueError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
