@@ -48,7 +48,7 @@ def grid(rows: list[list[Image.Image]], labels: list[str] | None = None, header:
     With a label before each row, a header over the columns, and captions within the pictures, in reading order.
     """
     font = ImageFont.load_default(size=max(13, side // 8))
-    left = GAP + max((round(font.getlength(label)) for label in labels), default=0) + GAP if labels else GAP
+    left = GAP + max((round(font.getlength(label)) for label in labels), default=0) + 2 * GAP if labels else GAP
     top = GAP + (font.size + 2 * GAP if header else 0)
     sheet = Image.new("RGB", (left + max(map(len, rows)) * (side + GAP), top + len(rows) * (side + GAP)), "white")
     draw = ImageDraw.Draw(sheet)
@@ -239,7 +239,7 @@ def compare_runs(runs: list[Run], out: Path, seed: int = 0) -> list[Path]:
     for name, _, report, _ in runs:
         axis.plot(range(1, len(by_kl(report)) + 1), sorted(report["test"]["kl_per_latent"], reverse=True), ".-", label=name)
     axis.axhline(0.1, color="tab:red", linestyle=":", linewidth=1, label="0.1 nat")
-    axis.set(xlabel="latents by their KL", ylabel="KL (nats)", yscale="symlog")
+    axis.set(xlabel="latents by their KL", ylabel="KL (nats)")
     axis.grid(alpha=0.3)
     axis.legend()
     figure.savefig(folder / "compare-kl.png", dpi=120)
