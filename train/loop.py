@@ -64,9 +64,15 @@ class Training:
         self.meter = Meter(device)
         self.batches = Batches(train, config.batch, config.seed, config.flip, device, ranks.share(config.batch))
         self.generator = torch.Generator(device)
-        # Float32 on CPUs: without matrix units, bf16 convolutions are slower there (benchmarks/train.py measures it).
+        # Float32 on CPUs, many of which have no instructions for bf16.
         self.autocast = torch.autocast(device.type, torch.bfloat16,
                                        enabled=device.type == "cuda" and torch.cuda.is_bf16_supported())
+        # On GPUs launching a kernel costs as much as most of them take, and compiled ones are fewer; what cannot be
+        # compiled there runs as it is. On CPUs the convolutions are the time.
+        self.network = self.model
+        if device.type == "cuda":
+            torch._dynamo.config.suppress_errors = True
+            self.network = torch.compile(self.model)
         self.model.train()
 
     def step(self, step: int, rate: float = 1.0) -> None:
@@ -84,7 +90,7 @@ class Training:
         state = [buffer for part in (self.model, self.objective) for buffer in part.buffers()]
         before = [buffer.clone() for buffer in state]
         with self.autocast:
-            output = self.model(x, noise[self.batches.share])
+            output = self.network(x, noise[self.batches.share])
         loss, terms = self.objective(output, x, mask, config.level(progress), self.ranks.mean)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
