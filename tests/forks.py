@@ -22,8 +22,8 @@ from train.presets import PRESETS, TrainConfig
 from train.ranks import Ranks
 from train.run import main
 
-# 160 steps, so small that a run's start takes as long as they do.
-PRESETS["tiny"] = dataclasses.replace(PRESETS["celeba64"], preset="tiny", model=TINY, images=640, batch=4)
+# 120 steps, so small that a run's start takes as long as they do.
+PRESETS["tiny"] = dataclasses.replace(PRESETS["celeba64"], preset="tiny", model=TINY, images=480, batch=4)
 CPU = torch.device("cpu")
 
 
