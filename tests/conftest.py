@@ -42,7 +42,8 @@ def subset(celeba, tmp_path_factory) -> Path:
     """1,200 real faces in the official layout: 1,000 for training, 100 for val and test each."""
     folder = tmp_path_factory.mktemp("subset")
     whole = CelebA.open(celeba)
-    names = np.concatenate([whole.names[whole.split == split][:n] for split, n in (("train", 1000), ("val", 100), ("test", 100))])
+    counts = (("train", 1000), ("val", 100), ("test", 100))
+    names = np.concatenate([whole.names[whole.split == split][:n] for split, n in counts])
     for part, suffix in (("img_align_celeba", ".jpg"), ("masks", ".png")):
         (folder / part).mkdir()
         for name in names:
@@ -57,6 +58,24 @@ def subset(celeba, tmp_path_factory) -> Path:
 def dataset(subset, cache) -> Dataset:
     """``subset``, decoded for TINY."""
     return load(CelebA.open(subset), TINY, cache)
+
+
+@pytest.fixture(scope="session")
+def few(subset, tmp_path_factory) -> Path:
+    """The first 200, 30 and 30 faces of ``subset``, in lists of nothing else: too few for a run, and read in no time."""
+    folder = tmp_path_factory.mktemp("few")
+    whole = CelebA.open(subset)
+    names = {name for split, n in (("train", 200), ("val", 30), ("test", 30)) for name in whole.names[whole.split == split][:n]}
+    for part, suffix in (("img_align_celeba", ".jpg"), ("masks", ".png")):
+        (folder / part).mkdir()
+        for name in names:
+            file = Path(part, name).with_suffix(suffix)
+            shutil.copyfile(subset / file, folder / file)
+    for path in subset.glob("list_*"):
+        lines = path.read_text().splitlines(keepends=True)
+        kept = [line for line in lines if ".jpg" not in line or line.replace(",", " ").split()[0] in names]
+        (folder / path.name).write_text("".join(kept))
+    return folder
 
 
 @pytest.fixture

@@ -5,7 +5,6 @@ import dataclasses
 import os
 import re
 import shutil
-from pathlib import Path
 
 import kagglehub
 import numpy as np
@@ -29,10 +28,10 @@ def test_lists_that_name_more_than_the_disk_has_are_counted(subset):
     assert len(celeba.attributes) == 40
 
 
-def test_kaggles_layout_reads_the_same(subset, tmp_path):
-    celeba = CelebA.open(subset)
+def test_kaggles_layout_reads_the_same(work, tmp_path):
+    celeba = CelebA.open(work)
     (tmp_path / "img_align_celeba").mkdir()
-    (tmp_path / "img_align_celeba" / "img_align_celeba").symlink_to(subset / "img_align_celeba")
+    (tmp_path / "img_align_celeba" / "img_align_celeba").symlink_to(work / "img_align_celeba")
     with open(tmp_path / "list_attr_celeba.csv", "w", newline="") as file:
         rows = csv.writer(file)
         rows.writerow(["image_id", *celeba.attributes])
@@ -67,20 +66,10 @@ def test_columns_measured_from_geometry_and_masks(dataset, subset):
 
 
 @pytest.fixture
-def work(subset, tmp_path, monkeypatch):
-    """100 faces of ``subset``, to change: 80 for training, 10 for val and test each."""
+def work(few, tmp_path, monkeypatch):
+    """260 faces, to change."""
     monkeypatch.setattr(data, "MIN_IMAGES", 50)
-    celeba = CelebA.open(subset)
-    for part in ("img_align_celeba", "masks"):
-        (tmp_path / "celeba" / part).mkdir(parents=True)
-    names = [*celeba.names[:80], *celeba.names[1000:1010], *celeba.names[1100:1110]]
-    for name in names:
-        for file in (Path("img_align_celeba", name), Path("masks", name).with_suffix(".png")):
-            shutil.copyfile(subset / file, tmp_path / "celeba" / file)
-    for path in subset.glob("list_*"):
-        lines = path.read_text().splitlines(keepends=True)
-        kept = [line for line in lines if ".jpg" not in line or line.replace(",", " ").split()[0] in names]
-        (tmp_path / "celeba" / path.name).write_text("".join(kept))
+    shutil.copytree(few, tmp_path / "celeba")
     return tmp_path / "celeba"
 
 
@@ -131,8 +120,8 @@ def test_damaged_images_are_named_and_left_out(work, tmp_path, capsys):
     dataset = load(CelebA.open(work), TINY, tmp_path / "cache")
     assert victim.name in capsys.readouterr().out
     assert victim.name not in dataset.celeba.names
-    assert len(dataset.pixels) == len(dataset.celeba.names) == len(dataset.person) == 99
-    assert len(dataset.celeba.attributes["Smiling"]) == len(dataset.numeric()["yaw"]) == 99
+    assert len(dataset.pixels) == len(dataset.celeba.names) == len(dataset.person) == 259
+    assert len(dataset.celeba.attributes["Smiling"]) == len(dataset.numeric()["yaw"]) == 259
 
 
 def test_every_epoch_shows_every_image_once():
@@ -188,7 +177,7 @@ def test_without_all_masks_none_is_used_and_the_sentence_names_the_command(work,
     sorted((work / "masks").iterdir())[7].unlink()
     celeba = CelebA.open(work)
     assert "1 have no mask" in str(celeba) and celeba.masks is None
-    with pytest.raises(DataError, match="1 of 100 images have no mask.*python -m train.annotate"):
+    with pytest.raises(DataError, match="1 of 260 images have no mask.*python -m train.annotate"):
         load(celeba, TINY, tmp_path / "cache").masks("train")
 
 
@@ -211,16 +200,16 @@ def test_a_partial_data_folder_is_one_sentence_before_any_work(work, remove, sen
 
 
 def test_too_few_images_stop_the_run(work):
-    for path in sorted((work / "img_align_celeba").iterdir())[:60]:
+    for path in sorted((work / "img_align_celeba").iterdir())[:220]:
         path.unlink()
-    with pytest.raises(DataError, match="40 of the 100 images.*at least 50"):
+    with pytest.raises(DataError, match="40 of the 260 images.*at least 50"):
         CelebA.open(work)
 
 
-def test_without_data_kaggles_copy_is_downloaded(subset, monkeypatch):
+def test_without_data_kaggles_copy_is_downloaded(work, monkeypatch):
     asked = []
-    monkeypatch.setattr(kagglehub, "dataset_download", lambda handle: asked.append(handle) or str(subset))
-    assert np.array_equal(open_data(None).names, CelebA.open(subset).names)
+    monkeypatch.setattr(kagglehub, "dataset_download", lambda handle: asked.append(handle) or str(work))
+    assert np.array_equal(open_data(None).names, CelebA.open(work).names)
     assert asked == ["jessicali9530/celeba-dataset"]
 
 

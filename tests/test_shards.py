@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shutil
 import signal
 
 import numpy as np
@@ -20,19 +21,22 @@ MASKED = dataclasses.replace(TINY, mask=True)
 
 
 @pytest.fixture(scope="module")
-def folder(subset, tmp_path_factory):
-    """``subset`` in shards of 64 images, by the command."""
+def folder(few, tmp_path_factory):
+    """260 faces in shards of 20, by the command."""
     folder = tmp_path_factory.mktemp("shards")
-    assert main(["--data", str(subset), "--out", str(folder), "--shard-images", "64"]) == 0
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(data, "MIN_IMAGES", 50)
+        assert main(["--data", str(few), "--out", str(folder), "--shard-images", "20"]) == 0
     return folder
 
 
 @pytest.fixture
 def opened(folder, monkeypatch):
-    """Those shards, with 128 training images kept."""
-    monkeypatch.setattr(shards, "RESIDENT", 128)
-    monkeypatch.setattr(shards, "WINDOW", 3)
-    monkeypatch.setattr(data, "MIN_IMAGES", 300)
+    """Those shards, with 60 training images kept."""
+    monkeypatch.setattr(shards, "RESIDENT", 60)
+    monkeypatch.setattr(shards, "WINDOW", 2)
+    for module in (data, shards):
+        monkeypatch.setattr(module, "MIN_IMAGES", 50)
     return open_data(folder)
 
 
@@ -42,8 +46,8 @@ def numbers(dataset, split):
 
 def test_what_is_kept_has_the_folders_pixels_masks_and_attributes(opened, dataset, cache):
     kept = load(opened, TINY, cache)
-    assert [len(kept.indices(split)) for split in ("train", "val", "test")] == [128, 100, 100]
-    assert "1,000 training images are streamed from 16 shards" in str(opened)
+    assert [len(kept.indices(split)) for split in ("train", "val", "test")] == [60, 30, 30]
+    assert "200 training images are streamed from 10 shards" in str(opened)
     for split in ("train", "val", "test"):
         place = {number: i for i, number in enumerate(numbers(dataset, split))}
         rows = [place[number] for number in numbers(kept, split)]
@@ -57,9 +61,9 @@ def test_what_is_kept_has_the_folders_pixels_masks_and_attributes(opened, datase
 
 
 def test_an_epoch_streams_every_training_image_and_mask_once(opened, dataset):
-    batches = Batches(opened.stream(MASKED, 0), 50, 0, False, CPU)
-    epochs = [[batches(step) for step in range(start, start + 20)] for start in (0, 20)]
-    whole = torch.cat([dataset.images("train"), dataset.masks("train")[..., None]], 3).flatten(1).numpy()
+    batches = Batches(opened.stream(MASKED, 0), 25, 0, False, CPU)
+    epochs = [[batches(step) for step in range(start, start + 8)] for start in (0, 8)]
+    whole = torch.cat([dataset.images("train"), dataset.masks("train")[..., None]], 3)[:200].flatten(1).numpy()
     expected = sorted(picture.tobytes() for picture in whole)
     orders = []
     for epoch in epochs:
@@ -74,21 +78,21 @@ def test_shuffling_reaches_across_shards_and_holds_few_of_them(opened):
     stream = opened.stream(TINY, 0)
     order = stream.order(np.random.default_rng(0))
     shard = np.searchsorted(stream.starts, order, "right") - 1
-    assert sorted(order) == list(range(1000))
-    assert np.mean([len(set(shard[i:i + 32])) for i in range(0, 960, 32)]) > 2.5
-    for step in range(16):
-        stream[torch.from_numpy(order[step * 16:(step + 1) * 16])]
-    open_at_once = max(len({s for s in set(shard) if np.flatnonzero(shard == s)[0] <= i <= np.flatnonzero(shard == s)[-1]})
-                       for i in range(0, 1000, 50))
-    assert open_at_once <= 4 and len(stream._held) <= 8
+    assert sorted(order) == list(range(200))
+    assert np.mean([len(set(part)) for part in np.split(shard, 10)]) > 2
+    place = {number: np.flatnonzero(shard == number) for number in range(10)}
+    assert max(sum(rows[0] <= i <= rows[-1] for rows in place.values()) for i in range(200)) <= 3
+    for rows in torch.from_numpy(order).split(20):
+        stream[rows]
+    assert len(stream._held) <= 6
 
 
 def test_any_step_can_be_the_first(opened):
     def fresh():
-        return Batches(opened.stream(TINY, 0), 48, 7, True, CPU)
+        return Batches(opened.stream(TINY, 0), 24, 7, True, CPU)
     going = fresh()
-    first = [going(step)[0] for step in range(30)]  # past the end of an epoch
-    for step in (29, 20, 0, 21):
+    first = [going(step)[0] for step in range(12)]  # past the end of an epoch
+    for step in (11, 7, 0, 8):
         assert torch.equal(fresh()(step)[0], first[step])
         assert torch.equal(going(step)[0], first[step]), "a step back"
 
@@ -96,8 +100,8 @@ def test_any_step_can_be_the_first(opened):
 def test_a_run_on_shards_resumes_exactly_and_a_subset_is_its_first_shards(opened, cache, tmp_path, monkeypatch):
     run = dataclasses.replace(PRESETS["celeba64"], model=TINY, images=160, batch=16)
     kept = load(opened, TINY, cache)
-    train, val = kept.training(TINY, subset=100), kept.images("val")
-    assert isinstance(train, Stream) and len(train) == 128
+    train, val = kept.training(TINY, subset=50), kept.images("val")
+    assert isinstance(train, Stream) and len(train) == 60
     undisturbed = fit(run, train, val, tmp_path / "a", CPU)
 
     class Stopped(Batches):
@@ -108,24 +112,19 @@ def test_a_run_on_shards_resumes_exactly_and_a_subset_is_its_first_shards(opened
 
     with monkeypatch.context() as patch, pytest.raises(Interrupted):
         patch.setattr(loop, "Batches", Stopped)
-        fit(run, kept.training(TINY, subset=100), val, tmp_path / "b", CPU)
-    resumed = fit(run, kept.training(TINY, subset=100), val, tmp_path / "b", CPU)
+        fit(run, kept.training(TINY, subset=50), val, tmp_path / "b", CPU)
+    resumed = fit(run, kept.training(TINY, subset=50), val, tmp_path / "b", CPU)
     for a, b in zip(resumed.state_dict().values(), undisturbed.state_dict().values()):
         assert torch.equal(a, b)
 
 
-def test_damaged_images_in_a_shard_are_named_and_passed_over(subset, tmp_path, capsys):
-    celeba = CelebA.open(subset)
-    folder, images = tmp_path / "shards", tmp_path / "images"
-    images.mkdir()
-    for name in celeba.names:
-        (images / name).symlink_to(subset / "img_align_celeba" / name)
-    (images / celeba.names[5]).unlink()
-    (images / celeba.names[5]).write_bytes(b"not a jpeg")
-    shards.write(dataclasses.replace(celeba, images=images), folder)
-    stream = Shards.open(folder).stream(TINY, 0)
-    pixels, = stream[torch.arange(1000)]
-    assert pixels.shape == (1000, 64, 64, 3)
+def test_damaged_images_in_a_shard_are_named_and_passed_over(few, opened, tmp_path, capsys):
+    shutil.copytree(few, tmp_path / "celeba")
+    celeba = CelebA.open(tmp_path / "celeba")
+    (celeba.images / celeba.names[5]).write_bytes(b"not a jpeg")
+    shards.write(celeba, tmp_path / "shards", 50)
+    pixels, = Shards.open(tmp_path / "shards").stream(TINY, 0)[torch.arange(200)]
+    assert pixels.shape == (200, 64, 64, 3)
     assert capsys.readouterr().out.count(f"{celeba.names[5][:6]} is damaged") == 1
 
 
@@ -138,9 +137,9 @@ def test_shards_without_an_index_are_counted(opened, folder, tmp_path):
 @pytest.mark.parametrize(("harm", "sentence"), [
     (lambda folder: [path.unlink() for path in folder.glob("val-*")], "no val-"),
     (lambda folder: (folder / "val-000000.tar").write_bytes(b"not a tar"), "val-000000.tar.*damaged"),
-    (lambda folder: [path.unlink() for path in folder.glob("train-00000[1-9]*")], "hold 424 images"),
+    (lambda folder: [path.unlink() for path in folder.glob("train-00000[1-9]*")], "hold 20 images"),
 ])
-def test_shards_that_cannot_be_used_are_one_sentence(folder, tmp_path, harm, sentence):
+def test_shards_that_cannot_be_used_are_one_sentence(folder, opened, tmp_path, harm, sentence):
     for path in folder.iterdir():
         (tmp_path / path.name).write_bytes(path.read_bytes())
     harm(tmp_path)
@@ -151,4 +150,4 @@ def test_shards_that_cannot_be_used_are_one_sentence(folder, tmp_path, harm, sen
 def test_the_index_is_webdatasets(folder):
     index = json.loads((folder / "index.json").read_text())
     assert index["__kind__"] == "wids-shard-index-v1"
-    assert sum(shard["nsamples"] for shard in index["shardlist"]) == 1200
+    assert sum(shard["nsamples"] for shard in index["shardlist"]) == 260
