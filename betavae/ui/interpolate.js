@@ -167,5 +167,7 @@ list.addEventListener("dragend", () => {
 
 window.interpolatedPath = path;
 divide();
-set(props.value);
+set(props.opening);
+// A tab is built when it is first opened, which may be by a face that another tab sends.
+if (props.value) add(props.value);
 watch("value", () => add(props.value));

@@ -56,8 +56,8 @@ def build(editor: Editor, edit: gr.HTML, tabs: gr.Tabs) -> gr.HTML:
             photo = page.photo_input("Add a photo", "photo-path")
             random = gr.Button("Add a random face", elem_id="random-path")
             edited = gr.Button("Add the edited face", elem_id="edited-path")
-        stage = page.component("interpolate", [page.generated(editor, seed) for seed in OPENING_SEEDS],
-                               [page.answering(between)], easings=list(EASINGS), most=MAX_FACES)
+        stage = page.component("interpolate", None, [page.answering(between)], easings=list(EASINGS), most=MAX_FACES,
+                               opening=[page.generated(editor, seed) for seed in OPENING_SEEDS])
         motion = page.component("animation", seconds=[MIN_SECONDS, MAX_SECONDS], sizes=SIZES)
 
     photo.input(load, photo, [stage, photo], preprocess=False, **page.QUIET)

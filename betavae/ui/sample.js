@@ -7,7 +7,7 @@ const input = (id) => element.querySelector(`#${id}`);
 const opening = props.opening;
 
 let source = opening.source;
-let to = "edit";
+let to = "select";  // the event of a click on a face
 let shown = null;  // what the pictures are of, which the controls may already have left behind when one is clicked
 
 const unlimited = () => Number(input("truncation").value) >= props.limits.truncation;
@@ -90,7 +90,7 @@ element.addEventListener("click", (event) => {
     input("seed").value = crypto.getRandomValues(new Uint32Array(1))[0] % 1_000_000;
     update();
   } else {
-    trigger("select", { ...shown, grid: button.dataset.grid, index: Number(button.dataset.index), to });
+    trigger(to, { ...shown, grid: button.dataset.grid, index: Number(button.dataset.index) });
   }
 });
 

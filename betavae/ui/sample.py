@@ -19,20 +19,24 @@ def build(editor: Editor, edit: gr.HTML, interpolate: gr.HTML, tabs: gr.Tabs) ->
     def draw(request):
         return {"grids": grids(editor, request)}
 
-    def choose(event: gr.EventData):
-        request, index = event._data, int(event.index)
-        name = str(event.grid)
-        face = page.face(editor, latents(editor, request, name)[index], f"{name} {index + 1} of seed {request['seed']}")
-        if event.to == "interpolate":
-            return gr.skip(), face, gr.Tabs(selected="interpolate")
-        return face, gr.skip(), gr.Tabs(selected="edit")
+    def chosen(event: gr.EventData):
+        request, index, name = event._data, int(event.index), str(event.grid)
+        return page.face(editor, latents(editor, request, name)[index], f"{name} {index + 1} of seed {request['seed']}")
+
+    def to_edit(event: gr.EventData):
+        return chosen(event), gr.Tabs(selected="edit")
+
+    def to_path(event: gr.EventData):
+        return chosen(event), gr.Tabs(selected="interpolate")
 
     sources = [PRIOR] + ([MIXTURE, "Both"] if editor.mixture else []) + [NEIGHBOURS]
     samples = page.component("sample", {"grids": grids(editor, OPENING)}, [page.answering(draw)], sources=sources,
                              opening=OPENING, limits={"count": MAX_COUNT, "seed": MAX_SEED, "truncation": MAX_TRUNCATION,
                                                       "temperature": MAX_TEMPERATURE, "radius": radius_limit(editor)},
                              note=note(editor))
-    samples.select(choose, None, [edit, interpolate, tabs], **page.QUIET)
+    # An event for each: of a tab that was not opened yet, Gradio loses the properties when it is told to stay as it is.
+    samples.select(to_edit, None, [edit, tabs], **page.QUIET)
+    samples.submit(to_path, None, [interpolate, tabs], **page.QUIET)
 
 
 def note(editor: Editor) -> str:
