@@ -92,10 +92,15 @@ def test_optimised_trades_the_target_for_what_else_moves():
     # Two latents move the target; the first moves another output as well.
     jacobians = torch.zeros(10, 2, D)
     jacobians[:, 0, 0], jacobians[:, 0, 1], jacobians[:, 1, 0] = 1.0, 0.5, 3.0
-    found = probes.optimised(jacobians, 0, [1], torch.eye(D), weight=0.01)
+    found = probes.optimised(jacobians, 0, torch.tensor([0.0, 1.0]), torch.eye(D), weight=0.01)
     assert found[1] > 20 * found[0] > 0 and found[2:].abs().max() == 0
-    alone = probes.optimised(jacobians, 0, [], torch.eye(D), weight=0.01)
+    alone = probes.optimised(jacobians, 0, torch.zeros(2), torch.eye(D), weight=0.01)
     torch.testing.assert_close(alone[1] / alone[0], torch.tensor(0.5))
+    # What goes up in half of the faces and down in the others is a side effect in each and none on average.
+    jacobians[::2, 1, 0] *= -1
+    each, average = (probes.optimised(jacobians, 0, torch.tensor([0.0, 1.0]), torch.eye(D), 0.01, shared) for shared in (0, 1))
+    torch.testing.assert_close(each, found)
+    torch.testing.assert_close(average, alone)
 
 
 def test_one_pass_over_parts_is_the_mean_difference_of_all(nuisance):

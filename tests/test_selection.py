@@ -108,7 +108,7 @@ def test_the_choice_is_better_than_the_mean_difference_where_labels_are_correlat
     chosen, table = selection.choose(judge, faces, faces.mu[:200], simple)
     assert chosen.names == simple.names == [*NAMES, "yaw"]
     best = table["Smiling"][chosen["Smiling"].method]
-    assert best["selectivity"] > 3 * table["Smiling"]["mean difference"]["selectivity"]
+    assert best["merit"] > 3 * table["Smiling"]["mean difference"]["merit"]
     # At one effect, or the comparison would favour the timid.
     effects = [row["effect"] for row in table["Smiling"].values()]
     assert max(effects) - min(effects) < 0.05 * max(effects)
@@ -128,7 +128,48 @@ def test_the_comparison_is_at_equal_effect(judge, planted):
     chosen, _ = selection.choose(judge, faces, faces.mu[:200], simple)
     row = selection.compare(judge, faces.mu[200:400], simple, chosen, ["Smiling"])["Smiling"]
     assert row["simple"]["effect"] == pytest.approx(row["chosen"]["effect"], rel=0.05)
-    assert row["gain"] == pytest.approx(row["chosen"]["selectivity"] / row["simple"]["selectivity"]) and row["gain"] > 3
+    for gain, leak in (("gain", "leak"), ("gain_bias", "bias")):
+        chosen_selectivity, simple_selectivity = (row[kind]["effect"] / row[kind][leak] for kind in ("chosen", "simple"))
+        assert row[gain] == pytest.approx(chosen_selectivity / simple_selectivity) and row[gain] > 3
     matrix = selection.effects(judge, faces.mu[:100], chosen)
     assert matrix.shape == (4, 4)
     assert (matrix.argmax(1) == torch.arange(4)).all()
+
+
+def test_bias_is_the_leak_that_does_not_cancel_over_faces():
+    class Folded(Reader):
+        def forward(self, x):
+            # What moves Male along latent 5 goes up for half of the faces and down for the others.
+            out = super().forward(x)
+            return torch.cat([out[:, :1], out[:, 1:2] + x[:, 5:] * x[:, 3:4].sign(), out[:, 2:]], 1)
+
+    judge = selection.Judge(Decoder(), Folded(), torch.device("cpu"))
+    z = torch.randn(40, D)
+    z[:, 3] = torch.tensor([1.0, -1]).repeat(20)
+    effect, leak, bias = selection.change(judge, z, torch.eye(D)[0] + torch.eye(D)[5], "Smiling")
+    assert (effect, leak, bias) == pytest.approx((2, 0.5, 0), abs=1e-5)
+
+
+def test_reach_reads_probabilities_and_quantities_at_both_ends_of_the_safe_range(judge, planted):
+    _, simple = planted
+    faces = simple.mean.repeat(3, 1)
+    for name, read in (("Male", lambda z: torch.sigmoid(4 * z[:, 1])), ("yaw", lambda z: 10 + 5 * 3 * z[:, 4])):
+        low, high = simple.safe(faces[0], name)
+        found = selection.reach(judge, faces, simple, name)
+        for key, strength in (("low", low), ("still", 0.0), ("high", high)):
+            assert found[key] == pytest.approx(read(faces + strength * simple[name].vector).mean().item(), rel=1e-3, abs=1e-4)
+        assert found["low"] < found["still"] < found["high"]
+
+
+def test_outside_compares_background_and_person():
+    class Half(nn.Module):
+        """Latent 0 is the brightness of the left half, latent 1 of the right."""
+
+        def decode(self, z):
+            return z[:, None, None, :2].repeat_interleave(4, 3).expand(-1, 3, 8, 8)
+
+    judge = selection.Judge(Half(), Reader(), torch.device("cpu"))
+    masks = torch.zeros(5, 8, 8, dtype=torch.uint8)
+    masks[:, :, 4:] = 255
+    shift = torch.tensor([3.0, 1, 0, 0, 0, 0])
+    assert selection.outside(judge, torch.rand(5, D), shift, masks) == pytest.approx(3, rel=1e-4)

@@ -131,20 +131,27 @@ def antisymmetric(mu: Tensor, mirrored: Tensor, y: np.ndarray) -> Tensor:
     return regression((mu - mirrored) / 2, y)
 
 
-def optimised(jacobians: Tensor, target: int, others: list[int], sigma: Tensor, weight: float) -> Tensor:
+def optimised(jacobians: Tensor, target: int, others: Tensor, sigma: Tensor, weight: float, shared: float = 0.0) -> Tensor:
     """The direction that moves one of the classifier's outputs most for what it moves of the others.
 
-    Maximises the mean slope of the target, g . v, over the mean squared slopes of the others plus ``weight`` times the
-    squared Mahalanobis length: v = inverse(E[sum_j g_j g_j'] + weight * inverse(sigma)) E[g].
+    Maximises the mean slope of the target, g . v, over the squared slopes of the others plus ``weight`` times the
+    squared Mahalanobis length: v = inverse(H + weight * inverse(sigma)) E[g], with
+    H = sum_j others_j ((1 - shared) E[g_j g_j'] + shared E[g_j] E[g_j]').
 
     Parameters
     ----------
     jacobians : Tensor
         (n, k, d): slopes of the k outputs for decoded faces, by latent (``selection.Judge.jacobians``).
+    others : Tensor
+        (k,) how much each output counts as a side effect; 0 for the target.
+    shared : float
+        0 counts what happens to others in each face, 1 only what happens to them on average over the faces.
     """
-    goal = jacobians[:, target].mean(0)
-    rest = jacobians[:, others].flatten(0, 1)
-    return torch.linalg.solve(rest.T @ rest / len(jacobians) + weight * torch.linalg.inv(sigma), goal)
+    mean = jacobians.mean(0)
+    each = torch.einsum("nkd,k,nke->de", jacobians, others, jacobians) / len(jacobians)
+    average = torch.einsum("kd,k,ke->de", mean, others, mean)
+    inner = (1 - shared) * each + shared * average + weight * torch.linalg.inv(sigma)
+    return torch.linalg.solve(inner, mean[target])
 
 
 def in_unit(vector: Tensor, mu: Tensor, y: np.ndarray) -> tuple[Tensor, float]:

@@ -250,18 +250,31 @@ def _rows(columns: dict[str, np.ndarray], index: np.ndarray) -> dict[str, np.nda
 
 def _compare(out: Path, dataset: Dataset, latents: Latents, device: torch.device, seed: int) -> None:
     """The run's directions against mean difference and regression, at equal effect, on the test faces."""
-    model, directions, *_ = hub.load(out)
+    model, directions, _ = hub.load(out)
     judge = selection.Judge(model, _classifier(out, dataset, device, seed), device)
     train = dataset.indices("train")
     (mu, _), (test, _) = latents("train"), latents("test")
     simple = probes.simple_directions(mu, _rows(dataset.celeba.attributes, train), _rows(dataset.numeric(), train))
     table = selection.compare(judge, test, simple, directions, [n for n in selection.REPORTED if n in directions])
-    (out / "compare.json").write_text(json.dumps({"split": "test", "images": len(test), "directions": table}, indent=1) + "\n")
-    print(f"{len(test):,} test faces, at equal effect{'effect':>15}{'leak':>8}{'(simple)':>10}{'gain':>7}  method")
+    labels = _rows(dataset.celeba.attributes, dataset.indices("test"))
     for name, row in table.items():
-        print(f"{name:33}{row['chosen']['effect']:10.2f}{row['chosen']['leak']:8.3f}{row['simple']['leak']:10.3f}"
-              f"{row['gain']:7.2f}  {row['method']}")
-    print(f"{'mean':61}{np.mean([row['gain'] for row in table.values()]):7.2f}")
+        # An attribute is brought to faces that lack it, and taken back from there.
+        lacking = test[torch.from_numpy(labels[name] == 0)] if name in labels else test
+        row["reach"] = selection.reach(judge, lacking, directions, name)
+        if name.startswith("background"):
+            shift = row["chosen"]["dose"] * directions[name].vector
+            row["outside"] = selection.outside(judge, test, shift, dataset.masks("test"))
+    (out / "compare.json").write_text(json.dumps({"split": "test", "images": len(test), "directions": table}, indent=1) + "\n")
+    print(f"{len(test):,} test faces, at equal effect; in brackets the simple direction's\n"
+          f"{'':22}{'effect':>7}{'leak':>16}{'gain':>6}{'bias':>16}{'gain':>6}   still, from ... to   method")
+    for name, row in table.items():
+        chosen, plain, reach = row["chosen"], row["simple"], row["reach"]
+        print(f"{name:22}{chosen['effect']:7.2f}{chosen['leak']:8.3f} ({plain['leak']:.3f}){row['gain']:6.2f}"
+              f"{chosen['bias']:8.3f} ({plain['bias']:.3f}){row['gain_bias']:6.2f}"
+              f"   {reach['still']:.2f}, {reach['low']:.2f} ... {reach['high']:.2f}   {row['method']}"
+              + (f"; changes the background {row['outside']:.1f} times as much as the person" if "outside" in row else ""))
+    print(f"{'mean':45}{np.mean([row['gain'] for row in table.values()]):6.2f}"
+          f"{np.mean([row['gain_bias'] for row in table.values()]):22.2f}")
     picture = figures.effects(judge, test[:selection.VAL_FACES], directions)
     (out / "figures").mkdir(exist_ok=True)
     picture.savefig(out / "figures" / "effects.png", dpi=110)

@@ -5,6 +5,7 @@ latents: it sees the step that was taken, not the picture that came of it.
 """
 
 import dataclasses
+import itertools
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
 
@@ -23,8 +24,13 @@ BATCH = 250
 DOSES = (-1.0, -2 / 3, -1 / 3, 0.0, 1 / 3, 2 / 3, 1.0)  # shares of the largest dose
 MAX_DISTANCE = 1.35   # edited faces may be this much further from the mean than unedited ones, by Mahalanobis distance
 MIN_EFFECT = 0.5      # logits, or deviations: where the simple direction hardly works, the others are asked for this much
-OPTIMISED_WEIGHTS = (0.03, 0.3)
+OPTIMISED_WEIGHTS = (0.1, 0.5)
+SHARED = (0.0, 0.8)
+ALIKE = 0.95          # of two methods as good as that, the one that stays nearer to the data is better
 NUISANCES = 6
+UNTOUCHED = {"background_brightness": ("face_brightness",), "background_warmth": ("face_brightness", "Pale_Skin"),
+             "background_tint": ("face_brightness", "Pale_Skin"), "face_brightness": ("background_brightness",)}
+UNTOUCHED_WEIGHT = 10.0
 NO_LEAK = 1e-4        # logits; less than any picture's rounding
 JACOBIAN_FACES = 400
 QUICK_FACES, VAL_FACES = 48, 128
@@ -75,7 +81,9 @@ class Intervention:
     """What moving faces along a direction, up and down by ``dose``, does to their pictures.
 
     effect : mean change of the target's output (logits, or deviations of a quantity)
-    leak : mean absolute change of the other attributes' logits
+    leak : mean absolute change of the other attributes' logits, face by face
+    bias : absolute value of their mean change over the faces, up and down apart: what is left of the leak where
+        faces differ in its sign
     selectivity : effect / leak
     monotonicity : share of steps between 7 doses, and of faces, in which the target's output rises
     identity : cosine distance from the unedited face in the classifier's features, as a share of that between two people
@@ -85,6 +93,7 @@ class Intervention:
     dose: float
     effect: float
     leak: float
+    bias: float
     selectivity: float
     monotonicity: float
     identity: float
@@ -95,15 +104,13 @@ def measure(judge: Judge, z: Tensor, vector: Tensor, name: str, dose: float, spa
     """``Intervention`` of a direction over faces z (n, d)."""
     target = judge.names.index(name)
     outputs = torch.stack([judge.read(z + share * dose * vector) for share in DOSES])  # (7, n, k)
-    change = torch.cat([outputs[6] - outputs[3], outputs[3] - outputs[0]])  # up, and down from there: both towards more
-    others = [i for i in range(judge.count) if i != target]
-    effect, leak = float(change[:, target].mean()), float(change[:, others].abs().mean())
+    effect, leak, bias = _change(judge, outputs[3], outputs[6], outputs[0], target)
     rises = (outputs[1:, :, target] > outputs[:-1, :, target]).float().mean()
     still, up, down = (judge.features(z + sign * dose * vector) for sign in (0, 1, -1))
     apart = 1 - (still * still.roll(1, 0)).sum(1).mean()
     drift = 1 - (torch.cat([up, down]) * torch.cat([still, still])).sum(1).mean()
-    further = space.distance(torch.cat([z + dose * vector, z - dose * vector])).mean() / space.distance(z).mean()
-    return Intervention(dose, effect, leak, effect / max(leak, NO_LEAK), float(rises), float(drift / apart), float(further))
+    return Intervention(dose, effect, leak, bias, effect / max(leak, NO_LEAK), float(rises), float(drift / apart),
+                        _further(space, z, dose * vector))
 
 
 def dose_for(judge: Judge, z: Tensor, vector: Tensor, name: str, effect: float, limit: float = 10.0) -> float:
@@ -113,6 +120,11 @@ def dose_for(judge: Judge, z: Tensor, vector: Tensor, name: str, effect: float, 
         # Effects are nearly proportional to the dose, so a few steps of this suffice.
         dose = min(limit, max(0.05, dose * effect / max(change(judge, z, dose * vector, name)[0], 0.02 * effect)))
     return dose
+
+
+def _further(space: Directions, z: Tensor, shift: Tensor) -> float:
+    """Mean Mahalanobis distance of faces moved by ``shift``, up and down, over that of the faces."""
+    return float(space.distance(torch.cat([z + shift, z - shift])).mean() / space.distance(z).mean())
 
 
 @dataclass(frozen=True)
@@ -136,7 +148,6 @@ def candidates(judge: Judge, faces: Faces, sigma: Tensor, name: str, partial: Te
     mu, y = faces.mu[torch.from_numpy(known)], y[known]
     binary = name in judge.classifier.attributes
     target = judge.names.index(name)
-    rest = [i for i in range(len(judge.names)) if i != target]
     simple = probes.mean_difference(mu, y) if binary else probes.regression(mu, y)
     filters = {"ridge": probes.ridge(mu, y)} | ({"logistic": probes.logistic(mu, y)} if binary else {})
     made = {SIMPLE[binary]: simple, **filters}
@@ -147,12 +158,16 @@ def candidates(judge: Judge, faces: Faces, sigma: Tensor, name: str, partial: Te
     if binary:
         moved[target] = 0
     nuisances = [judge.names[i] for i in moved.argsort(descending=True)[:NUISANCES].tolist()]
-    others = torch.stack([probes.mean_difference(faces.mu, faces.columns[other]) for other in nuisances])
-    made["conditional"] = probes.conditional(simple, others, sigma)
+    vectors = torch.stack([probes.mean_difference(faces.mu, faces.columns[other]) for other in nuisances])
+    made["conditional"] = probes.conditional(simple, vectors, sigma)
     if name in MIRRORED:
         made["antisymmetric"] = probes.antisymmetric(mu, faces.mirrored[torch.from_numpy(known)], y)
-    for weight in OPTIMISED_WEIGHTS:
-        made[f"optimised ({weight:g})"] = probes.optimised(faces.jacobians, target, rest, sigma, weight)
+    # A brighter background must not come with a brighter face, or it is a brighter picture.
+    others = torch.ones(len(judge.names))
+    others[[judge.names.index(other) for other in UNTOUCHED.get(name, ())]] = UNTOUCHED_WEIGHT
+    others[target] = 0
+    for weight, shared in itertools.product(OPTIMISED_WEIGHTS, SHARED):
+        made[f"optimised ({weight:g}, {shared:g})"] = probes.optimised(faces.jacobians, target, others, sigma, weight, shared)
     return {method: probes.in_unit(vector, mu, y)[0] for method, vector in made.items()}
 
 
@@ -161,8 +176,9 @@ def choose(judge: Judge, faces: Faces, val: Tensor, space: Directions, progress:
     """For every name the direction whose pictures change most in it for what else changes, among all methods.
 
     Methods are compared on val faces at one dose each: that at which the effect is what the simple direction (mean
-    difference, or regression) has at strength 1. A method that needs to take faces further from the data than
-    MAX_DISTANCE is out, unless all do.
+    difference, or regression) has at strength 1. The measure is the geometric mean of effect over leak and effect over
+    bias (``Intervention``); of methods that do about equally well, the one that stays nearest to the data is taken. One
+    that needs to take faces further from the data than MAX_DISTANCE is out, unless all do.
 
     Parameters
     ----------
@@ -176,7 +192,7 @@ def choose(judge: Judge, faces: Faces, val: Tensor, space: Directions, progress:
     directions : Directions
         The chosen ones, with what was measured of each in ``Direction.measured``.
     table : dict
-        name -> method -> selectivity, leak, dose, distance.
+        name -> method -> dose, effect, leak, bias, distance, merit.
     """
     sigma = space.covariance
     partial = probes.partial(faces.mu, np.stack(list(faces.columns.values()), 1))
@@ -193,24 +209,58 @@ def choose(judge: Judge, faces: Faces, val: Tensor, space: Directions, progress:
         table[name] = {}
         for method, vector in vectors.items():
             dose = dose_for(judge, quick, vector, name, effect)
-            reached, leak = change(judge, quick, dose * vector, name)
-            further = space.distance(torch.cat([quick + dose * vector, quick - dose * vector])).mean()
-            table[name][method] = {"dose": dose, "effect": reached, "leak": leak, "selectivity": reached / max(leak, NO_LEAK),
-                                   "distance": float(further / space.distance(quick).mean())}
+            reached, leak, bias = change(judge, quick, dose * vector, name)
+            table[name][method] = {"dose": dose, "effect": reached, "leak": leak, "bias": bias,
+                                   "distance": _further(space, quick, dose * vector),
+                                   "merit": max(reached, 0.0) / max(leak * bias, NO_LEAK ** 2) ** 0.5}
         near = {m: row for m, row in table[name].items() if row["distance"] <= MAX_DISTANCE} or table[name]
-        best = max(near, key=lambda method: near[method]["selectivity"])
+        enough = ALIKE * max(row["merit"] for row in near.values())
+        best = min((m for m, row in near.items() if row["merit"] >= enough), key=lambda method: near[method]["distance"])
         measured = asdict(measure(judge, val, vectors[best], name, near[best]["dose"], space))
         chosen.append(dataclasses.replace(space[name], vector=vectors[best], method=best, measured=measured))
     return space.having(chosen), table
 
 
-def change(judge: Judge, z: Tensor, shift: Tensor, name: str) -> tuple[float, float]:
-    """Effect and leak of moving faces by ``shift``, up and down: see ``Intervention``."""
-    target = judge.names.index(name)
+def change(judge: Judge, z: Tensor, shift: Tensor, name: str) -> tuple[float, float, float]:
+    """Effect, leak and bias of moving faces by ``shift``, up and down: see ``Intervention``."""
     still, up, down = judge.read(torch.cat([z, z + shift, z - shift])).chunk(3)
-    delta = torch.cat([up - still, still - down])
+    return _change(judge, still, up, down, judge.names.index(name))
+
+
+def _change(judge: Judge, still: Tensor, up: Tensor, down: Tensor, target: int) -> tuple[float, float, float]:
+    steps = torch.stack([up - still, still - down])  # (2, n, k): both towards more
     others = [i for i in range(judge.count) if i != target]
-    return float(delta[:, target].mean()), float(delta[:, others].abs().mean())
+    return (float(steps[:, :, target].mean()), float(steps[:, :, others].abs().mean()),
+            float(steps[:, :, others].mean(1).abs().mean()))
+
+
+def reach(judge: Judge, z: Tensor, directions: Directions, name: str) -> dict[str, float]:
+    """How far an edit gets inside the range in which each face stays among the data (``Directions.safe``).
+
+    Over faces z (n, d): the mean probability of an attribute, or mean of a quantity in its own unit, unedited ("still") and
+    at the lower and upper end of each face's range ("low", "high").
+    """
+    column, vector = judge.names.index(name), directions[name].vector
+    ends = torch.tensor([directions.safe(face, name) for face in z])  # (n, 2)
+    figures = {}
+    for key, strengths in (("low", ends[:, :1]), ("still", torch.zeros(len(z), 1)), ("high", ends[:, 1:])):
+        outputs = judge.read(z + strengths * vector)[:, column]
+        figures[key] = float(torch.sigmoid(outputs).mean() if column < judge.count else
+                             (outputs * judge.classifier.deviation[column].cpu() + judge.classifier.mean[column].cpu()).mean())
+    return figures
+
+
+@torch.inference_mode()
+def outside(judge: Judge, z: Tensor, shift: Tensor, masks: Tensor) -> float:
+    """How much more an edit changes the background than the person: mean absolute change of the pixels outside of the
+    masks over that inside, of faces z (n, d) moved up and down by ``shift``; masks uint8 (n, s, s), 255 is person."""
+    person, changed = (masks > 127).double()[:, None], []
+    for sign in (1, -1):
+        pictures = [torch.cat([judge.model.decode(part.to(judge.device)).cpu() for part in moved.split(BATCH)])
+                    for moved in (z, z + sign * shift)]
+        changed.append((pictures[1] - pictures[0]).abs().mean(1, keepdim=True).double())
+    change = torch.stack(changed).mean(0)
+    return float(((change * (1 - person)).sum() / (1 - person).sum()) / ((change * person).sum() / person.sum()))
 
 
 def held_out(directions: Directions, mu: Tensor, columns: Mapping[str, np.ndarray]) -> Directions:
@@ -255,8 +305,10 @@ def compare(judge: Judge, z: Tensor, simple: Directions, chosen: Directions, nam
         for kind, directions in (("simple", simple), ("chosen", chosen)):
             vector = directions[name].vector
             dose = dose_for(judge, few, vector, name, effect)
-            reached, leak = change(judge, z, dose * vector, name)
-            row[kind] = {"dose": dose, "effect": reached, "leak": leak, "selectivity": reached / max(leak, NO_LEAK)}
-        row["gain"] = row["chosen"]["selectivity"] / row["simple"]["selectivity"]
+            reached, leak, bias = change(judge, z, dose * vector, name)
+            row[kind] = {"dose": dose, "effect": reached, "leak": leak, "bias": bias}
+        for gain, kind in (("gain", "leak"), ("gain_bias", "bias")):
+            selectivity = {which: row[which]["effect"] / max(row[which][kind], NO_LEAK) for which in ("simple", "chosen")}
+            row[gain] = selectivity["chosen"] / selectivity["simple"]
         table[name] = row
     return table
