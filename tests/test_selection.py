@@ -15,10 +15,13 @@ READS = torch.tensor([[2.0, 0, 0, 0, 0, 0], [0, 4, 0, 0, 0, 0], [0, 0, 1, 0, 0, 
 
 
 class Decoder(nn.Module):
-    """The picture is the latent."""
+    """The picture is the latent; read again, the last latent is lost."""
 
     def decode(self, z):
         return z
+
+    def encode(self, x):
+        return torch.cat([x[:, :-1], torch.zeros(len(x), 1)], 1), None
 
 
 class Reader(nn.Module):
@@ -62,6 +65,7 @@ def test_effect_leak_and_selectivity_are_those_of_the_slopes(judge, z):
     assert found.selectivity == pytest.approx(2, abs=1e-3)
     assert found.monotonicity == 1
     assert found.distance > 1
+    assert found.drift == pytest.approx(1 / (1 + 0.25 + 1) ** 0.5, abs=1e-4)
     backwards = selection.measure(judge, z, -vector, "Smiling", dose=1.5, space=space)
     assert backwards.effect == pytest.approx(-3, abs=1e-4) and backwards.monotonicity == 0
 

@@ -63,6 +63,11 @@ class Judge:
         parts = [self.classifier.features(self.model.decode(part.to(self.device))) for part in z.split(BATCH)]
         return torch.nn.functional.normalize(torch.cat(parts).cpu(), dim=1)
 
+    @torch.inference_mode()
+    def encoded(self, z: Tensor) -> Tensor:
+        """The posterior means of the faces' own pictures: (n, d) -> (n, d)."""
+        return torch.cat([self.model.encode(self.model.decode(part.to(self.device)))[0].cpu() for part in z.split(BATCH)])
+
     def jacobians(self, z: Tensor, step: float = 0.5) -> Tensor:
         """Slopes of every output by every latent at faces z: (n, d) -> (n, k, d), by central differences.
 
@@ -86,6 +91,7 @@ class Intervention:
         faces differ in its sign
     selectivity : effect / leak
     monotonicity : share of steps between 7 doses, and of faces, in which the target's output rises
+    drift : share of the step that is lost when the edited picture is encoded again, by Mahalanobis distance
     identity : cosine distance from the unedited face in the classifier's features, as a share of that between two people
     distance : mean Mahalanobis distance of the edited latents over that of the unedited
     """
@@ -96,6 +102,7 @@ class Intervention:
     bias: float
     selectivity: float
     monotonicity: float
+    drift: float
     identity: float
     distance: float
 
@@ -108,9 +115,9 @@ def measure(judge: Judge, z: Tensor, vector: Tensor, name: str, dose: float, spa
     rises = (outputs[1:, :, target] > outputs[:-1, :, target]).float().mean()
     still, up, down = (judge.features(z + sign * dose * vector) for sign in (0, 1, -1))
     apart = 1 - (still * still.roll(1, 0)).sum(1).mean()
-    drift = 1 - (torch.cat([up, down]) * torch.cat([still, still])).sum(1).mean()
-    return Intervention(dose, effect, leak, bias, effect / max(leak, NO_LEAK), float(rises), float(drift / apart),
-                        _further(space, z, dose * vector))
+    turned = 1 - (torch.cat([up, down]) * torch.cat([still, still])).sum(1).mean()
+    return Intervention(dose, effect, leak, bias, effect / max(leak, NO_LEAK), float(rises),
+                        _drift(judge, space, z, dose * vector), float(turned / apart), _further(space, z, dose * vector))
 
 
 def dose_for(judge: Judge, z: Tensor, vector: Tensor, name: str, effect: float, limit: float = 10.0) -> float:
@@ -120,6 +127,13 @@ def dose_for(judge: Judge, z: Tensor, vector: Tensor, name: str, effect: float, 
         # Effects are nearly proportional to the dose, so a few steps of this suffice.
         dose = min(limit, max(0.05, dose * effect / max(change(judge, z, dose * vector, name)[0], 0.02 * effect)))
     return dose
+
+
+def _drift(judge: Judge, space: Directions, z: Tensor, shift: Tensor) -> float:
+    """How far the pictures of moved faces are, for the encoder, from where they were moved to, over the step's length."""
+    still, up, down = (judge.encoded(z + sign * shift) for sign in (0, 1, -1))
+    missed = torch.cat([up - still - shift, down - still + shift])
+    return float(space.distance(space.mean + missed).mean() / space.distance(space.mean + shift[None])[0])
 
 
 def _further(space: Directions, z: Tensor, shift: Tensor) -> float:
