@@ -120,12 +120,15 @@ def measure(judge: Judge, z: Tensor, vector: Tensor, name: str, dose: float, spa
                         _drift(judge, space, z, dose * vector), float(turned / apart), _further(space, z, dose * vector))
 
 
-def dose_for(judge: Judge, z: Tensor, vector: Tensor, name: str, effect: float, limit: float = 10.0) -> float:
+def dose_for(judge: Judge, z: Tensor, vector: Tensor, name: str, effect: float, still: Tensor | None = None,
+             limit: float = 10.0) -> float:
     """The strength at which the mean effect, up and down, is ``effect``, by secant steps from strength 1."""
+    still = judge.read(z) if still is None else still
     dose = 1.0
     for _ in range(2):
         # Effects are nearly proportional to the dose, so a few steps of this suffice.
-        dose = min(limit, max(0.05, dose * effect / max(change(judge, z, dose * vector, name)[0], 0.02 * effect)))
+        reached = change(judge, z, dose * vector, name, still)[0]
+        dose = min(limit, max(0.05, dose * effect / max(reached, 0.02 * effect)))
     return dose
 
 
@@ -210,7 +213,8 @@ def choose(judge: Judge, faces: Faces, val: Tensor, space: Directions, progress:
     """
     sigma = space.covariance
     partial = probes.partial(faces.mu, np.stack(list(faces.columns.values()), 1))
-    chosen, table = [], {}
+    quick = val[:QUICK_FACES]
+    still, chosen, table = judge.read(quick), [], {}
     for name in progress(space.names):
         if name not in judge.names:
             # A joined condition: no output of the classifier stands for it.
@@ -218,12 +222,11 @@ def choose(judge: Judge, faces: Faces, val: Tensor, space: Directions, progress:
             continue
         vectors = candidates(judge, faces, sigma, name, partial[list(faces.columns).index(name)])
         simple = next(iter(vectors))
-        quick = val[:QUICK_FACES]
-        effect = max(change(judge, quick, vectors[simple], name)[0], MIN_EFFECT)
+        effect = max(change(judge, quick, vectors[simple], name, still)[0], MIN_EFFECT)
         table[name] = {}
         for method, vector in vectors.items():
-            dose = dose_for(judge, quick, vector, name, effect)
-            reached, leak, bias = change(judge, quick, dose * vector, name)
+            dose = dose_for(judge, quick, vector, name, effect, still)
+            reached, leak, bias = change(judge, quick, dose * vector, name, still)
             table[name][method] = {"dose": dose, "effect": reached, "leak": leak, "bias": bias,
                                    "distance": _further(space, quick, dose * vector),
                                    "merit": max(reached, 0.0) / max(leak * bias, NO_LEAK ** 2) ** 0.5}
@@ -235,9 +238,13 @@ def choose(judge: Judge, faces: Faces, val: Tensor, space: Directions, progress:
     return space.having(chosen), table
 
 
-def change(judge: Judge, z: Tensor, shift: Tensor, name: str) -> tuple[float, float, float]:
-    """Effect, leak and bias of moving faces by ``shift``, up and down: see ``Intervention``."""
-    still, up, down = judge.read(torch.cat([z, z + shift, z - shift])).chunk(3)
+def change(judge: Judge, z: Tensor, shift: Tensor, name: str, still: Tensor | None = None) -> tuple[float, float, float]:
+    """Effect, leak and bias of moving faces by ``shift``, up and down: see ``Intervention``.
+
+    ``still`` is ``judge.read(z)``, where it is at hand.
+    """
+    still = judge.read(z) if still is None else still
+    up, down = judge.read(torch.cat([z + shift, z - shift])).chunk(2)
     return _change(judge, still, up, down, judge.names.index(name))
 
 
@@ -311,15 +318,14 @@ def compare(judge: Judge, z: Tensor, simple: Directions, chosen: Directions, nam
 
     The effect is the simple direction's at strength 1, or MIN_EFFECT where that is more.
     """
-    table = {}
+    few, still, table = z[:4 * QUICK_FACES], judge.read(z), {}
     for name in names:
-        few = z[:4 * QUICK_FACES]
-        effect = max(change(judge, few, simple[name].vector, name)[0], MIN_EFFECT)
+        effect = max(change(judge, few, simple[name].vector, name, still[:len(few)])[0], MIN_EFFECT)
         row = {"method": chosen[name].method}
         for kind, directions in (("simple", simple), ("chosen", chosen)):
             vector = directions[name].vector
-            dose = dose_for(judge, few, vector, name, effect)
-            reached, leak, bias = change(judge, z, dose * vector, name)
+            dose = dose_for(judge, few, vector, name, effect, still[:len(few)])
+            reached, leak, bias = change(judge, z, dose * vector, name, still)
             row[kind] = {"dose": dose, "effect": reached, "leak": leak, "bias": bias}
         for gain, kind in (("gain", "leak"), ("gain_bias", "bias")):
             selectivity = {which: row[which]["effect"] / max(row[which][kind], NO_LEAK) for which in ("simple", "chosen")}
