@@ -250,7 +250,7 @@ def _rows(columns: dict[str, np.ndarray], index: np.ndarray) -> dict[str, np.nda
 
 def _compare(out: Path, dataset: Dataset, latents: Latents, device: torch.device, seed: int) -> None:
     """The run's directions against mean difference and regression, at equal effect, on the test faces."""
-    model, directions, _ = hub.load(out)
+    model, directions, *_ = hub.load(out)
     judge = selection.Judge(model, _classifier(out, dataset, device, seed), device)
     train = dataset.indices("train")
     (mu, _), (test, _) = latents("train"), latents("test")
