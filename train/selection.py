@@ -23,6 +23,7 @@ from train.classifier import MIRRORED
 BATCH = 250
 DOSES = (-1.0, -2 / 3, -1 / 3, 0.0, 1 / 3, 2 / 3, 1.0)  # shares of the largest dose
 MAX_DISTANCE = 1.35   # edited faces may be this much further from the mean than unedited ones, by Mahalanobis distance
+MAX_DOSE = 50.0       # strengths; of a direction along which the classes hardly differ, and which yet moves pictures
 MIN_EFFECT = 0.5      # logits, or deviations: where the simple direction hardly works, the others are asked for this much
 OPTIMISED_WEIGHTS = (0.1, 0.5)
 SHARED = (0.0, 0.8)
@@ -121,7 +122,7 @@ def measure(judge: Judge, z: Tensor, vector: Tensor, name: str, dose: float, spa
 
 
 def dose_for(judge: Judge, z: Tensor, vector: Tensor, name: str, effect: float, still: Tensor | None = None,
-             limit: float = 10.0) -> float:
+             limit: float = MAX_DOSE) -> float:
     """The strength at which the mean effect, up and down, is ``effect``, by secant steps from strength 1."""
     still = judge.read(z) if still is None else still
     dose = 1.0
@@ -195,7 +196,8 @@ def choose(judge: Judge, faces: Faces, val: Tensor, space: Directions, progress:
     Methods are compared on val faces at one dose each: that at which the effect is what the simple direction (mean
     difference, or regression) has at strength 1. The measure is the geometric mean of effect over leak and effect over
     bias (``Intervention``); of methods that do about equally well, the one that stays nearest to the data is taken. One
-    that needs to take faces further from the data than MAX_DISTANCE is out, unless all do.
+    that needs to take faces further from the data than MAX_DISTANCE, or does not have that effect at any dose, is out,
+    unless that goes for all.
 
     Parameters
     ----------
@@ -230,7 +232,9 @@ def choose(judge: Judge, faces: Faces, val: Tensor, space: Directions, progress:
             table[name][method] = {"dose": dose, "effect": reached, "leak": leak, "bias": bias,
                                    "distance": _further(space, quick, dose * vector),
                                    "merit": max(reached, 0.0) / max(leak * bias, NO_LEAK ** 2) ** 0.5}
-        near = {m: row for m, row in table[name].items() if row["distance"] <= MAX_DISTANCE} or table[name]
+        # A timid edit leaks little, and must not win by that.
+        equal = {m: row for m, row in table[name].items() if row["effect"] > 0.9 * effect} or table[name]
+        near = {m: row for m, row in equal.items() if row["distance"] <= MAX_DISTANCE} or equal
         enough = ALIKE * max(row["merit"] for row in near.values())
         best = min((m for m, row in near.items() if row["merit"] >= enough), key=lambda method: near[method]["distance"])
         measured = asdict(measure(judge, val, vectors[best], name, near[best]["dose"], space))
