@@ -80,11 +80,12 @@ def _pictures(editor: Editor, options: argparse.Namespace) -> list[Image.Image]:
     if options.command == "interpolate":
         return editor.interpolate(z[0], z[1], options.steps, options.method)
     photo = editor.input(options.photos[0], options.crop)
-    values = torch.linspace(-options.reach, options.reach, options.steps)
     if options.command == "spectrum":
-        return editor.decode(torch.cat([editor.shift(z, {options.attribute: value}) for value in values.tolist()]), photo)
+        strengths = editor.directions.sweep(z[0], options.attribute, options.steps)
+        return editor.decode(torch.cat([editor.shift(z, {options.attribute: strength}) for strength in strengths]), photo)
     if not 0 <= options.latent < editor.config.latents:
         raise ValueError(f"--latent is {options.latent}; this model's latents are 0 to {editor.config.latents - 1}.")
+    values = torch.linspace(-options.reach, options.reach, options.steps)
     return editor.decode(traverse(z, options.latent, values), photo)
 
 
@@ -125,15 +126,14 @@ def _parser() -> argparse.ArgumentParser:
     framed.add_argument("--crop", choices=CROPS, default="auto", help="framing of the photo (default: auto)")
     stepped = argparse.ArgumentParser(add_help=False)
     stepped.add_argument("--steps", type=int, default=7, help="pictures (default: 7)")
-    reach = argparse.ArgumentParser(add_help=False, parents=[stepped])
-    reach.add_argument("--reach", type=float, default=3.0, help="from -REACH to +REACH (default: 3)")
 
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     edit = commands.add_parser("edit", parents=[framed], help="a photo with directions added")
     edit.add_argument("--recipe", type=Path, metavar="FILE", help="an edit to start from: JSON, or a PNG saved with its recipe")
     edit.add_argument("--set", nargs="+", default=[], metavar="NAME=STRENGTH")
     edit.add_argument("--lock", nargs="+", default=[], metavar="NAME", help="directions that keep their place")
-    spectrum = commands.add_parser("spectrum", parents=[framed, reach], help="a photo along one direction")
+    spectrum = commands.add_parser("spectrum", parents=[framed, stepped],
+                                   help="a photo along one direction, from one end of the data to the other")
     spectrum.add_argument("--attribute", required=True, metavar="NAME")
     interpolate = commands.add_parser("interpolate", parents=[framed, stepped], help="from one photo to another")
     interpolate.add_argument("--method", choices=INTERPOLATIONS, default="slerp")
@@ -141,7 +141,8 @@ def _parser() -> argparse.ArgumentParser:
     sample.add_argument("--count", type=int, default=8)
     sample.add_argument("--seed", type=int, default=0)
     sample.add_argument("--temperature", type=float, default=1.0)
-    walk = commands.add_parser("traverse", parents=[framed, reach], help="a photo along one latent")
+    walk = commands.add_parser("traverse", parents=[framed, stepped], help="a photo along one latent")
+    walk.add_argument("--reach", type=float, default=3.0, help="from -REACH to +REACH (default: 3)")
     walk.add_argument("--latent", type=int, required=True)
     for command, count in ((edit, "?"), (spectrum, 1), (interpolate, 2), (walk, 1)):
         command.add_argument("photos", nargs=count, type=Path, metavar="PHOTO")

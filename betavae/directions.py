@@ -232,6 +232,11 @@ class Directions(Mapping[str, Direction]):
         quantiles = self[name].quantiles
         return float(np.interp(percentile, np.linspace(0, 100, len(quantiles)), quantiles)) - self._score(z, name)
 
+    def sweep(self, z: Tensor, name: str, steps: int) -> list[float]:
+        """The strengths that lead a face (d,) through the scores that the data covers, from the lowest to the highest."""
+        own = self._score(z, name)
+        return [score - own for score in np.linspace(self[name].low, self[name].high, steps).tolist()]
+
     def percentiles(self, z: Tensor) -> dict[str, float]:
         """Where a face (d,) stands among the training faces: name -> share of them below it, 0 to 100."""
         return {name: self[name].percentile(score) for name, score in zip(self.names, self.scores(z[None])[0].tolist())}

@@ -6,7 +6,7 @@ import torch
 from conftest import ROOT
 from PIL import Image
 
-from betavae import hub
+from betavae import Editor, hub
 from betavae.__main__ import main
 from train.probes import simple_directions
 
@@ -40,10 +40,13 @@ def test_edit_changes_the_face(model, tmp_path):
     assert differ(plain, edited)
 
 
-def test_spectrum_passes_through_the_face(model, tmp_path):
-    (plain,) = run(model, tmp_path, "edit", PHOTO, "--set", "Smiling=0")
+def test_spectrum_goes_from_one_end_of_the_data_to_the_other(model, tmp_path):
     row = run(model, tmp_path, "spectrum", PHOTO, "--attribute", "Smiling", "--steps", "5")
-    assert len(row) == 5 and not differ(row[2], plain) and differ(row[0], row[4])
+    editor = Editor.from_pretrained(model, "cpu")
+    (z,), smile = editor.encode(PHOTO), editor.directions["Smiling"]
+    own = float(editor.directions.scores(z[None])[0, editor.directions.names.index("Smiling")])
+    (last,) = run(model, tmp_path, "edit", PHOTO, "--set", f"Smiling={smile.high - own}")
+    assert len(row) == 5 and not differ(row[4], last) and differ(row[0], row[4])
 
 
 def test_interpolate_goes_from_one_face_to_the_other(model, tmp_path):

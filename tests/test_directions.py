@@ -206,6 +206,10 @@ def test_neutralise_reach_and_percentile_agree(correlated):
         assert directions.percentiles(there)["Male"] == pytest.approx(percentile, abs=0.1)
     with pytest.raises(DirectionsError, match="101"):
         directions.reach(z, "Male", 101)
+    swept = [float(directions.scores((z + strength * directions["Male"].vector)[None])[0, 1])
+             for strength in directions.sweep(z, "Male", 3)]
+    low, high = directions["Male"].low, directions["Male"].high
+    assert swept == pytest.approx([low, (low + high) / 2, high], abs=1e-4)
 
 
 def test_safe_strengths_end_where_the_data_does(correlated):

@@ -67,12 +67,12 @@ def grid(rows: list[list[Image.Image]], labels: list[str] | None = None, header:
     return sheet
 
 
-def edits(editor: Editor, z: Tensor, strengths: tuple[float, ...] = (-3, -2, -1, 0, 1, 2, 3),
-          names: tuple[str, ...] = HEADLINE) -> Image.Image:
-    """One face (d,), a row per direction and a column per strength."""
+def edits(editor: Editor, z: Tensor, names: tuple[str, ...] = HEADLINE, steps: int = 7) -> Image.Image:
+    """One face (d,), a row per direction, from one end of the data to the other."""
     names = [name for name in names if name in editor.directions]
-    rows = [editor.decode(torch.cat([editor.shift(z, {name: s}) for s in strengths])) for name in names]
-    return grid(rows, [attribute(name).label for name in names], [f"{s:+g}" if s else "0" for s in strengths])
+    rows = [editor.decode(torch.cat([editor.shift(z, {name: strength}) for strength in editor.directions.sweep(z, name, steps)]))
+            for name in names]
+    return grid(rows, [attribute(name).label for name in names])
 
 
 def samples(editor: Editor, rows: int = 4, columns: int = 8, seed: int = 0) -> Image.Image:

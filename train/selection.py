@@ -15,7 +15,7 @@ from sklearn.metrics import roc_auc_score
 from torch import Tensor
 
 from betavae.classifier import Classifier
-from betavae.directions import Directions
+from betavae.directions import Direction, Directions
 from betavae.model import VAE
 from train import probes
 from train.classifier import MIRRORED
@@ -125,12 +125,18 @@ def dose_for(judge: Judge, z: Tensor, vector: Tensor, name: str, effect: float, 
              limit: float = MAX_DOSE) -> float:
     """The strength at which the mean effect, up and down, is ``effect``, by secant steps from strength 1."""
     still = judge.read(z) if still is None else still
-    dose = 1.0
+    before, reached, dose = 0.0, 0.0, 1.0
     for _ in range(2):
-        # Effects are nearly proportional to the dose, so a few steps of this suffice.
-        reached = change(judge, z, dose * vector, name, still)[0]
-        dose = min(limit, max(0.05, dose * effect / max(reached, 0.02 * effect)))
+        # Effects are nearly proportional to the dose, so a few steps suffice.
+        now = change(judge, z, dose * vector, name, still)[0]
+        slope = (now - reached) / (dose - before) if dose != before else 0.0
+        before, reached, dose = dose, now, min(limit, max(0.05, dose + (effect - now) / max(slope, 0.02 * effect)))
     return dose
+
+
+def far(direction: Direction) -> float:
+    """The strength that takes a face from the middle of the data to its end along a direction."""
+    return (direction.high - direction.low) / 2
 
 
 def _drift(judge: Judge, space: Directions, z: Tensor, shift: Tensor) -> float:
@@ -194,7 +200,7 @@ def choose(judge: Judge, faces: Faces, val: Tensor, space: Directions, progress:
     """For every name the direction whose pictures change most in it for what else changes, among all methods.
 
     Methods are compared on val faces at one dose each: that at which the effect is what the simple direction (mean
-    difference, or regression) has at strength 1. The measure is the geometric mean of effect over leak and effect over
+    difference, or regression) has where it leads to the end of the data (``far``), for there glasses are glasses. The measure is the geometric mean of effect over leak and effect over
     bias (``Intervention``); of methods that do about equally well, the one that stays nearest to the data is taken. One
     that needs to take faces further from the data than MAX_DISTANCE, or does not have that effect at any dose, is out,
     unless that goes for all.
@@ -224,7 +230,7 @@ def choose(judge: Judge, faces: Faces, val: Tensor, space: Directions, progress:
             continue
         vectors = candidates(judge, faces, sigma, name, partial[list(faces.columns).index(name)])
         simple = next(iter(vectors))
-        effect = max(change(judge, quick, vectors[simple], name, still)[0], MIN_EFFECT)
+        effect = max(change(judge, quick, far(space[name]) * vectors[simple], name, still)[0], MIN_EFFECT)
         table[name] = {}
         for method, vector in vectors.items():
             dose = dose_for(judge, quick, vector, name, effect, still)
@@ -320,11 +326,11 @@ def effects(judge: Judge, z: Tensor, directions: Directions) -> Tensor:
 def compare(judge: Judge, z: Tensor, simple: Directions, chosen: Directions, names: Iterable[str]) -> dict[str, dict]:
     """The chosen directions against the simple ones at equal effect, over faces z (n, d): name -> figures.
 
-    The effect is the simple direction's at strength 1, or MIN_EFFECT where that is more.
+    The effect is the simple direction's at the end of the data (``far``), or MIN_EFFECT where that is more.
     """
     few, still, table = z[:4 * QUICK_FACES], judge.read(z), {}
     for name in names:
-        effect = max(change(judge, few, simple[name].vector, name, still[:len(few)])[0], MIN_EFFECT)
+        effect = max(change(judge, few, far(simple[name]) * simple[name].vector, name, still[:len(few)])[0], MIN_EFFECT)
         row = {"method": chosen[name].method}
         for kind, directions in (("simple", simple), ("chosen", chosen)):
             vector = directions[name].vector

@@ -147,9 +147,7 @@ def endpoints(editor: Editor) -> list[Callable]:
             the strength of each
         """
         z, count, held = face(latent), whole(steps, "steps", 2, MAX_PICTURES), names(locks, "locks")
-        ends = (space[str(direction)].low, space[str(direction)].high)
-        own = float(space.scores(z[None])[0, space.names.index(direction)])
-        strengths = [end - own for end in torch.linspace(*ends, count).tolist()]
+        strengths = space.sweep(z, str(direction), count)
         shifted = torch.cat([editor.shift(z, {direction: strength}, held) for strength in strengths])
         return pictures(editor.decode(shifted)), strengths
 
