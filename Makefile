@@ -11,7 +11,7 @@ app: $(if $(filter $(VENV)/%,$(PYTHON)),$(VENV)/app.stamp,app.install)
 	@$(PYTHON) app.py
 
 test: $(if $(filter $(VENV)/%,$(PYTHON)),$(VENV)/test.stamp,test.install) chromium
-	@$(PYTHON) -m pytest
+	@OMP_NUM_THREADS=1 $(PYTHON) -m pytest -n auto --dist loadfile  # a worker for each core, a thread for each worker
 
 $(VENV)/bin/python:
 	python3 -m venv $(VENV)

@@ -60,15 +60,15 @@ def faces(editor, dataset):
         return mu, editor.model.decode(mu), dataset.person[index] > 127
 
 
-def moved(editor, faces, name, strength):
-    """Edited pictures minus reconstructions, (n, 3, s, s)."""
+def moved(editor, faces, name):
+    """Pictures edited by the dose that the direction was measured at, minus reconstructions, (n, 3, s, s)."""
     mu, reconstructions, _ = faces
     with torch.inference_mode():
-        return editor.model.decode(editor.shift(mu, {name: strength})) - reconstructions
+        return editor.model.decode(editor.shift(mu, {name: editor.directions[name].measured["dose"]})) - reconstructions
 
 
 def test_a_smile_is_at_the_mouth(editor, faces):
-    change = moved(editor, faces, "Smiling", 2).abs().mean((0, 1))
+    change = moved(editor, faces, "Smiling").abs().mean((0, 1))
     mouth = torch.zeros(64, 64, dtype=torch.bool)
     mouth[44:58, 20:44] = True  # where the landmarks of aligned faces have it
     assert change[mouth].mean() > 1.5 * change[~mouth].mean()
@@ -76,7 +76,7 @@ def test_a_smile_is_at_the_mouth(editor, faces):
 
 
 def test_background_brightness_is_outside_of_the_person(editor, faces):
-    brighter = moved(editor, faces, "background_brightness", 0.5).mean(1)
+    brighter = moved(editor, faces, "background_brightness").mean(1)
     person = faces[2]
     share = person.float().mean((1, 2))
     both = (share > 0.2) & (share < 0.9)

@@ -22,12 +22,13 @@ from train.classifier import MIRRORED
 
 BATCH = 250
 DOSES = (-1.0, -2 / 3, -1 / 3, 0.0, 1 / 3, 2 / 3, 1.0)  # shares of the largest dose
-MAX_DISTANCE = 1.35   # edited faces may be this much further from the mean than unedited ones, by Mahalanobis distance
+MAX_DISTANCE = 1.2    # edited faces may be this much further from the mean than unedited ones, by Mahalanobis distance
 MAX_DOSE = 50.0       # strengths; of a direction along which the classes hardly differ, and which yet moves pictures
 MIN_EFFECT = 0.5      # logits, or deviations: where the simple direction hardly works, the others are asked for this much
-OPTIMISED_WEIGHTS = (0.1, 0.5)
+OPTIMISED_WEIGHTS = (0.5, 2.0, 8.0)
 SHARED = (0.0, 0.8)
 ALIKE = 0.95          # of two methods as good as that, the one that stays nearer to the data is better
+BETTER = 1.1          # the simple direction, which anybody can check, stays where no other is better by a tenth
 NUISANCES = 6
 UNTOUCHED = {"background_brightness": ("face_brightness",), "background_warmth": ("face_brightness", "Pale_Skin"),
              "background_tint": ("face_brightness", "Pale_Skin"), "face_brightness": ("background_brightness",)}
@@ -203,7 +204,7 @@ def choose(judge: Judge, faces: Faces, val: Tensor, space: Directions, progress:
     difference, or regression) has where it leads to the end of the data (``far``), for there glasses are glasses. The measure is the geometric mean of effect over leak and effect over
     bias (``Intervention``); of methods that do about equally well, the one that stays nearest to the data is taken. One
     that needs to take faces further from the data than MAX_DISTANCE, or does not have that effect at any dose, is out,
-    unless that goes for all.
+    unless that goes for all, and the simple direction stays unless another is better by a tenth.
 
     Parameters
     ----------
@@ -243,7 +244,9 @@ def choose(judge: Judge, faces: Faces, val: Tensor, space: Directions, progress:
         near = {m: row for m, row in equal.items() if row["distance"] <= MAX_DISTANCE} or equal
         enough = ALIKE * max(row["merit"] for row in near.values())
         best = min((m for m, row in near.items() if row["merit"] >= enough), key=lambda method: near[method]["distance"])
-        measured = asdict(measure(judge, val, vectors[best], name, near[best]["dose"], space))
+        if near[best]["merit"] < BETTER * table[name][simple]["merit"]:
+            best = simple
+        measured = asdict(measure(judge, val, vectors[best], name, table[name][best]["dose"], space))
         chosen.append(dataclasses.replace(space[name], vector=vectors[best], method=best, measured=measured))
     return space.having(chosen), table
 
