@@ -1,8 +1,10 @@
 """The training loop: ``Training`` makes steps, ``fit`` keeps, logs and resumes them."""
 
 import copy
+import ctypes
 import json
 import signal
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -46,6 +48,8 @@ class Training:
         if config.batch % ranks.size:
             raise ValueError(f"The batch is {config.batch}; it must be a multiple of the {ranks.size} processes that share it.")
         self.config, self.device, self.ranks = config, device, ranks
+        if device.type == "cpu":
+            keep_memory()
         torch.manual_seed(config.seed)
         # Parameters are made after the seed and on the CPU first, so a seed means the same weights on every device.
         model = VAE(config.model)
@@ -107,6 +111,15 @@ class Training:
         if config.ema:
             self.average.update((step + 1) * config.batch, config.batch)
         self.meter.add(terms, bad)
+
+
+def keep_memory() -> None:
+    """Have the C library keep what it frees: each step asks for the same again, and new pages must be cleared first."""
+    if sys.platform == "linux":
+        # M_MMAP_MAX and M_TRIM_THRESHOLD of glibc's malloc.h; another C library has no mallopt, or ignores them.
+        mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+        if mallopt:
+            mallopt(-4, 0), mallopt(-1, 2 ** 31 - 1)
 
 
 class Meter(nn.Module):
