@@ -89,18 +89,25 @@ def test_antisymmetric_cancels_what_a_face_and_its_mirror_image_share():
 
 
 def test_optimised_trades_the_target_for_what_else_moves():
-    # Two latents move the target; the first moves another output as well.
-    jacobians = torch.zeros(10, 2, D)
-    jacobians[:, 0, 0], jacobians[:, 0, 1], jacobians[:, 1, 0] = 1.0, 0.5, 3.0
-    found = probes.optimised(jacobians, 0, torch.tensor([0.0, 1.0]), torch.eye(D), weight=0.01)
+    # Two latents move the target; the first moves another output as well, in half of the faces up and in half down.
+    slopes = torch.zeros(10, 2, D)
+    slopes[:, 0, 0], slopes[:, 0, 1], slopes[::2, 1, 0], slopes[1::2, 1, 0] = 1.0, 0.5, 3.0, -3.0
+    one, eye = torch.tensor([0.0, 1.0]), torch.eye(D)
+    found = probes.optimised(slopes, 0, one, eye, eye, length=0.01, still=0)
     assert found[1] > 20 * found[0] > 0 and found[2:].abs().max() == 0
-    alone = probes.optimised(jacobians, 0, torch.zeros(2), torch.eye(D), weight=0.01)
+    alone = probes.optimised(slopes, 0, torch.zeros(2), eye, eye, length=0.01, still=0)
     torch.testing.assert_close(alone[1] / alone[0], torch.tensor(0.5))
-    # What goes up in half of the faces and down in the others is a side effect in each and none on average.
-    jacobians[::2, 1, 0] *= -1
-    each, average = (probes.optimised(jacobians, 0, torch.tensor([0.0, 1.0]), torch.eye(D), 0.01, shared) for shared in (0, 1))
-    torch.testing.assert_close(each, found)
-    torch.testing.assert_close(average, alone)
+
+
+def test_optimised_leaves_the_picture_that_the_classifier_does_not_see():
+    # Two latents move the target alike; the second repaints what no output reads.
+    slopes = torch.zeros(10, 2, D)
+    slopes[:, 0, :2], slopes[:, 1, 2] = 1.0, 1.0
+    picture = torch.diag(torch.tensor([1.0, 9] + [0] * (D - 2)))
+    blind, careful = (probes.optimised(slopes, 0, torch.tensor([0.0, 1.0]), picture, torch.eye(D), 0.01, still) for still in (0, 1))
+    torch.testing.assert_close(blind[0], blind[1])
+    # H's trace is 1, the picture's 10: inverse(0.01 + picture / 10).
+    torch.testing.assert_close(careful[:2], 1 / torch.tensor([0.11, 0.91]))
 
 
 def test_one_pass_over_parts_is_the_mean_difference_of_all(nuisance):

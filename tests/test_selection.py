@@ -15,13 +15,17 @@ READS = torch.tensor([[2.0, 0, 0, 0, 0, 0], [0, 4, 0, 0, 0, 0], [0, 0, 1, 0, 0, 
 
 
 class Decoder(nn.Module):
-    """The picture is the latent; read again, the last latent is lost."""
+    """Every latent is a subpixel of a 2 x 2 picture, the others are black; read again, the last latent is lost."""
 
     def decode(self, z):
-        return z
+        return nn.functional.pad(z, (0, 12 - D)).reshape(-1, 3, 2, 2)
 
     def encode(self, x):
-        return torch.cat([x[:, :-1], torch.zeros(len(x), 1)], 1), None
+        return flat(x) * torch.tensor([1.0] * (D - 1) + [0]), None
+
+
+def flat(x):
+    return x.flatten(1)[:, :D]
 
 
 class Reader(nn.Module):
@@ -35,10 +39,10 @@ class Reader(nn.Module):
         self.register_buffer("deviation", torch.tensor([1.0, 1, 1, 5]))
 
     def features(self, x):
-        return x
+        return flat(x)
 
     def forward(self, x):
-        return x @ READS.T * self.deviation + self.mean
+        return flat(x) @ READS.T * self.deviation + self.mean
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +57,16 @@ def z():
 
 def test_the_judge_reads_logits_and_deviations(judge, z):
     torch.testing.assert_close(judge.read(z), z @ READS.T)
-    torch.testing.assert_close(judge.jacobians(z), READS.expand(40, 4, D), atol=1e-4, rtol=0)
+    slopes = judge.slopes(z)
+    torch.testing.assert_close(slopes.outputs, READS.expand(40, 4, D), atol=1e-4, rtol=0)
+    torch.testing.assert_close(slopes.picture, torch.eye(D) / (3 * 4), atol=1e-4, rtol=0)
+    assert slopes.person is None
+    right = torch.zeros(40, 2, 2, dtype=torch.uint8)
+    right[:, :, 1] = 255
+    slopes = judge.slopes(z, right)
+    torch.testing.assert_close(slopes.person, torch.diag(torch.tensor([0.0, 1, 0, 1, 0, 1])) / (3 * 4), atol=1e-4, rtol=0)
+    torch.testing.assert_close(slopes.elsewhere("background_warmth"), slopes.person)
+    torch.testing.assert_close(slopes.elsewhere("Smiling"), slopes.picture)
 
 
 def test_effect_leak_and_selectivity_are_those_of_the_slopes(judge, z):
@@ -82,7 +95,7 @@ def test_identity_drift_is_the_angle_that_the_features_turn_by(judge):
 def test_the_dose_for_an_effect(judge, z):
     for effect in (0.5, 3.0):
         dose = selection.dose_for(judge, z, torch.eye(D)[0], "Smiling", effect)
-        assert selection.change(judge, z, dose * torch.eye(D)[0], "Smiling")[0] == pytest.approx(effect, abs=1e-3)
+        assert selection.change(judge, z, dose * torch.eye(D)[0], "Smiling").effect == pytest.approx(effect, abs=1e-3)
     assert selection.dose_for(judge, z, torch.eye(D)[5], "Smiling", 1.0, limit=4) == 4, "no dose has it"
 
 
@@ -103,13 +116,13 @@ def planted(judge):
     attributes = dict(zip(NAMES, (smiling.astype(np.int8), male.astype(np.int8), young.astype(np.int8))))
     numeric = {"yaw": yaw.astype(np.float32)}
     mirrored = mu * torch.tensor([1.0, 1, 1, 1, -1, 1])
-    faces = selection.Faces(mu, mirrored, attributes | numeric, judge.jacobians(mu[:20]))
+    faces = selection.Faces(mu, mirrored, attributes | numeric, judge.slopes(mu[:20]))
     return faces, simple_directions(mu, attributes, numeric)
 
 
 def test_the_choice_is_better_than_the_mean_difference_where_labels_are_correlated(judge, planted):
     faces, simple = planted
-    chosen, table = selection.choose(judge, faces, faces.mu[:200], simple)
+    chosen, table = selection.choose(judge, faces, faces.mu[:200], None, simple)
     assert chosen.names == simple.names == [*NAMES, "yaw"]
     best = table["Smiling"][chosen["Smiling"].method]
     assert best["merit"] > 3 * table["Smiling"]["mean difference"]["merit"]
@@ -129,12 +142,12 @@ def test_the_choice_is_better_than_the_mean_difference_where_labels_are_correlat
 
 def test_the_comparison_is_at_equal_effect(judge, planted):
     faces, simple = planted
-    chosen, _ = selection.choose(judge, faces, faces.mu[:200], simple)
-    row = selection.compare(judge, faces.mu[200:400], simple, chosen, ["Smiling"])["Smiling"]
+    chosen, _ = selection.choose(judge, faces, faces.mu[:200], None, simple)
+    row = selection.compare(judge, faces.mu[200:400], None, simple, chosen, ["Smiling"])["Smiling"]
     assert row["simple"]["effect"] == pytest.approx(row["chosen"]["effect"], rel=0.05)
-    for gain, leak in (("gain", "leak"), ("gain_bias", "bias")):
-        chosen_selectivity, simple_selectivity = (row[kind]["effect"] / row[kind][leak] for kind in ("chosen", "simple"))
-        assert row[gain] == pytest.approx(chosen_selectivity / simple_selectivity) and row[gain] > 3
+    for gain, harm, least in (("gain", "leak", 3), ("gain_bias", "bias", 3), ("gain_pixels", "pixels", 1)):
+        chosen_selectivity, simple_selectivity = (row[kind]["effect"] / row[kind][harm] for kind in ("chosen", "simple"))
+        assert row[gain] == pytest.approx(chosen_selectivity / simple_selectivity) and row[gain] > least
     matrix = selection.effects(judge, faces.mu[:100], chosen)
     assert matrix.shape == (4, 4)
     assert (matrix.argmax(1) == torch.arange(4)).all()
@@ -145,13 +158,15 @@ def test_bias_is_the_leak_that_does_not_cancel_over_faces():
         def forward(self, x):
             # What moves Male along latent 5 goes up for half of the faces and down for the others.
             out = super().forward(x)
-            return torch.cat([out[:, :1], out[:, 1:2] + x[:, 5:] * x[:, 3:4].sign(), out[:, 2:]], 1)
+            z = flat(x)
+            return torch.cat([out[:, :1], out[:, 1:2] + z[:, 5:] * z[:, 3:4].sign(), out[:, 2:]], 1)
 
     judge = selection.Judge(Decoder(), Folded(), torch.device("cpu"))
     z = torch.randn(40, D)
     z[:, 3] = torch.tensor([1.0, -1]).repeat(20)
-    effect, leak, bias = selection.change(judge, z, torch.eye(D)[0] + torch.eye(D)[5], "Smiling")
-    assert (effect, leak, bias) == pytest.approx((2, 0.5, 0), abs=1e-5)
+    found = selection.change(judge, z, torch.eye(D)[0] + torch.eye(D)[5], "Smiling")
+    assert (found.effect, found.leak, found.bias) == pytest.approx((2, 0.5, 0), abs=1e-5)
+    assert found.pixels == pytest.approx(2 / 12)
 
 
 def test_reach_reads_probabilities_and_quantities_at_both_ends_of_the_safe_range(judge, planted):

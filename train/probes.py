@@ -131,27 +131,28 @@ def antisymmetric(mu: Tensor, mirrored: Tensor, y: np.ndarray) -> Tensor:
     return regression((mu - mirrored) / 2, y)
 
 
-def optimised(jacobians: Tensor, target: int, others: Tensor, sigma: Tensor, weight: float, shared: float = 0.0) -> Tensor:
-    """The direction that moves one of the classifier's outputs most for what it moves of the others.
+def optimised(slopes: Tensor, target: int, others: Tensor, picture: Tensor, sigma: Tensor, length: float, still: float
+              ) -> Tensor:
+    """The direction that moves one of the classifier's outputs most for what else it moves.
 
-    Maximises the mean slope of the target, g . v, over the squared slopes of the others plus ``weight`` times the
-    squared Mahalanobis length: v = inverse(H + weight * inverse(sigma)) E[g], with
-    H = sum_j others_j ((1 - shared) E[g_j g_j'] + shared E[g_j] E[g_j]').
+    Maximises the mean slope of the target, g . v, over the squared slopes of the others, plus ``length`` times the squared
+    Mahalanobis length, plus ``still`` times the squared change of the picture itself, counted so that in a random
+    direction it weighs as much as the others: v = inverse(H + length * inverse(sigma) + still * G) E[g], with
+    H = sum_j others_j E[g_j g_j'] and G = picture * tr(H) / tr(picture). Without G the classifier is satisfied by changes
+    that it does not see.
 
     Parameters
     ----------
-    jacobians : Tensor
-        (n, k, d): slopes of the k outputs for decoded faces, by latent (``selection.Judge.jacobians``).
+    slopes : Tensor
+        (n, k, d): slopes of the k outputs for decoded faces, by latent (``selection.Slopes``).
     others : Tensor
         (k,) how much each output counts as a side effect; 0 for the target.
-    shared : float
-        0 counts what happens to others in each face, 1 only what happens to them on average over the faces.
+    picture : Tensor
+        (d, d): mean products of the slopes of pixels (``selection.Slopes``).
     """
-    mean = jacobians.mean(0)
-    each = torch.einsum("nkd,k,nke->de", jacobians, others, jacobians) / len(jacobians)
-    average = torch.einsum("kd,k,ke->de", mean, others, mean)
-    inner = (1 - shared) * each + shared * average + weight * torch.linalg.inv(sigma)
-    return torch.linalg.solve(inner, mean[target])
+    leak = torch.einsum("nkd,k,nke->de", slopes, others, slopes) / len(slopes)
+    inner = leak + length * torch.linalg.inv(sigma) + still * picture * leak.trace() / picture.trace()
+    return torch.linalg.solve(inner, slopes[:, target].mean(0))
 
 
 def in_unit(vector: Tensor, mu: Tensor, y: np.ndarray) -> tuple[Tensor, float]:

@@ -33,6 +33,7 @@ from tqdm import tqdm
 
 from betavae import Editor, hub
 from betavae.classifier import Classifier
+from betavae.directions import Directions
 from betavae.editor import pick_device
 from betavae.mixture import Mixture
 from betavae.model import VAE
@@ -50,6 +51,7 @@ STAGES = ("data", "fit", "evaluate", "directions", "compare", "figures", "publis
 DEFAULT_STAGES = tuple(stage for stage in STAGES if stage not in ("compare", "publish"))
 PROGRESS_FACES = 16  # whose reconstructions are drawn while training
 OF_ANY_MODEL = ("evaluate", "figures")
+GAINS = {"leak": "gain", "bias": "gain_bias", "pixels": "gain_pixels"}
 FEATURES = {"inception": "Inception pool3, TensorFlow's weights", "classifier": "the run's own classifier: no FID, and not "
             "comparable with any", "none": ""}
 
@@ -132,7 +134,7 @@ def run(config: TrainConfig, data: str | None, out: Path, stages: list[str], dev
         _directions(out, model, dataset, latents, device, config.seed, choose, conditions or {})
         mixture()
     if "compare" in stages:
-        _compare(out, dataset, latents, device, config.seed)
+        _compare(out, model, dataset, latents, device, config.seed)
     if "figures" in stages:
         known = _rows(dataset.celeba.attributes | dataset.numeric(), dataset.indices("test"))
         drawn = figures.draw(Editor.from_pretrained(source, device), _report(out), dataset.images("test"), latents("test")[0],
@@ -232,9 +234,11 @@ def _directions(out: Path, model: VAE, dataset: Dataset, latents: Latents, devic
     if choose:
         judge = selection.Judge(model, _classifier(out, dataset, device, seed), device)
         mirrored, _ = evaluation.encode_all(model, dataset.images("train").flip(2), device)
-        some = np.random.default_rng(seed).permutation(len(train))[:selection.JACOBIAN_FACES]
-        faces = selection.Faces(mu, mirrored, {name: columns[name] for name in judge.names}, judge.jacobians(mu[some]))
-        chosen, table = selection.choose(judge, faces, val[:selection.VAL_FACES], directions,
+        some = np.random.default_rng(seed).permutation(len(train))[:selection.SLOPE_FACES]
+        masks = dataset.person is not None
+        slopes = judge.slopes(mu[some], dataset.masks("train")[torch.from_numpy(some)] if masks else None)
+        faces = selection.Faces(mu, mirrored, {name: columns[name] for name in judge.names}, slopes)
+        chosen, table = selection.choose(judge, faces, val[:selection.VAL_FACES], dataset.masks("val") if masks else None, directions,
                                          lambda names: tqdm(names, desc="directions"))
         directions = probes.with_quantiles(chosen, mu)
         (out / "selection.json").write_text(json.dumps(table, indent=1) + "\n")
@@ -248,14 +252,16 @@ def _rows(columns: dict[str, np.ndarray], index: np.ndarray) -> dict[str, np.nda
     return {name: values[index] for name, values in columns.items()}
 
 
-def _compare(out: Path, dataset: Dataset, latents: Latents, device: torch.device, seed: int) -> None:
+def _compare(out: Path, model: VAE, dataset: Dataset, latents: Latents, device: torch.device, seed: int) -> None:
     """The run's directions against mean difference and regression, at equal effect, on the test faces."""
-    model, directions, *_ = hub.load(out)
+    directions = Directions.load(out / "directions.safetensors", model.config.latents)
     judge = selection.Judge(model, _classifier(out, dataset, device, seed), device)
     train = dataset.indices("train")
     (mu, _), (test, _) = latents("train"), latents("test")
     simple = probes.simple_directions(mu, _rows(dataset.celeba.attributes, train), _rows(dataset.numeric(), train))
-    table = selection.compare(judge, test, simple, directions, [n for n in selection.REPORTED if n in directions])
+    masks = None if dataset.person is None else dataset.masks("test")
+    names = [name for name in selection.REPORTED if name in directions]
+    table = selection.compare(judge, test, masks, simple, directions, names)
     labels = _rows(dataset.celeba.attributes, dataset.indices("test"))
     for name, row in table.items():
         # An attribute is brought to faces that lack it, and taken back from there.
@@ -265,16 +271,16 @@ def _compare(out: Path, dataset: Dataset, latents: Latents, device: torch.device
             shift = row["chosen"]["dose"] * directions[name].vector
             row["outside"] = selection.outside(judge, test, shift, dataset.masks("test"))
     (out / "compare.json").write_text(json.dumps({"split": "test", "images": len(test), "directions": table}, indent=1) + "\n")
-    print(f"{len(test):,} test faces, at equal effect; in brackets the simple direction's\n"
-          f"{'':22}{'effect':>7}{'leak':>16}{'gain':>6}{'bias':>16}{'gain':>6}   still, from ... to   method")
+    print(f"{len(test):,} test faces, at equal effect; in brackets the simple direction's\n{'':22}{'effect':>7}"
+          + "".join(f"{harm:>16}{'gain':>6}" for harm in GAINS) + "   still, from ... to   method")
     for name, row in table.items():
         chosen, plain, reach = row["chosen"], row["simple"], row["reach"]
-        print(f"{name:22}{chosen['effect']:7.2f}{chosen['leak']:8.3f} ({plain['leak']:.3f}){row['gain']:6.2f}"
-              f"{chosen['bias']:8.3f} ({plain['bias']:.3f}){row['gain_bias']:6.2f}"
-              f"   {reach['still']:.2f}, {reach['low']:.2f} ... {reach['high']:.2f}   {row['method']}"
+        print(f"{name:22}{chosen['effect']:7.2f}"
+              + "".join(f"{chosen[harm]:8.3f} ({plain[harm]:.3f}){row[gain]:6.2f}" for harm, gain in GAINS.items())
+              + f"   {reach['still']:.2f}, {reach['low']:.2f} ... {reach['high']:.2f}   {row['method']}"
               + (f"; changes the background {row['outside']:.1f} times as much as the person" if "outside" in row else ""))
-    print(f"{'mean':45}{np.mean([row['gain'] for row in table.values()]):6.2f}"
-          f"{np.mean([row['gain_bias'] for row in table.values()]):22.2f}")
+    means = (np.mean([row[gain] for row in table.values()]) for gain in GAINS.values())
+    print(f"{'mean':29}" + "".join(f"{mean:22.2f}" for mean in means))
     picture = figures.effects(judge, test[:selection.VAL_FACES], directions)
     (out / "figures").mkdir(exist_ok=True)
     picture.savefig(out / "figures" / "effects.png", dpi=110)

@@ -8,6 +8,7 @@ import dataclasses
 import itertools
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -25,8 +26,8 @@ DOSES = (-1.0, -2 / 3, -1 / 3, 0.0, 1 / 3, 2 / 3, 1.0)  # shares of the largest 
 MAX_DISTANCE = 1.2    # edited faces may be this much further from the mean than unedited ones, by Mahalanobis distance
 MAX_DOSE = 50.0       # strengths; of a direction along which the classes hardly differ, and which yet moves pictures
 MIN_EFFECT = 0.5      # logits, or deviations: where the simple direction hardly works, the others are asked for this much
-OPTIMISED_WEIGHTS = (0.5, 2.0, 8.0)
-SHARED = (0.0, 0.8)
+OPTIMISED_LENGTHS = (2.0, 8.0)
+OPTIMISED_PICTURES = (1.0, 3.0)
 ALIKE = 0.95          # of two methods as good as that, the one that stays nearer to the data is better
 BETTER = 1.1          # the simple direction, which anybody can check, stays where no other is better by a tenth
 NUISANCES = 6
@@ -34,7 +35,8 @@ UNTOUCHED = {"background_brightness": ("face_brightness",), "background_warmth":
              "background_tint": ("face_brightness", "Pale_Skin"), "face_brightness": ("background_brightness",)}
 UNTOUCHED_WEIGHT = 10.0
 NO_LEAK = 1e-4        # logits; less than any picture's rounding
-JACOBIAN_FACES = 400
+SLOPE_FACES = 400
+SLOPE_BATCH = 50       # faces whose pictures' slopes are held at a time
 QUICK_FACES, VAL_FACES = 48, 128
 REPORTED = ("Smiling", "Eyeglasses", "Male", "Young", "Blond_Hair", "Black_Hair", "Bangs", "Bald", "Heavy_Makeup",
             "Pale_Skin", "Mustache", "Mouth_Slightly_Open", "yaw", "background_brightness")
@@ -54,10 +56,18 @@ class Judge:
         self.count = len(classifier.attributes)
 
     @torch.inference_mode()
+    def look(self, z: Tensor) -> tuple[Tensor, Tensor]:
+        """Pictures (n, 3, s, s) and what they show (n, k) of latents (n, d), on the CPU."""
+        pictures, outputs = [], []
+        for part in z.split(BATCH):
+            picture = self.model.decode(part.to(self.device))
+            pictures.append(picture.cpu())
+            outputs.append(((self.classifier(picture) - self.classifier.mean) / self.classifier.deviation).cpu())
+        return torch.cat(pictures), torch.cat(outputs)
+
     def read(self, z: Tensor) -> Tensor:
         """(n, d) -> (n, k), on the CPU."""
-        out = torch.cat([self.classifier(self.model.decode(part.to(self.device))) for part in z.split(BATCH)])
-        return ((out - self.classifier.mean) / self.classifier.deviation).cpu()
+        return self.look(z)[1]
 
     @torch.inference_mode()
     def features(self, z: Tensor) -> Tensor:
@@ -70,17 +80,52 @@ class Judge:
         """The posterior means of the faces' own pictures: (n, d) -> (n, d)."""
         return torch.cat([self.model.encode(self.model.decode(part.to(self.device)))[0].cpu() for part in z.split(BATCH)])
 
-    def jacobians(self, z: Tensor, step: float = 0.5) -> Tensor:
-        """Slopes of every output by every latent at faces z: (n, d) -> (n, k, d), by central differences.
+    def slopes(self, z: Tensor, masks: Tensor | None = None, step: float = 0.5) -> "Slopes":
+        """``Slopes`` at faces z (n, d), by central differences; masks uint8 (n, s, s), 255 is person.
 
         Over half a prior deviation, not at a point: an edit is a large step, and the slope that matters is the one
         over such a distance.
         """
-        slopes = []
-        for latent in range(z.shape[1]):
-            offset = step * torch.nn.functional.one_hot(torch.tensor(latent), z.shape[1])
-            slopes.append((self.read(z + offset) - self.read(z - offset)) / (2 * step))
-        return torch.stack(slopes, 2)
+        latents = z.shape[1]
+        outputs, picture, person = [], torch.zeros(latents, latents), None if masks is None else torch.zeros(latents, latents)
+        for start in range(0, len(z), SLOPE_BATCH):
+            faces = z[start:start + SLOPE_BATCH]
+            up, down = zip(*((self.look(faces + offset), self.look(faces - offset)) for offset in step * torch.eye(latents)))
+            pixels, shown = (torch.stack([(high[i] - low[i]) / (2 * step) for high, low in zip(up, down)], 1) for i in (0, 1))
+            outputs.append(shown.transpose(1, 2))
+            flat = pixels.flatten(2)
+            picture += torch.einsum("nap,nbp->ab", flat, flat) / flat.shape[2]
+            if masks is not None:
+                inside = (pixels * (masks[start:start + SLOPE_BATCH, None, None] > 127)).flatten(2)
+                person += torch.einsum("nap,nbp->ab", inside, inside) / flat.shape[2]
+        return Slopes(torch.cat(outputs), picture / len(z), None if person is None else person / len(z))
+
+
+@dataclass(frozen=True)
+class Slopes:
+    """How pictures change with each latent: what the classifier reads, and the pixels themselves.
+
+    ``outputs`` (n, k, d), face by face; ``picture`` (d, d), mean over faces and pixels of the products of two slopes, so that
+    v' picture v is the mean square by which a step v changes a pixel; ``person`` the same of the person's pixels alone,
+    where masks tell them.
+    """
+
+    outputs: Tensor
+    picture: Tensor
+    person: Tensor | None
+
+    def elsewhere(self, name: str) -> Tensor:
+        """(d, d) of the pixels that an edit of ``name`` should leave as they are, as far as it can."""
+        return self.person if name.startswith("background") else self.picture
+
+
+class Change(NamedTuple):
+    """What moving faces by a step, up and down, does: see ``Intervention``."""
+
+    effect: float
+    leak: float
+    bias: float
+    pixels: float
 
 
 @dataclass(frozen=True)
@@ -91,6 +136,7 @@ class Intervention:
     leak : mean absolute change of the other attributes' logits, face by face
     bias : absolute value of their mean change over the faces, up and down apart: what is left of the leak where
         faces differ in its sign
+    pixels : mean absolute change of the pixels that could stay (of all; for a quantity of the background, the person's)
     selectivity : effect / leak
     monotonicity : share of steps between 7 doses, and of faces, in which the target's output rises
     drift : share of the step that is lost when the edited picture is encoded again, by Mahalanobis distance
@@ -102,6 +148,7 @@ class Intervention:
     effect: float
     leak: float
     bias: float
+    pixels: float
     selectivity: float
     monotonicity: float
     drift: float
@@ -109,27 +156,29 @@ class Intervention:
     distance: float
 
 
-def measure(judge: Judge, z: Tensor, vector: Tensor, name: str, dose: float, space: Directions) -> Intervention:
-    """``Intervention`` of a direction over faces z (n, d)."""
+def measure(judge: Judge, z: Tensor, vector: Tensor, name: str, dose: float, space: Directions,
+            masks: Tensor | None = None) -> Intervention:
+    """``Intervention`` of a direction over faces z (n, d), whose masks (n, s, s) a quantity of the background needs."""
     target = judge.names.index(name)
-    outputs = torch.stack([judge.read(z + share * dose * vector) for share in DOSES])  # (7, n, k)
-    effect, leak, bias = _change(judge, outputs[3], outputs[6], outputs[0], target)
-    rises = (outputs[1:, :, target] > outputs[:-1, :, target]).float().mean()
+    looks = [judge.look(z + share * dose * vector) for share in DOSES]
+    found = _change(judge, looks[3], looks[6], looks[0], name, masks)
+    outputs = torch.stack([shown[:, target] for _, shown in looks])  # (7, n)
+    rises = (outputs[1:] > outputs[:-1]).float().mean()
     still, up, down = (judge.features(z + sign * dose * vector) for sign in (0, 1, -1))
     apart = 1 - (still * still.roll(1, 0)).sum(1).mean()
     turned = 1 - (torch.cat([up, down]) * torch.cat([still, still])).sum(1).mean()
-    return Intervention(dose, effect, leak, bias, effect / max(leak, NO_LEAK), float(rises),
+    return Intervention(dose, *found, found.effect / max(found.leak, NO_LEAK), float(rises),
                         _drift(judge, space, z, dose * vector), float(turned / apart), _further(space, z, dose * vector))
 
 
-def dose_for(judge: Judge, z: Tensor, vector: Tensor, name: str, effect: float, still: Tensor | None = None,
-             limit: float = MAX_DOSE) -> float:
+def dose_for(judge: Judge, z: Tensor, vector: Tensor, name: str, effect: float,
+             still: tuple[Tensor, Tensor] | None = None, limit: float = MAX_DOSE) -> float:
     """The strength at which the mean effect, up and down, is ``effect``, by secant steps from strength 1."""
-    still = judge.read(z) if still is None else still
+    still = still or judge.look(z)
     before, reached, dose = 0.0, 0.0, 1.0
     for _ in range(2):
         # Effects are nearly proportional to the dose, so a few steps suffice.
-        now = change(judge, z, dose * vector, name, still)[0]
+        now = change(judge, z, dose * vector, name, still).effect
         slope = (now - reached) / (dose - before) if dose != before else 0.0
         before, reached, dose = dose, now, min(limit, max(0.05, dose + (effect - now) / max(slope, 0.02 * effect)))
     return dose
@@ -157,13 +206,13 @@ class Faces:
     """Training faces from which candidates are made.
 
     ``mu`` (n, d), ``mirrored`` (n, d) of the mirrored pictures, ``columns`` name -> (n,) of 0 / 1 or of numbers with
-    NaN where unknown, ``jacobians`` (m, k, d) at some of them (``Judge.jacobians``).
+    NaN where unknown, ``slopes`` at some of them (``Judge.slopes``).
     """
 
     mu: Tensor
     mirrored: Tensor
     columns: dict[str, np.ndarray]
-    jacobians: Tensor
+    slopes: Slopes
 
 
 def candidates(judge: Judge, faces: Faces, sigma: Tensor, name: str, partial: Tensor) -> dict[str, Tensor]:
@@ -179,7 +228,7 @@ def candidates(judge: Judge, faces: Faces, sigma: Tensor, name: str, partial: Te
     made["pattern"] = probes.pattern(filters["logistic" if binary else "ridge"], sigma)
     made["partial"] = partial
     # Orthogonal to the attributes that the simple direction moves most besides its own.
-    moved = (faces.jacobians[:, :judge.count] @ simple).abs().mean(0)
+    moved = (faces.slopes.outputs[:, :judge.count] @ simple).abs().mean(0)
     if binary:
         moved[target] = 0
     nuisances = [judge.names[i] for i in moved.argsort(descending=True)[:NUISANCES].tolist()]
@@ -191,25 +240,28 @@ def candidates(judge: Judge, faces: Faces, sigma: Tensor, name: str, partial: Te
     others = torch.ones(len(judge.names))
     others[[judge.names.index(other) for other in UNTOUCHED.get(name, ())]] = UNTOUCHED_WEIGHT
     others[target] = 0
-    for weight, shared in itertools.product(OPTIMISED_WEIGHTS, SHARED):
-        made[f"optimised ({weight:g}, {shared:g})"] = probes.optimised(faces.jacobians, target, others, sigma, weight, shared)
+    for length, picture in itertools.product(OPTIMISED_LENGTHS, OPTIMISED_PICTURES):
+        made[f"optimised ({length:g}, {picture:g})"] = probes.optimised(
+            faces.slopes.outputs, target, others, faces.slopes.elsewhere(name), sigma, length, picture)
     return {method: probes.in_unit(vector, mu, y)[0] for method, vector in made.items()}
 
 
-def choose(judge: Judge, faces: Faces, val: Tensor, space: Directions, progress: Callable = iter
+def choose(judge: Judge, faces: Faces, val: Tensor, masks: Tensor | None, space: Directions, progress: Callable = iter
            ) -> tuple[Directions, dict[str, dict[str, dict]]]:
     """For every name the direction whose pictures change most in it for what else changes, among all methods.
 
     Methods are compared on val faces at one dose each: that at which the effect is what the simple direction (mean
-    difference, or regression) has where it leads to the end of the data (``far``), for there glasses are glasses. The measure is the geometric mean of effect over leak and effect over
-    bias (``Intervention``); of methods that do about equally well, the one that stays nearest to the data is taken. One
-    that needs to take faces further from the data than MAX_DISTANCE, or does not have that effect at any dose, is out,
+    difference, or regression) has where it leads to the end of the data (``far``), for there glasses are glasses. The
+    measure is the geometric mean of effect over leak, over bias and over pixels (``Intervention``): the classifier does not
+    see all that changes. Of methods that do about equally well, the one that stays nearest to the data is taken. One that needs to take faces further from the data than MAX_DISTANCE, or does not have that effect at any dose, is out,
     unless that goes for all, and the simple direction stays unless another is better by a tenth.
 
     Parameters
     ----------
     val : Tensor
         (n, d) latents of val faces.
+    masks : Tensor or None
+        uint8 (n, s, s), theirs, 255 is person; needed where there is a quantity of the background.
     space : Directions
         The simple directions (``probes.simple_directions``).
 
@@ -218,12 +270,12 @@ def choose(judge: Judge, faces: Faces, val: Tensor, space: Directions, progress:
     directions : Directions
         The chosen ones, with what was measured of each in ``Direction.measured``.
     table : dict
-        name -> method -> dose, effect, leak, bias, distance, merit.
+        name -> method -> dose, effect, leak, bias, pixels, distance, merit.
     """
     sigma = space.covariance
     partial = probes.partial(faces.mu, np.stack(list(faces.columns.values()), 1))
     quick = val[:QUICK_FACES]
-    still, chosen, table = judge.read(quick), [], {}
+    still, chosen, table = judge.look(quick), [], {}
     for name in progress(space.names):
         if name not in judge.names:
             # A joined condition: no output of the classifier stands for it.
@@ -231,14 +283,14 @@ def choose(judge: Judge, faces: Faces, val: Tensor, space: Directions, progress:
             continue
         vectors = candidates(judge, faces, sigma, name, partial[list(faces.columns).index(name)])
         simple = next(iter(vectors))
-        effect = max(change(judge, quick, far(space[name]) * vectors[simple], name, still)[0], MIN_EFFECT)
+        effect = max(change(judge, quick, far(space[name]) * vectors[simple], name, still).effect, MIN_EFFECT)
         table[name] = {}
         for method, vector in vectors.items():
             dose = dose_for(judge, quick, vector, name, effect, still)
-            reached, leak, bias = change(judge, quick, dose * vector, name, still)
-            table[name][method] = {"dose": dose, "effect": reached, "leak": leak, "bias": bias,
-                                   "distance": _further(space, quick, dose * vector),
-                                   "merit": max(reached, 0.0) / max(leak * bias, NO_LEAK ** 2) ** 0.5}
+            done = change(judge, quick, dose * vector, name, still, masks)
+            harm = np.prod([max(part, NO_LEAK) for part in done[1:]]) ** (1 / 3)
+            table[name][method] = {"dose": dose, **done._asdict(), "distance": _further(space, quick, dose * vector),
+                                   "merit": max(done.effect, 0.0) / float(harm)}
         # A timid edit leaks little, and must not win by that.
         equal = {m: row for m, row in table[name].items() if row["effect"] > 0.9 * effect} or table[name]
         near = {m: row for m, row in equal.items() if row["distance"] <= MAX_DISTANCE} or equal
@@ -246,26 +298,35 @@ def choose(judge: Judge, faces: Faces, val: Tensor, space: Directions, progress:
         best = min((m for m, row in near.items() if row["merit"] >= enough), key=lambda method: near[method]["distance"])
         if near[best]["merit"] < BETTER * table[name][simple]["merit"]:
             best = simple
-        measured = asdict(measure(judge, val, vectors[best], name, table[name][best]["dose"], space))
+        measured = asdict(measure(judge, val, vectors[best], name, table[name][best]["dose"], space, masks))
         chosen.append(dataclasses.replace(space[name], vector=vectors[best], method=best, measured=measured))
     return space.having(chosen), table
 
 
-def change(judge: Judge, z: Tensor, shift: Tensor, name: str, still: Tensor | None = None) -> tuple[float, float, float]:
-    """Effect, leak and bias of moving faces by ``shift``, up and down: see ``Intervention``.
+def change(judge: Judge, z: Tensor, shift: Tensor, name: str, still: tuple[Tensor, Tensor] | None = None,
+           masks: Tensor | None = None) -> Change:
+    """What moving faces z (n, d) by ``shift`` (d,), up and down, does.
 
-    ``still`` is ``judge.read(z)``, where it is at hand.
+    ``still`` is ``judge.look(z)``, where it is at hand; ``masks`` (at least n, s, s) tell the person for a quantity of the
+    background, without which all pixels count.
     """
-    still = judge.read(z) if still is None else still
-    up, down = judge.read(torch.cat([z + shift, z - shift])).chunk(2)
-    return _change(judge, still, up, down, judge.names.index(name))
+    return _change(judge, still or judge.look(z), judge.look(z + shift), judge.look(z - shift), name, masks)
 
 
-def _change(judge: Judge, still: Tensor, up: Tensor, down: Tensor, target: int) -> tuple[float, float, float]:
-    steps = torch.stack([up - still, still - down])  # (2, n, k): both towards more
+def _change(judge: Judge, still: tuple, up: tuple, down: tuple, name: str, masks: Tensor | None) -> Change:
+    target = judge.names.index(name)
+    steps = torch.stack([up[1] - still[1], still[1] - down[1]])  # (2, n, k): both towards more
     others = [i for i in range(judge.count) if i != target]
-    return (float(steps[:, :, target].mean()), float(steps[:, :, others].abs().mean()),
-            float(steps[:, :, others].mean(1).abs().mean()))
+    repainted = _repainted(still, up, down)
+    if name.startswith("background") and masks is not None:
+        repainted = repainted[masks[:len(repainted)] > 127]
+    return Change(float(steps[:, :, target].mean()), float(steps[:, :, others].abs().mean()),
+                  float(steps[:, :, others].mean(1).abs().mean()), float(repainted.mean()))
+
+
+def _repainted(still: tuple, up: tuple, down: tuple) -> Tensor:
+    """Mean absolute change of every pixel: (n, s, s)."""
+    return ((up[0] - still[0]).abs() + (down[0] - still[0]).abs()).mean(1) / 2
 
 
 def reach(judge: Judge, z: Tensor, directions: Directions, name: str) -> dict[str, float]:
@@ -284,17 +345,12 @@ def reach(judge: Judge, z: Tensor, directions: Directions, name: str) -> dict[st
     return figures
 
 
-@torch.inference_mode()
 def outside(judge: Judge, z: Tensor, shift: Tensor, masks: Tensor) -> float:
     """How much more an edit changes the background than the person: mean absolute change of the pixels outside of the
     masks over that inside, of faces z (n, d) moved up and down by ``shift``; masks uint8 (n, s, s), 255 is person."""
-    person, changed = (masks > 127).double()[:, None], []
-    for sign in (1, -1):
-        pictures = [torch.cat([judge.model.decode(part.to(judge.device)).cpu() for part in moved.split(BATCH)])
-                    for moved in (z, z + sign * shift)]
-        changed.append((pictures[1] - pictures[0]).abs().mean(1, keepdim=True).double())
-    change = torch.stack(changed).mean(0)
-    return float(((change * (1 - person)).sum() / (1 - person).sum()) / ((change * person).sum() / person.sum()))
+    repainted = _repainted(*(judge.look(z + sign * shift) for sign in (0, 1, -1)))
+    person = masks > 127
+    return float(repainted[~person].mean(dtype=torch.double) / repainted[person].mean(dtype=torch.double))
 
 
 def held_out(directions: Directions, mu: Tensor, columns: Mapping[str, np.ndarray]) -> Directions:
@@ -326,22 +382,23 @@ def effects(judge: Judge, z: Tensor, directions: Directions) -> Tensor:
     return torch.stack(rows)
 
 
-def compare(judge: Judge, z: Tensor, simple: Directions, chosen: Directions, names: Iterable[str]) -> dict[str, dict]:
+def compare(judge: Judge, z: Tensor, masks: Tensor | None, simple: Directions, chosen: Directions, names: Iterable[str]
+            ) -> dict[str, dict]:
     """The chosen directions against the simple ones at equal effect, over faces z (n, d): name -> figures.
 
     The effect is the simple direction's at the end of the data (``far``), or MIN_EFFECT where that is more.
     """
-    few, still, table = z[:4 * QUICK_FACES], judge.read(z), {}
+    few, still, table = z[:4 * QUICK_FACES], judge.look(z), {}
+    first = still[0][:len(few)], still[1][:len(few)]
     for name in names:
-        effect = max(change(judge, few, far(simple[name]) * simple[name].vector, name, still[:len(few)])[0], MIN_EFFECT)
+        effect = max(change(judge, few, far(simple[name]) * simple[name].vector, name, first).effect, MIN_EFFECT)
         row = {"method": chosen[name].method}
         for kind, directions in (("simple", simple), ("chosen", chosen)):
             vector = directions[name].vector
-            dose = dose_for(judge, few, vector, name, effect, still[:len(few)])
-            reached, leak, bias = change(judge, z, dose * vector, name, still)
-            row[kind] = {"dose": dose, "effect": reached, "leak": leak, "bias": bias}
-        for gain, kind in (("gain", "leak"), ("gain_bias", "bias")):
-            selectivity = {which: row[which]["effect"] / max(row[which][kind], NO_LEAK) for which in ("simple", "chosen")}
+            dose = dose_for(judge, few, vector, name, effect, first)
+            row[kind] = {"dose": dose, **change(judge, z, dose * vector, name, still, masks)._asdict()}
+        for gain, harm in (("gain", "leak"), ("gain_bias", "bias"), ("gain_pixels", "pixels")):
+            selectivity = {kind: row[kind]["effect"] / max(row[kind][harm], NO_LEAK) for kind in ("simple", "chosen")}
             row[gain] = selectivity["chosen"] / selectivity["simple"]
         table[name] = row
     return table
