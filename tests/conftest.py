@@ -4,7 +4,6 @@ import os
 import shutil
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from browser import CHROMIUM, FLAGS, Server, Visitors
@@ -13,8 +12,8 @@ from playwright.sync_api import sync_playwright
 from skimage.data import astronaut
 
 from betavae import VAE, VAEConfig, hub
+from train.data import SPLITS, CelebA, Dataset, load
 from train.probes import simple_directions
-from train.data import CelebA, Dataset, load
 
 ROOT = Path(__file__).resolve().parent.parent
 FACES = Path(os.environ.get("CELEBA", ROOT.parent / "shared" / "celeba"))
@@ -37,21 +36,29 @@ def cache(tmp_path_factory) -> Path:
     return tmp_path_factory.mktemp("cache")
 
 
-@pytest.fixture(scope="session")
-def subset(celeba, tmp_path_factory) -> Path:
-    """1,200 real faces in the official layout: 1,000 for training, 100 for val and test each."""
-    folder = tmp_path_factory.mktemp("subset")
-    whole = CelebA.open(celeba)
-    counts = (("train", 1000), ("val", 100), ("test", 100))
-    names = np.concatenate([whole.names[whole.split == split][:n] for split, n in counts])
+def first_faces(source: Path, counts: tuple[int, int, int], folder: Path) -> Path:
+    """The first so many faces of the training, val and test split, copied into a folder with lists of nothing else.
+
+    Copied, not linked: a test that writes must not reach the source. And lists of a few faces are read in no time.
+    """
+    whole = CelebA.open(source)
+    names = {name for split, n in zip(SPLITS, counts) for name in whole.names[whole.split == split][:n]}
     for part, suffix in (("img_align_celeba", ".jpg"), ("masks", ".png")):
         (folder / part).mkdir()
         for name in names:
-            source = (celeba / part / name).with_suffix(suffix)
-            shutil.copyfile(source, folder / part / source.name)  # no link: a test that writes must not reach the source
-    for path in celeba.glob("list_*"):
-        shutil.copy(path, folder)
+            file = Path(part, name).with_suffix(suffix)
+            shutil.copyfile(source / file, folder / file)
+    for path in source.glob("list_*"):
+        lines = path.read_text().splitlines(keepends=True)
+        kept = [line for line in lines if ".jpg" not in line or line.replace(",", " ").split()[0] in names]
+        (folder / path.name).write_text("".join(kept))
     return folder
+
+
+@pytest.fixture(scope="session")
+def subset(celeba, tmp_path_factory) -> Path:
+    """1,200 real faces in the official layout."""
+    return first_faces(celeba, (1000, 100, 100), tmp_path_factory.mktemp("subset"))
 
 
 @pytest.fixture(scope="session")
@@ -62,20 +69,8 @@ def dataset(subset, cache) -> Dataset:
 
 @pytest.fixture(scope="session")
 def few(subset, tmp_path_factory) -> Path:
-    """The first 200, 30 and 30 faces of ``subset``, in lists of nothing else: too few for a run, and read in no time."""
-    folder = tmp_path_factory.mktemp("few")
-    whole = CelebA.open(subset)
-    names = {name for split, n in (("train", 200), ("val", 30), ("test", 30)) for name in whole.names[whole.split == split][:n]}
-    for part, suffix in (("img_align_celeba", ".jpg"), ("masks", ".png")):
-        (folder / part).mkdir()
-        for name in names:
-            file = Path(part, name).with_suffix(suffix)
-            shutil.copyfile(subset / file, folder / file)
-    for path in subset.glob("list_*"):
-        lines = path.read_text().splitlines(keepends=True)
-        kept = [line for line in lines if ".jpg" not in line or line.replace(",", " ").split()[0] in names]
-        (folder / path.name).write_text("".join(kept))
-    return folder
+    """Too few of them for a run."""
+    return first_faces(subset, (200, 30, 30), tmp_path_factory.mktemp("few"))
 
 
 @pytest.fixture

@@ -70,36 +70,27 @@ def interrupt(x):
     return x
 
 
-@pytest.fixture(scope="module")
-def small(subset, tmp_path_factory):
-    """The same faces with lists of nothing else, which are read in no time."""
-    folder = tmp_path_factory.mktemp("small")
-    names = {path.name for path in (subset / "img_align_celeba").iterdir()}
-    for part in ("img_align_celeba", "masks"):
-        (folder / part).symlink_to(subset / part)
-    for path in subset.glob("list_*.txt"):
-        lines = path.read_text().splitlines(keepends=True)
-        (folder / path.name).write_text("".join(line for line in lines if not line[0].isdigit() or line.split()[0] in names))
-    return folder
-
-
 class Forks:
     """``tests/forks.py``, running."""
 
     def __init__(self, errors):
         environment = os.environ | {"OMP_NUM_THREADS": "1"}  # a process that has had threads cannot be forked safely
-        self.errors = errors
+        self.errors, self.running = errors, False
         self.process = subprocess.Popen([sys.executable, ROOT / "tests" / "forks.py"], stdin=subprocess.PIPE,
                                         stdout=subprocess.PIPE, stderr=errors.open("w"), text=True, env=environment)
 
     def start(self, name: str, *arguments, size: int = 1) -> list[int]:
         """Process numbers."""
+        if self.running:  # a test that failed has not waited for its own
+            self.ended()
+        self.running = True
         self.process.stdin.write(json.dumps([name, arguments, size]) + "\n")
         self.process.stdin.flush()
         return self._numbers()
 
     def ended(self) -> list[int]:
         """Wait for what was started last: exit statuses."""
+        self.running = False
         return self._numbers()
 
     def _numbers(self) -> list[int]:
@@ -117,11 +108,11 @@ def forks(tmp_path_factory):
     server.process.wait()
 
 
-def test_killed_at_20_random_moments_a_run_ends_bitwise_where_an_undisturbed_one_does(small, dataset, cache, forks, tmp_path):
+def test_killed_at_20_random_moments_a_run_ends_bitwise_where_an_undisturbed_one_does(subset, dataset, cache, forks, tmp_path):
     a, b = tmp_path / "undisturbed", tmp_path / "killed"
 
     def start(out):
-        return forks.start("run", "--data", str(small), "--cache", str(cache), "--preset", "tiny", "--stages", "fit",
+        return forks.start("run", "--data", str(subset), "--cache", str(cache), "--preset", "tiny", "--stages", "fit",
                            "--device", "cpu", "--save-every", "0.01", "--out", str(out))[0]
 
     def newest():
@@ -173,9 +164,9 @@ def test_two_processes_make_the_steps_of_one(faces, forks, tmp_path, settings):
     torch.testing.assert_close(dict(first["objective"]), dict(expected["objective"]), rtol=1e-3, atol=1e-6)
 
 
-def test_a_signal_to_any_process_stops_all_and_any_number_goes_on(small, cache, forks, tmp_path):
+def test_a_signal_to_any_process_stops_all_and_any_number_goes_on(subset, cache, forks, tmp_path):
     out = tmp_path / "run"
-    command = ("run", "--data", str(small), "--cache", str(cache), "--preset", "tiny", "--stages", "fit", "--device", "cpu",
+    command = ("run", "--data", str(subset), "--cache", str(cache), "--preset", "tiny", "--stages", "fit", "--device", "cpu",
                "--save-every", "0", "--out", str(out))
     _, second = forks.start(*command, size=2)
     while not (out / "checkpoint.previous.pt").exists():  # it has made a step

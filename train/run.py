@@ -194,7 +194,7 @@ def _origin(source: Path) -> dict:
     if (source / "run.json").exists():
         run = json.loads((source / "run.json").read_text())
         return {"preset": run["preset"], "images_seen": run["images"], "seed": run["seed"]}
-    known = hub.load(source).metrics
+    known = json.loads((source / "metrics.json").read_text()) if (source / "metrics.json").exists() else {}
     return {key: known[key] for key in ("preset", "images_seen", "seed") if key in known}
 
 

@@ -54,11 +54,14 @@ def build(editor: Editor) -> gr.HTML:
         return page.renewed(examples[int(event.index)]), None
 
     def load(upload):
+        if not upload:  # the photo was taken out of the input: the face stays
+            return gr.skip(), gr.skip()
         face = page.uploaded(editor, upload, resume=True)
         # A refused photo leaves the input; the face on the stage stays.
         return (face, gr.skip()) if face else (gr.skip(), None)
 
-    photo.input(load, photo, [stage, photo], preprocess=False, **page.QUIET)
+    # Gradio would drop a photo that comes while the one before it is still on its way.
+    photo.input(load, photo, [stage, photo], preprocess=False, trigger_mode="always_last", **page.QUIET)
     random.click(lambda: (page.random_face(editor), None), None, [stage, photo], **page.QUIET)
     thumbnails.select(choose, None, [stage, photo], **page.QUIET)
     return stage
