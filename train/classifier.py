@@ -72,18 +72,18 @@ def fit_classifier(dataset: Dataset, device: torch.device, seed: int = 0, epochs
 
 
 @torch.inference_mode()
-def score(model: Classifier, dataset: Dataset, split: str, device: torch.device) -> dict[str, float]:
-    """Of each attribute the AUROC, of each quantity the correlation with its measured value, on one split."""
+def score(model: Classifier, dataset: Dataset, split: str, device: torch.device) -> dict[str, dict[str, float]]:
+    """On one split, of each attribute the "auroc", of each quantity the "correlation" with its measured value."""
     index = dataset.indices(split)
     _, _, y = targets(dataset)
     y = y[index].numpy()
     pixels = dataset.images(split)
     out = torch.cat([model(from_uint8(pixels[i:i + 250]).to(device)).cpu() for i in range(0, len(pixels), 250)]).numpy()
-    figures = {}
+    figures = {"auroc": {}, "correlation": {}}
     for i, name in enumerate(model.names):
         known = np.isfinite(y[:, i])
         if name in model.attributes:
-            figures[name] = float(roc_auc_score(y[:, i], out[:, i])) if 0 < y[:, i].sum() < len(y) else float("nan")
+            figures["auroc"][name] = float(roc_auc_score(y[:, i], out[:, i])) if 0 < y[:, i].sum() < len(y) else float("nan")
         else:
-            figures[name] = float(np.corrcoef(out[known, i], y[known, i])[0, 1])
+            figures["correlation"][name] = float(np.corrcoef(out[known, i], y[known, i])[0, 1])
     return figures

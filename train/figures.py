@@ -37,8 +37,6 @@ FRAMES = 16          # of a GIF, there; as many back
 LINES = {"C": "capacity C (nats)", "bce": "BCE (nats)", "mse": "squared error", "psnr": "PSNR (dB)",
          "bce_gap": "BCE above the floor (nats)", "kl": "KL (nats)", "beta": "weight of the KL", "lr": "learning rate",
          "active_0.1": "latents > 0.1 nat", "active_1": "latents > 1 nat"}
-HEADLINE = ("Smiling", "yaw", "pitch", "background_brightness", "Blond_Hair", "Bangs", "Young", "Male", "Eyeglasses",
-            "Pale_Skin")
 
 
 def grid(rows: list[list[Image.Image]], labels: list[str] | None = None, header: list[str] | None = None,
@@ -67,7 +65,7 @@ def grid(rows: list[list[Image.Image]], labels: list[str] | None = None, header:
     return sheet
 
 
-def edits(editor: Editor, z: Tensor, names: tuple[str, ...] = HEADLINE, steps: int = 7) -> Image.Image:
+def edits(editor: Editor, z: Tensor, names: tuple[str, ...] = selection.REPORTED, steps: int = 7) -> Image.Image:
     """One face (d,), a row per direction, from one end of the data to the other."""
     names = [name for name in names if name in editor.directions]
     rows = [editor.decode(torch.cat([editor.shift(z, {name: strength}) for strength in editor.directions.sweep(z, name, steps)]))

@@ -38,7 +38,7 @@ from betavae.editor import pick_device
 from betavae.mixture import Mixture
 from betavae.model import VAE
 from train import evaluation, figures, metrics, probes, selection
-from train.classifier import fit_classifier
+from train.classifier import fit_classifier, score
 from train.data import Dataset, load, open_data
 from train.loop import SAVE_SECONDS, Diverged, Interrupted, fit
 from train.mixture import fit_mixture, posterior_samples
@@ -51,7 +51,6 @@ STAGES = ("data", "fit", "evaluate", "directions", "compare", "figures", "publis
 DEFAULT_STAGES = tuple(stage for stage in STAGES if stage not in ("compare", "publish"))
 PROGRESS_FACES = 16  # whose reconstructions are drawn while training
 OF_ANY_MODEL = ("evaluate", "figures")
-GAINS = {"leak": "gain", "bias": "gain_bias", "pixels": "gain_pixels"}
 FEATURES = {"inception": "Inception pool3, TensorFlow's weights", "classifier": "the run's own classifier: no FID, and not "
             "comparable with any", "none": ""}
 
@@ -129,7 +128,7 @@ def run(config: TrainConfig, data: str | None, out: Path, stages: list[str], dev
     latents = functools.cache(lambda split: evaluation.encode_all(model, dataset.images(split), device))
     mixture = functools.cache(lambda: _mixture(source, out, latents, config.seed, refit="fit" in stages))
     if "evaluate" in stages:
-        _evaluate(source, out, config.seed, model, dataset, latents, mixture(), device, features)
+        _evaluate(source, out, config.seed, model, dataset, latents, mixture, device, features)
     if "directions" in stages:
         _directions(out, model, dataset, latents, device, config.seed, choose, conditions or {})
         mixture()
@@ -157,7 +156,7 @@ def _report(folder: Path) -> dict:
     return report
 
 
-def _evaluate(source: Path, out: Path, seed: int, model: VAE, dataset: Dataset, latents: Latents, mixture: Mixture,
+def _evaluate(source: Path, out: Path, seed: int, model: VAE, dataset: Dataset, latents: Latents, mixture: Callable[[], Mixture],
               device: torch.device, features: str) -> None:
     """Every figure of merit of the model, into ``out/metrics.json``; what cannot be had is named there with the reason."""
     report = _origin(source) | {"absent": {}}
@@ -184,7 +183,7 @@ def _evaluate(source: Path, out: Path, seed: int, model: VAE, dataset: Dataset, 
     report["attributes"] = evaluation.attributes(model, fitted, tested, seed)
     if extract:
         report["frechet"] = evaluation.frechet(model, dataset.images("val"), dataset.images("test"), latents("test")[0],
-                                               mixture, extract, FEATURES[features], device, seed)
+                                               mixture(), extract, FEATURES[features], device, seed)
     (out / "metrics.json").write_text(json.dumps(report, indent=1) + "\n")
     print(evaluation.table(report))
 
@@ -270,17 +269,10 @@ def _compare(out: Path, model: VAE, dataset: Dataset, latents: Latents, device: 
         if name.startswith("background"):
             shift = row["chosen"]["dose"] * directions[name].vector
             row["outside"] = selection.outside(judge, test, shift, dataset.masks("test"))
-    (out / "compare.json").write_text(json.dumps({"split": "test", "images": len(test), "directions": table}, indent=1) + "\n")
-    print(f"{len(test):,} test faces, at equal effect; in brackets the simple direction's\n{'':22}{'effect':>7}"
-          + "".join(f"{harm:>16}{'gain':>6}" for harm in GAINS) + "   still, from ... to   method")
-    for name, row in table.items():
-        chosen, plain, reach = row["chosen"], row["simple"], row["reach"]
-        print(f"{name:22}{chosen['effect']:7.2f}"
-              + "".join(f"{chosen[harm]:8.3f} ({plain[harm]:.3f}){row[gain]:6.2f}" for harm, gain in GAINS.items())
-              + f"   {reach['still']:.2f}, {reach['low']:.2f} ... {reach['high']:.2f}   {row['method']}"
-              + (f"; changes the background {row['outside']:.1f} times as much as the person" if "outside" in row else ""))
-    means = (np.mean([row[gain] for row in table.values()]) for gain in GAINS.values())
-    print(f"{'mean':29}" + "".join(f"{mean:22.2f}" for mean in means))
+    report = {"split": "test", "images": len(test), "directions": table,
+              "judge": {"split": "val", **score(judge.classifier, dataset, "val", device)}}
+    (out / "compare.json").write_text(json.dumps(report, indent=1) + "\n")
+    print(selection.table(report))
     picture = figures.effects(judge, test[:selection.VAL_FACES], directions)
     (out / "figures").mkdir(exist_ok=True)
     picture.savefig(out / "figures" / "effects.png", dpi=110)

@@ -40,6 +40,7 @@ SLOPE_BATCH = 50       # faces whose pictures' slopes are held at a time
 QUICK_FACES, VAL_FACES = 48, 128
 REPORTED = ("Smiling", "Eyeglasses", "Male", "Young", "Blond_Hair", "Black_Hair", "Bangs", "Bald", "Heavy_Makeup",
             "Pale_Skin", "Mustache", "Mouth_Slightly_Open", "yaw", "background_brightness")
+GAINS = {"leak": "gain", "bias": "gain_bias", "pixels": "gain_pixels"}
 SIMPLE = {True: "mean difference", False: "regression"}
 
 
@@ -397,8 +398,27 @@ def compare(judge: Judge, z: Tensor, masks: Tensor | None, simple: Directions, c
             vector = directions[name].vector
             dose = dose_for(judge, few, vector, name, effect, first)
             row[kind] = {"dose": dose, **change(judge, z, dose * vector, name, still, masks)._asdict()}
-        for gain, harm in (("gain", "leak"), ("gain_bias", "bias"), ("gain_pixels", "pixels")):
+        for harm, gain in GAINS.items():
             selectivity = {kind: row[kind]["effect"] / max(row[kind][harm], NO_LEAK) for kind in ("simple", "chosen")}
             row[gain] = selectivity["chosen"] / selectivity["simple"]
         table[name] = row
     return table
+
+
+def table(report: Mapping) -> str:
+    """A run's ``compare.json`` for a person."""
+    rows, judge = report["directions"], report["judge"]
+    lines = [f"{report['images']:,} test faces, at equal effect; in brackets the simple direction's",
+             f"{'':22}{'effect':>7}" + "".join(f"{harm:>16}{'gain':>6}" for harm in GAINS) + "   still, from ... to   method"]
+    for name, row in rows.items():
+        chosen, simple, ends = row["chosen"], row["simple"], row["reach"]
+        lines.append(f"{name:22}{chosen['effect']:7.2f}"
+                     + "".join(f"{chosen[harm]:8.3f} ({simple[harm]:.3f}){row[gain]:6.2f}" for harm, gain in GAINS.items())
+                     + f"   {ends['still']:.2f}, {ends['low']:.2f} ... {ends['high']:.2f}   {row['method']}"
+                     + (f"; changes the background {row['outside']:.1f} times as much as the person" if "outside" in row else ""))
+    means = (np.mean([row[gain] for row in rows.values()]) for gain in GAINS.values())
+    told = [f"mean AUROC {np.nanmean(list(judge['auroc'].values())):.3f} of {len(judge['auroc'])} attributes"]
+    told += [f"{name} {judge['auroc'][name]:.3f}" for name in ("Smiling", "Male") if name in judge["auroc"]]
+    told += [f"{name} r = {figure:.3f}" for name, figure in judge["correlation"].items() if name == "yaw"]
+    return "\n".join([*lines, f"{'mean':29}" + "".join(f"{mean:22.2f}" for mean in means),
+                      f"the judge, on {judge['split']}: {', '.join(told)}"])
