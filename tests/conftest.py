@@ -68,6 +68,13 @@ def dataset(subset, cache) -> Dataset:
 
 
 @pytest.fixture(scope="session")
+def unseen(celeba, cache) -> Dataset:
+    """The val and test faces, 2,000 each, framed as for the shipped model."""
+    faces = CelebA.open(celeba)
+    return load(faces.only(faces.split != "train"), VAEConfig(), cache)
+
+
+@pytest.fixture(scope="session")
 def few(subset, tmp_path_factory) -> Path:
     """Too few of them for a run."""
     return first_faces(subset, (200, 30, 30), tmp_path_factory.mktemp("few"))

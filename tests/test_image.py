@@ -7,7 +7,7 @@ from PIL import Image
 
 from betavae import Editor, ImageError, VAEConfig
 from betavae.face import frame
-from betavae.image import crop, crop_box, preprocess, read, to_pil, to_tensor, uncrop
+from betavae.image import crop, crop_box, from_uint8, preprocess, read, to_pil, to_tensor, uncrop
 from train.losses import bce_floor
 
 CONFIG = VAEConfig()
@@ -51,21 +51,18 @@ def test_uncrop_puts_back_what_crop_took():
     assert np.array_equal(black[:35], np.asarray(image)[:35]) and np.array_equal(black[:, :15], np.asarray(image)[:, :15])
 
 
-def test_the_pixel_floor_of_the_test_split(celeba, cache):
+def test_the_pixel_floor_of_the_test_split(unseen):
     # 6,130.09 nats was measured independently of this code: it pins crop, filter and range at once.
-    from train.data import CelebA, from_uint8, load
-    images = load(CelebA.open(celeba), CONFIG, cache).images("test")
+    images = unseen.images("test")
     assert len(images) == 2000
     assert bce_floor(from_uint8(images)).mean().item() == pytest.approx(6130.09, abs=0.01)
 
 
-def test_uploads_and_training_data_are_framed_by_one_function(celeba, cache):
-    from train.data import CelebA, load
-    dataset = load(CelebA.open(celeba), CONFIG, cache)
-    name = dataset.celeba.names[7]
+def test_uploads_and_training_data_are_framed_by_one_function(celeba, unseen):
+    name = unseen.celeba.names[7]
     photo = read(celeba / "img_align_celeba" / name)
     for how in ("aligned", "auto"):  # an aligned face is its own largest centred frame
-        assert np.array_equal(preprocess(frame(photo, how), CONFIG), dataset.pixels[7].numpy())
+        assert np.array_equal(preprocess(frame(photo, how), CONFIG), unseen.pixels[7].numpy())
 
 
 @pytest.mark.parametrize(("width", "height"), [(178, 218), (1000, 1000), (4000, 300), (17, 900)])

@@ -21,7 +21,7 @@ def faces(editor, tmp_path_factory):
     """Pictures of five generated faces, smiling broadly and as they are."""
     folder = tmp_path_factory.mktemp("faces")
     z = editor.sample(5, seed=3, temperature=0.8)
-    z = torch.cat([z + 3 * editor.directions["Smiling"].vector, z])
+    z = torch.cat([z + 1.5 * editor.directions["Smiling"].vector, z])
     paths = [folder / f"{i}.png" for i in range(10)]
     for picture, path in zip(editor.decode(z), paths):
         # In the aligned frame's shape, so that the crop finds the face where it was.

@@ -55,6 +55,7 @@ def test_training_learns(dataset, tmp_path):
 
 def test_the_command_trains_is_interrupted_resumes_and_leaves_a_folder_that_opens(subset, tmp_path, cache):
     command = [sys.executable, str(ROOT / "train" / "run.py"), "--data", str(subset), "--preset", "celeba64", "--images", "640",
+               "--model.encoder", "16,32,48,64", "--model.decoder", "64,64,32,16",
                "--out", str(tmp_path / "run"), "--cache", str(cache), "--device", "cpu", "--features", "none",
                "--condition", "Bearded = Male and not No_Beard"]
     first = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
