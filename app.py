@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import gradio as gr
+import torch
 from starlette.routing import Mount
 
 from betavae.editor import Editor
@@ -66,6 +67,8 @@ def main(arguments: list[str] | None = None) -> int:
     if args.mcp and importlib.util.find_spec("mcp") is None:
         print('error: --mcp needs a package that is not installed; run: pip install "gradio[mcp]"', file=sys.stderr)
         return 1
+    # Of one picture. Several threads would wait for those of other requests; several requests use several cores.
+    torch.set_num_threads(1)
     try:
         shelf = Shelf(args.models, lambda name, folder: build_demo(Editor.from_pretrained(folder, args.device, name), shelf),
                       serving())

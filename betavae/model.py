@@ -295,13 +295,25 @@ class DoublingConv2d(nn.Conv2d):
     weights, is what a transposed convolution with stride 2 and a 4x4 kernel does.
     """
 
+    _known = None  # weights, their version, and their sums
+
     def forward(self, x: Tensor) -> Tensor:
-        weight = _paired(_paired(self.weight, 2), 3).transpose(0, 1)  # (w, c, 3, 3) -> (c, w, 4, 4)
-        padding = 1
+        weight, padding = self._summed(), 1
         if self.padding_mode == "reflect":
             # The reflection of an upsampled picture is the repetition of its edge.
             x, padding = F.pad(x, (1, 1, 1, 1), mode="replicate"), 3
-        return F.conv_transpose2d(x, weight.contiguous(memory_format=torch.channels_last), self.bias, 2, padding)
+        return F.conv_transpose2d(x, weight, self.bias, 2, padding)
+
+    def _summed(self) -> Tensor:
+        """(w, c, 3, 3) -> (c, w, 4, 4). Without gradients it is kept: for one picture summing takes longer than the rest."""
+        if not torch.is_grad_enabled() and self._known:
+            weight, version, sums = self._known
+            if weight.data_ptr() == self.weight.data_ptr() and version == self.weight._version:
+                return sums
+        sums = _paired(_paired(self.weight, 2), 3).transpose(0, 1).contiguous(memory_format=torch.channels_last)
+        if not torch.is_grad_enabled():
+            self._known = self.weight.detach(), self.weight._version, sums
+        return sums
 
 
 def _paired(weight: Tensor, dim: int) -> Tensor:

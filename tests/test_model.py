@@ -310,6 +310,29 @@ def test_a_convolution_that_doubles_is_one_of_the_upsampled_picture(padding):
                                torch.autograd.grad(theirs, (x, plain.weight), weights), atol=1e-4, rtol=1e-4)
 
 
+def test_what_such_a_convolution_keeps_is_of_the_weights_that_it_has():
+    layer, x = conv(VAEConfig(), 6, 4, double=True), torch.randn(2, 6, 5, 5)
+
+    def agrees():
+        with torch.inference_mode():
+            kept = layer(x)
+        torch.testing.assert_close(layer(x), kept)  # with gradients nothing is kept
+        return kept
+
+    first = agrees()
+    torch.testing.assert_close(agrees(), first, rtol=0, atol=0)
+    layer(x).sum().backward()
+    torch.optim.SGD(layer.parameters(), 0.1).step()
+    moved = agrees()
+    layer.load_state_dict(conv(VAEConfig(), 6, 4, double=True).state_dict())
+    loaded = agrees()
+    layer.load_state_dict({"weight": torch.randn(4, 6, 3, 3)}, assign=True)
+    assert not any(torch.allclose(a, b) for a, b in ((first, moved), (moved, loaded), (loaded, agrees())))
+    layer.double()
+    with torch.inference_mode():
+        assert layer(x.double()).dtype == torch.float64
+
+
 def test_the_published_network_is_the_one_written_down_layer_after_layer():
     torch.manual_seed(0)
     ours, plain = VAE(VAEConfig()), PlainVAE()

@@ -46,7 +46,7 @@ def build(editor: Editor) -> gr.HTML:
             thumbnails = page.component("thumbnails", page.thumbnails(examples), elem_id="examples",
                                         note=credit())
         stage = page.component("edit", page.generated(editor, OPENING_SEED),
-                               [page.answering(function) for function in (decode, pictures, effects, resume)],
+                               [page.at_once(decode), *(page.answering(function) for function in (pictures, effects, resume))],
                                parts=PARTS, groups=catalogue(editor), count=len(editor.directions), space=space(editor),
                                presets=presets(editor), effects=editor.classifier is not None)
 
