@@ -38,7 +38,9 @@ class Direction:
     positives, negatives : int
         Training faces on each side.
     unit, per_strength : str, float
-        What a measured quantity is counted in, and how many of it are in strength 1; "strength" and 1 otherwise.
+        What a measured quantity is counted in, and how many of it are in strength 1: by how much the picture changes,
+        where that was measured (on average up to ``measured``'s dose), else the gap between the class means;
+        "strength" and 1 otherwise.
     spread : float
         Standard deviation of the score over the training faces.
     quantiles : tuple of 101 floats

@@ -133,6 +133,8 @@ def test_the_choice_is_better_than_the_mean_difference_where_labels_are_correlat
     assert "antisymmetric" in table["yaw"] and "antisymmetric" not in table["Smiling"]
     measured = chosen["Smiling"].measured
     assert measured["selectivity"] > 0 and measured["monotonicity"] > 0.99
+    # What a slider calls degrees is what the picture turns by: yaw is 10 + 5 * 3 z4.
+    assert chosen["yaw"].per_strength == pytest.approx(15 * chosen["yaw"].vector[4].item(), rel=1e-3)
     # Still in the unit: strength 1 is the gap between the class means along it.
     vector = chosen["Smiling"].vector
     along = faces.mu @ vector / (vector @ vector)

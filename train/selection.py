@@ -299,8 +299,14 @@ def choose(judge: Judge, faces: Faces, val: Tensor, masks: Tensor | None, space:
         best = min((m for m, row in near.items() if row["merit"] >= enough), key=lambda method: near[method]["distance"])
         if near[best]["merit"] < BETTER * table[name][simple]["merit"]:
             best = simple
-        measured = asdict(measure(judge, val, vectors[best], name, table[name][best]["dose"], space, masks))
-        chosen.append(dataclasses.replace(space[name], vector=vectors[best], method=best, measured=measured))
+        measured = measure(judge, val, vectors[best], name, table[name][best]["dose"], space, masks)
+        direction = dataclasses.replace(space[name], vector=vectors[best], method=best, measured=asdict(measured))
+        if direction.unit != "strength":
+            # Faces that differ by strength 1 in the data differ by the gap of the classes; that the picture turns as far
+            # is another matter, and what a slider's degrees are taken for.
+            deviation = judge.classifier.deviation[judge.names.index(name)].item()
+            direction = dataclasses.replace(direction, per_strength=deviation * measured.effect / measured.dose)
+        chosen.append(direction)
     return space.having(chosen), table
 
 
