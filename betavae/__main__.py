@@ -4,6 +4,7 @@
     python -m betavae edit --recipe saved.png --out again.png
     python -m betavae spectrum photo.jpg --attribute Smiling --out smile.png
     python -m betavae interpolate a.jpg b.jpg --steps 9 --out strip.png
+    python -m betavae interpolate a.jpg b.jpg c.jpg --steps 72 --closed --out loop.gif      # or .mp4
     python -m betavae sample --count 16 --seed 7 --out faces.png
     python -m betavae traverse photo.jpg --latent 3 --out latent.png
     python -m betavae make Hat --with a.jpg b.jpg c.jpg --without d.jpg e.jpg f.jpg --out hat.safetensors
@@ -20,20 +21,30 @@ import torch
 from PIL import Image
 
 from betavae import custom
+from betavae.animation import FORMATS
 from betavae.attributes import attribute
-from betavae.editor import Editor
+from betavae.editor import SOURCES, Editor
 from betavae.face import CROPS
-from betavae.latent import INTERPOLATIONS, traverse
+from betavae.latent import EASINGS, INTERPOLATIONS, along, evenly, traverse
 from betavae.recipe import Recipe
 
+FPS = 24  # of a .gif or .mp4
 
-def strip(images: list[Image.Image], scale: int) -> Image.Image:
-    """Pictures beside each other, each enlarged ``scale`` times with a smooth filter."""
+
+def write(images: list[Image.Image], path: Path, scale: int) -> None:
+    """Pictures into a file, one after the other in a .gif or .mp4, else side by side, each enlarged ``scale`` times."""
     side = images[0].width * scale
+    images = [image.resize((side, side), Image.Resampling.BICUBIC) for image in images]
+    if path.suffix[1:].lower() in FORMATS:
+        film = FORMATS[path.suffix[1:].lower()](FPS)
+        for image in images:
+            film.add(image)
+        path.write_bytes(film.finish())
+        return
     sheet = Image.new("RGB", (side * len(images), side))
     for i, image in enumerate(images):
-        sheet.paste(image.resize((side, side), Image.Resampling.BICUBIC), (i * side, 0))
-    return sheet
+        sheet.paste(image, (i * side, 0))
+    sheet.save(path)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -51,7 +62,7 @@ def main(arguments: list[str] | None = None) -> int:
                       + (f"{direction.per_strength:.3g} {direction.unit}" if direction.unit != "strength" else
                          f"the gap between {direction.positives:,} faces with it and {direction.negatives:,} without"))
             return 0
-        strip(_pictures(editor, options), options.scale).save(options.out)
+        write(_pictures(editor, options), options.out, options.scale)
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
@@ -73,12 +84,12 @@ def _make(editor: Editor, options: argparse.Namespace) -> int:
 
 def _pictures(editor: Editor, options: argparse.Namespace) -> list[Image.Image]:
     if options.command == "sample":
-        return editor.decode(editor.sample(options.count, options.seed, options.temperature))
+        return editor.decode(editor.sample(options.count, options.seed, options.temperature, options.truncation, options.source))
     if options.command == "edit":
         return _edit(editor, options)
     z = editor.encode(options.photos, options.crop)
     if options.command == "interpolate":
-        return editor.interpolate(z[0], z[1], options.steps, options.method)
+        return editor.decode(along(z, evenly(options.steps, options.closed), options.method, options.easing, options.closed))
     photo = editor.input(options.photos[0], options.crop)
     if options.command == "spectrum":
         strengths = editor.directions.sweep(z[0], options.attribute, options.steps)
@@ -120,7 +131,7 @@ def _parser() -> argparse.ArgumentParser:
     common.add_argument("--directions", type=Path, nargs="+", default=[], metavar="FILE",
                         help="more directions: packs (.safetensors) or single vectors (.pt, .npy)")
     picture = argparse.ArgumentParser(add_help=False, parents=[common])
-    picture.add_argument("--out", type=Path, required=True, help="the file to write")
+    picture.add_argument("--out", type=Path, required=True, help="the file to write; pictures are side by side, or in motion in a .gif or .mp4")
     picture.add_argument("--scale", type=int, default=4, help="enlargement (default: 4)")
     framed = argparse.ArgumentParser(add_help=False, parents=[picture])
     framed.add_argument("--crop", choices=CROPS, default="auto", help="framing of the photo (default: auto)")
@@ -135,16 +146,21 @@ def _parser() -> argparse.ArgumentParser:
     spectrum = commands.add_parser("spectrum", parents=[framed, stepped],
                                    help="a photo along one direction, from one end of the data to the other")
     spectrum.add_argument("--attribute", required=True, metavar="NAME")
-    interpolate = commands.add_parser("interpolate", parents=[framed, stepped], help="from one photo to another")
+    interpolate = commands.add_parser("interpolate", parents=[framed, stepped], help="through two or more photos")
     interpolate.add_argument("--method", choices=INTERPOLATIONS, default="slerp")
+    interpolate.add_argument("--easing", choices=EASINGS, default="linear", help="the speed between two (default: linear)")
+    interpolate.add_argument("--closed", action="store_true", help="and back to the first, as a loop without a seam")
     sample = commands.add_parser("sample", parents=[picture], help="random faces")
     sample.add_argument("--count", type=int, default=8)
     sample.add_argument("--seed", type=int, default=0)
     sample.add_argument("--temperature", type=float, default=1.0)
+    sample.add_argument("--truncation", type=float, help="bound of the noise, in deviations (default: none)")
+    sample.add_argument("--source", choices=SOURCES, default="prior",
+                        help="N(0, I), or the mixture fitted to where the faces are (default: prior)")
     walk = commands.add_parser("traverse", parents=[framed, stepped], help="a photo along one latent")
     walk.add_argument("--reach", type=float, default=3.0, help="from -REACH to +REACH (default: 3)")
     walk.add_argument("--latent", type=int, required=True)
-    for command, count in ((edit, "?"), (spectrum, 1), (interpolate, 2), (walk, 1)):
+    for command, count in ((edit, "?"), (spectrum, 1), (interpolate, "+"), (walk, 1)):
         command.add_argument("photos", nargs=count, type=Path, metavar="PHOTO")
     make = commands.add_parser("make", parents=[framed], help="a direction from faces with something and faces without")
     make.add_argument("name")

@@ -71,6 +71,11 @@ def along(faces: Tensor, t: Tensor, method: str = "slerp", easing: str = "linear
     return path
 
 
+def evenly(n: int, closed: bool = False) -> Tensor:
+    """n places on a path, (n,): from 0 to 1; on a ``closed`` one up to a step before 1, which is the first face again."""
+    return torch.arange(n) / (n if closed else max(1, n - 1))
+
+
 def neighbours(z: Tensor, n: int, seed: int, radius: float) -> Tensor:
     """``n`` latents at the distance ``radius`` from z (d,), on all sides: (n, d), the same on every machine for one seed.
 

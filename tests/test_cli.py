@@ -1,5 +1,6 @@
 """``python -m betavae``, on an untrained model: what is written has the right shape and changes where it should."""
 
+import av
 import numpy as np
 import pytest
 import torch
@@ -56,10 +57,35 @@ def test_interpolate_goes_from_one_face_to_the_other(model, tmp_path):
     assert len(row) == 4 and differ(row[0], row[3])
 
 
+def test_a_loop_through_three_faces_in_motion(model, tmp_path):
+    photos = [PHOTO]
+    for i, deviation in enumerate((40, 90)):
+        photos.append(str(tmp_path / f"{i}.png"))
+        Image.effect_noise((300, 300), deviation).convert("RGB").save(photos[-1])
+    row = run(model, tmp_path, "interpolate", *photos, "--steps", "6", "--closed", "--easing", "ease in-out")
+    (plain,) = run(model, tmp_path, "edit", PHOTO)
+    assert len(row) == 6 and not differ(row[0], plain) and differ(row[5], plain)
+    for name in ("loop.gif", "loop.mp4"):
+        out = tmp_path / name
+        assert main(["interpolate", *photos, "--model", model, "--steps", "6", "--closed", "--scale", "2", "--out", str(out)]) == 0
+        if out.suffix == ".gif":
+            film = Image.open(out)
+            frames = [np.asarray(film.convert("RGB")) for _ in range(film.n_frames) if film.seek(_) is None]
+        else:
+            with av.open(str(out)) as film:
+                frames = [frame.to_ndarray(format="rgb24") for frame in film.decode(video=0)]
+        assert len(frames) == 6 and frames[0].shape == (128, 128, 3)
+        # Compressed noise: each frame is nearest to its own picture.
+        small = [np.asarray(Image.fromarray(frame).resize((64, 64), Image.Resampling.BOX), dtype=float) for frame in frames]
+        assert [min(range(6), key=lambda i: np.abs(frame - row[i]).mean()) for frame in small] == list(range(6))
+
+
 def test_sample_is_the_seeds(model, tmp_path):
     first = run(model, tmp_path, "sample", "--count", "3", "--seed", "5")
     again = run(model, tmp_path, "sample", "--count", "3", "--seed", "5")
     other = run(model, tmp_path, "sample", "--count", "3", "--seed", "6")
+    tight = run(model, tmp_path, "sample", "--count", "3", "--seed", "5", "--truncation", "0.1")
+    assert differ(tight[0], first[0])
     assert len(first) == 3 and np.array_equal(first, again) and differ(first[0], other[0])
 
 
@@ -98,6 +124,8 @@ def test_directions_are_listed_in_words(model, capsys):
     (["edit", PHOTO, "--set", "Smile=1"], "'Smile'; choose from Smiling, yaw"),
     (["edit", PHOTO, "--set", "Smiling"], "'Smiling'; write NAME=STRENGTH"),
     (["traverse", PHOTO, "--latent", "8"], "0 to 7"),
+    (["interpolate", PHOTO], "at least 2 faces"),
+    (["sample", "--source", "mixture"], "no mixture"),
     (["edit", PHOTO, "--set", "Smiling=1", "--lock", "Smile"], "'Smile'; choose from Smiling, yaw"),
     (["edit", PHOTO, "--set", "Smiling=1", "--directions", "gone.pt"], "no file 'gone.pt'"),
     (["make", "yaw", "--with", PHOTO, "--without", PHOTO], "'yaw' already"),

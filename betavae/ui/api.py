@@ -182,10 +182,8 @@ def endpoints(editor: Editor) -> list[Callable]:
         if not isinstance(latents, list) or len(latents) > MAX_PICTURES:
             raise ValueError(f"latents is no list of 2 to {MAX_PICTURES} latents.")
         count = whole(steps, "steps", 2, MAX_PICTURES)
-        # The last step of a loop is one before the first.
-        t = torch.linspace(0, 1, count + 1)[:-1] if closed else torch.linspace(0, 1, count)
         faces = torch.stack([face(latent) for latent in latents]) if latents else torch.zeros(0, editor.config.latents)
-        z = geometry.along(faces, t, str(method), str(easing), bool(closed))
+        z = geometry.along(faces, geometry.evenly(count, bool(closed)), str(method), str(easing), bool(closed))
         return pictures(editor.decode(z)), z.tolist()
 
     def sample(count: int = 1, seed: int = 0, temperature: float = 1.0, truncation: float | None = None,

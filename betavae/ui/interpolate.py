@@ -8,7 +8,7 @@ from torch import Tensor
 
 from betavae import animation
 from betavae.editor import Editor
-from betavae.latent import EASINGS, along
+from betavae.latent import EASINGS, along, evenly
 from betavae.ui import page
 
 OPENING_SEEDS = (10, 14)
@@ -110,11 +110,9 @@ def progress(editor: Editor, request: dict):
         raise ValueError(f"The format is {kind!r}; choose from {', '.join(animation.FORMATS)}.")
     seconds = page.number(request.get("seconds"), "seconds", MIN_SECONDS, MAX_SECONDS)
     count = round((len(path) - (not closed)) * seconds * FPS)
-    # A closed path ends one frame before it would be at its first face again, which is the loop's first frame.
-    t = torch.arange(count) / (count if closed else count - 1)
     job = {"job": request.get("job"), "total": count}
     writer = animation.FORMATS[kind](FPS)
-    for done, frame in enumerate(animation.frames(editor, along(path, t, *form(request), closed), SIZES[kind])):
+    for done, frame in enumerate(animation.frames(editor, along(path, evenly(count, closed), *form(request), closed), SIZES[kind])):
         if done % animation.BATCH == 0:
             yield job | {"done": done}
         writer.add(frame)
