@@ -108,6 +108,17 @@ class Editor:
         behind = None if background is None else to_tensor([background]).to(self.device)
         return to_pil(self.model.decode(self._latents(z).to(self.device), behind))
 
+    @torch.inference_mode()
+    def cutout(self, z: Tensor) -> list[Image.Image]:
+        """Latents (n, d) or (d,) -> n RGBA images: faces without a background, of a model with masks.
+
+        Raises
+        ------
+        ValueError
+            As for ``decode``, or the model has no masks.
+        """
+        return to_pil(self.model.cutout(self._latents(z).to(self.device)))
+
     def edit(self, z: Tensor, strengths: Mapping[str, float], locks: Iterable[str] = (),
              background: Image.Image | None = None) -> list[Image.Image]:
         """``decode(shift(z, strengths, locks), background)``: the faces z (n, d) with directions added, {"Smiling": 1.5}."""

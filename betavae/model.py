@@ -60,14 +60,13 @@ class VAE(nn.Module):
         A model with masks has learned to draw the face alone. It is laid over ``background``, images (n, 3, s, s) or
         (1, 3, s, s) in [0, 1], by the mask that belongs to z; without one, over mid grey. Other models draw their own.
         """
-        picture = torch.sigmoid(self.decoder(z))
         if self.mask_decoder is None:
-            return picture
-        mask = self.decode_mask(z)
+            return torch.sigmoid(self.decoder(z))
+        picture, mask = self.cutout(z).split([3, 1], 1)
         return mask * picture + (1 - mask) * (0.5 if background is None else background)
 
-    def decode_mask(self, z: Tensor) -> Tensor:
-        """Latents (n, d) -> (n, 1, s, s) in [0, 1]: how far a pixel belongs to the face. Of models with ``config.mask``.
+    def cutout(self, z: Tensor) -> Tensor:
+        """Latents (n, d) -> (n, 4, s, s) in [0, 1]: the face, and how far a pixel belongs to it. Of models with ``config.mask``.
 
         Raises
         ------
@@ -76,7 +75,7 @@ class VAE(nn.Module):
         """
         if self.mask_decoder is None:
             raise ValueError("This model has no decoder of masks; one trained with the preset 'masked' has.")
-        return torch.sigmoid(self.mask_decoder(z))
+        return torch.sigmoid(torch.cat([self.decoder(z), self.mask_decoder(z)], 1))
 
     def forward(self, x: Tensor, noise: Tensor | None = None) -> VAEOutput:
         """Encode, draw z = mu + exp(logvar / 2) * noise and let the flow move it, decode to logits.

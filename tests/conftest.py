@@ -1,5 +1,6 @@
 """What tests share: the real faces, where they are present; a small model; a running app and a browser."""
 
+import dataclasses
 import os
 import shutil
 from pathlib import Path
@@ -89,12 +90,13 @@ def tiny() -> VAE:
 
 @pytest.fixture(scope="session")
 def shelf(tmp_path_factory) -> Path:
-    """A folder with two untrained models, "one" and "two", of 8 latents and two directions, as train/run.py leaves them."""
+    """A folder with two untrained models of 8 latents and two directions, as train/run.py leaves them: "one", and "two",
+    which has a mask."""
     folder = tmp_path_factory.mktemp("shelf")
     mu = torch.randn(200, 8, generator=torch.Generator().manual_seed(0))
     for seed, name in enumerate(("one", "two")):
         torch.manual_seed(seed)
-        hub.save(VAE(TINY), folder / name)
+        hub.save(VAE(dataclasses.replace(TINY, mask=name == "two")), folder / name)
         simple_directions(mu, {"Smiling": (mu[:, 0] > 0).numpy()}, {"yaw": mu[:, 1].numpy() * 15}).save(
             folder / name / "directions.safetensors")
     return folder

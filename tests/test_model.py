@@ -108,7 +108,7 @@ def test_a_masked_face_returns_to_its_own_background(tmp_path):
     photo = ROOT / "assets" / "examples" / "astronaut.jpg"
     z = editor.encode(photo)
     with torch.inference_mode():
-        mask, drawn = editor.model.decode_mask(z), torch.sigmoid(editor.model.decoder(z))
+        drawn, mask = editor.model.cutout(z).split([3, 1], 1)
     assert mask.min() < 0.1 and mask.max() > 0.9
     background = to_tensor([editor.input(photo)])
     over = to_tensor(editor.edit(z, {}, background=editor.input(photo)))
@@ -123,7 +123,7 @@ def test_a_masked_face_returns_to_its_own_background(tmp_path):
 def test_a_model_without_masks_says_so_and_draws_its_own_background(tiny):
     assert torch.equal(tiny.decode(torch.zeros(1, 8), torch.zeros(1, 3, 64, 64)), tiny.decode(torch.zeros(1, 8)))
     with pytest.raises(ValueError, match="no decoder of masks"):
-        tiny.decode_mask(torch.zeros(1, 8))
+        tiny.cutout(torch.zeros(1, 8))
 
 
 @pytest.fixture

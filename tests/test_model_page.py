@@ -7,9 +7,10 @@ from pathlib import Path
 import gradio as gr
 import numpy as np
 import pytest
-from browser import change, pixels, set_slider, settled
+from browser import captioned, change, pixels, set_slider, settled, upload
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
+from PIL import Image
 from starlette.routing import Mount
 
 import app
@@ -56,6 +57,19 @@ def test_another_model_has_a_page_of_its_own_that_works(visit, server):
     page.wait_for_url(f"{server.url}/")
     settled(page)
     assert np.array_equal(pixels(page, "edit"), first)
+
+
+def test_a_model_with_masks_leaves_the_photos_background_to_it(visit, shelf, photo):
+    page = visit(address="/model/two/")
+    upload(page, photo)
+    captioned(page, "portrait.png")
+    set_slider(page, "yaw", 1)
+    editor = Editor.from_pretrained(shelf / "two", "cpu")
+    z, size = editor.encode(photo), (512, 512)
+    wanted, over_grey = (np.asarray(editor.edit(z, {"yaw": 1}, background=behind)[0].resize(size, Image.Resampling.BICUBIC), float)
+                         for behind in (editor.input(photo), None))
+    shown = pixels(page, "edit")
+    assert np.abs(shown - wanted).mean() < 5 < np.abs(shown - over_grey).mean()
 
 
 def test_a_model_that_there_is_not_is_one_sentence(visit):

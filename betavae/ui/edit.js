@@ -17,13 +17,16 @@ let arriving = readAddress();  // a link's recipe; it stays in the address bar u
 // The one way to a picture: latent in, {picture} or {error} out. A decoder in the browser fits here.
 const pictureOf = (z) => server.decode({ z });
 
+// Where a model that draws the face alone puts it back.
+const behind = (who) => (props.mask ? who.original : null);
+
 const live = latest(
   stage,
   ({ z }) => (z === face.z ? face : pictureOf(z)),
   async ({ picture }, request) => {
     if (request.era !== era) return;
     shown = { z: request.z, picture };
-    await paint(canvas.edit, picture);
+    await paint(canvas.edit, picture, behind(face));
     develop();
     offline(null);
     say(face.caption);
@@ -158,7 +161,7 @@ function arrange(state) {
 async function display({ picture }) {
   if (!picture) return update();
   shown = { z: reflect(), picture };
-  await paint(canvas.edit, picture);
+  await paint(canvas.edit, picture, behind(face));
   stage.setAttribute("aria-busy", "false");
 }
 
@@ -195,7 +198,7 @@ function compare(choice) {
   find(".before").textContent = step ? step.caption : choice === "photo" ? "Photo" : "Before";
   const picture = step ? step.picture : choice === "photo" ? face.original : face.picture;
   if (choice !== "start" && viewport.at === 0) viewport.split(0.5);
-  return paint(canvas.before, picture);
+  return paint(canvas.before, picture, behind(step ? step.state.face : face));
 }
 
 const within = (part) => [...sliders.values()].filter((slider) => part.contains(slider.row));

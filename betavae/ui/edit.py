@@ -24,7 +24,7 @@ def build(editor: Editor) -> gr.HTML:
     examples += [page.generated(editor, seed) for seed in EXAMPLE_SEEDS]
 
     def decode(request):
-        return {"picture": page.data_uri(editor.decode(page.latent(request.get("z")))[0])}
+        return {"picture": page.drawn(editor, page.latent(request.get("z")))[0]}
 
     def pictures(request):
         return page.pictures(editor, request)
@@ -48,7 +48,7 @@ def build(editor: Editor) -> gr.HTML:
         stage = page.component("edit", page.generated(editor, OPENING_SEED),
                                [page.at_once(decode), *(page.answering(function) for function in (pictures, effects, resume))],
                                parts=PARTS, groups=catalogue(editor), count=len(editor.directions), space=space(editor),
-                               presets=presets(editor), effects=editor.classifier is not None)
+                               presets=presets(editor), mask=editor.config.mask, effects=editor.classifier is not None)
 
     def choose(event: gr.EventData):
         return page.renewed(examples[int(event.index)]), None

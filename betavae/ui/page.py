@@ -49,6 +49,11 @@ def data_uri(image: Image.Image) -> str:
     return "data:image/png;base64," + base64.b64encode(file.getvalue()).decode()
 
 
+def drawn(editor: Editor, z: Tensor) -> list[str]:
+    """The faces of latents (n, d) or (d,), for the page; a model with masks leaves the background to the page's photo."""
+    return [data_uri(image) for image in (editor.cutout(z) if editor.config.mask else editor.decode(z))]
+
+
 def face(editor: Editor, z: Tensor, caption: str, original: Image.Image | None = None, seed: dict | None = None) -> dict:
     """The message that puts a face (d,) on a stage.
 
@@ -58,7 +63,7 @@ def face(editor: Editor, z: Tensor, caption: str, original: Image.Image | None =
     numbers = [round(value, 5) for value in z.tolist()]  # no picture can tell them from more
     return renewed({
         "z": numbers,
-        "picture": data_uri(editor.decode(torch.tensor(numbers))[0]),
+        "picture": drawn(editor, torch.tensor(numbers))[0],
         "original": original and data_uri(original),
         "caption": caption,
         "seed": seed,
@@ -169,7 +174,7 @@ def pictures(editor: Editor, request: dict) -> dict:
     if not isinstance(latents, list) or not 1 <= len(latents) <= MAX_PICTURES:
         raise ValueError(f"The latents are not a list of 1 to {MAX_PICTURES}.")
     faces = torch.cat([editor.shift(latent(z), {}) for z in latents])
-    return {"pictures": [data_uri(image) for image in editor.decode(faces)]}
+    return {"pictures": drawn(editor, faces)}
 
 
 def whole(value: object, name: str, low: int, high: int) -> int:

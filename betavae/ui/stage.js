@@ -3,17 +3,18 @@
 const CONNECTION_LOST = "The connection was lost.";
 
 // Scaled smoothly from the model's size to the canvas's own; a picture that was overtaken while it was being read is
-// not drawn.
-async function paint(canvas, uri) {
+// not drawn. A face without a background is drawn over `behind`, the photo that it is of, or over mid grey.
+async function paint(canvas, uri, behind = null) {
   canvas.wanted = uri;
-  const image = new Image();
-  image.src = uri;
-  await image.decode();
+  const images = [behind, uri].filter(Boolean).map((src) => Object.assign(new Image(), { src }));
+  await Promise.all(images.map((image) => image.decode()));
   if (canvas.wanted !== uri) return false;
   const context = canvas.getContext("2d");
   context.imageSmoothingEnabled = true;
   context.imageSmoothingQuality = "high";
-  context.drawImage(image, 0, 0, canvas.width, canvas.height);
+  context.fillStyle = "#808080";
+  context.fillRect(0, 0, canvas.width, canvas.height);
+  for (const image of images) context.drawImage(image, 0, 0, canvas.width, canvas.height);
   return true;
 }
 
