@@ -144,14 +144,18 @@ def test_every_track_spans_the_data_and_holds_the_face(edit):
         assert 150 <= (track["max"] - track["min"]) / track["step"] <= 520
 
 
+def weighted(editor, vector) -> list[float]:
+    return torch.linalg.solve(editor.directions.covariance, vector).tolist()
+
+
 @pytest.mark.parametrize("spread", [0.02, 5.0])
 def test_a_track_has_the_spread_of_its_direction(second, editor, spread):
     page, name = second, f"mine{spread:.0f}"
     vector = editor.directions["Smiling"].vector / spread
     quantiles = [spread * (i / 50 - 1) for i in range(101)]
-    page.evaluate("([name, vector, quantiles]) => addDirection({ name, label: 'Mine', primary: true, vector,"
+    page.evaluate("([name, vector, weights, quantiles]) => addDirection({ name, label: 'Mine', primary: true, vector, weights,"
                   " quantiles, low: quantiles[1], high: quantiles[99], unit: 'strength', per_strength: 1 }, 'Your own')",
-                  [name, vector.tolist(), quantiles])
+                  [name, vector.tolist(), weighted(editor, vector), quantiles])
     track = page.locator(f"[data-name='{name}']")
     low, high, step = (float(track.get_attribute(name)) for name in ("min", "max", "step"))
     assert 2.4 * spread < high - low < 4 * spread and 150 <= (high - low) / step <= 520
@@ -297,9 +301,9 @@ def test_locks_hold_and_say_what_is_left(edit, editor):
 def test_two_locks_on_one_direction_are_as_one(edit, editor):
     z = face(edit)
     double = editor.directions["Male"].vector
-    edit.evaluate("(vector) => document.querySelector('[data-slider=double]') || addDirection({ name: 'double', primary: true,"
-                  " label: 'Double', vector, quantiles: [-1, 0, 1], low: -1, high: 1, unit: 'strength', per_strength: 1 },"
-                  " 'Your own')", double.tolist())
+    edit.evaluate("([vector, weights]) => document.querySelector('[data-slider=double]') || addDirection({ name: 'double',"
+                  " primary: true, label: 'Double', vector, weights, quantiles: [-1, 0, 1], low: -1, high: 1, unit: 'strength', per_strength: 1 },"
+                  " 'Your own')", [double.tolist(), weighted(editor, double)])
     younger = push(edit, "Young", 0.5)
     for name in ("Male", "double"):
         tool(edit, name, "lock")

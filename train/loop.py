@@ -24,6 +24,7 @@ from train.ranks import ALONE, Ranks
 
 LOG_EVERY = 50           # steps
 VALIDATIONS = 20         # in a whole run, at most one every LOG_EVERY steps
+VALIDATION_SHARE = 0.1   # of a run's time that they may take; looking at an image takes a third of learning from it
 SAVE_SECONDS = 120.0
 BAD_STEPS = 5            # in a row, and the run goes back to its last checkpoint
 REWINDS = 8              # of a run; each halves the learning rate
@@ -207,7 +208,8 @@ def fit(config: TrainConfig, train: Tensor | Pictures, val: Tensor, out: str | P
     resumed = checkpoint.load(ranks)
     signals = Signals()
     log = Log(out, config, checkpoint.step, writes=ranks.first)
-    validate_every = max(LOG_EVERY, config.steps // VALIDATIONS)
+    validate_every = max(LOG_EVERY, config.steps // VALIDATIONS,
+                         round(len(val) / 3 / VALIDATION_SHARE / config.batch))
     saved = time.monotonic()
     try:
         if not resumed:

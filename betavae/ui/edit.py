@@ -7,7 +7,7 @@ import gradio as gr
 import torch
 
 from betavae.attributes import ATTRIBUTES, GROUPS, PRESETS, attribute
-from betavae.directions import Direction
+from betavae.directions import Direction, Directions
 from betavae.editor import Editor
 from betavae.recipe import Recipe
 from betavae.ui import page
@@ -15,6 +15,7 @@ from betavae.ui import page
 OPENING_SEED = 29
 EXAMPLE_SEEDS = (2, 8, 14, 17, 47)
 EXAMPLES = Path(__file__).resolve().parents[2] / "assets" / "examples"
+PRECISION_LATENTS = 256  # with more the page is not told how far an edit is from the data: their squares are megabytes
 PARTS = ("space", "slider", "history", "viewport", "recipe", "effects", "proposals", "spectrum")
 
 
@@ -72,15 +73,16 @@ def catalogue(editor: Editor) -> list[dict]:
     order = list(ATTRIBUTES)
     groups = {group: [] for group in GROUPS}
     for name in sorted(editor.directions, key=lambda name: order.index(name) if name in order else len(order)):
-        groups[attribute(name).group].append(slider(editor.directions[name]))
+        groups[attribute(name).group].append(slider(editor.directions[name], editor.directions))
     return [{"group": group, "sliders": sliders, "more": sum(not slider["primary"] for slider in sliders)}
             for group, sliders in groups.items() if sliders]
 
 
-def slider(direction: Direction) -> dict:
-    """What the page needs to know of a direction."""
+def slider(direction: Direction, space: Directions) -> dict:
+    """What the page needs to know of a direction of a space."""
     entry = attribute(direction.name)
     return {"name": direction.name, "label": entry.label, "primary": entry.primary, "vector": brief(direction.vector),
+            "weights": brief(torch.linalg.solve(space.covariance.double(), direction.vector.double())),
             "unit": direction.unit, "per_strength": direction.per_strength,
             "low": direction.low, "high": direction.high, "quantiles": direction.quantiles}
 
@@ -88,8 +90,9 @@ def slider(direction: Direction) -> dict:
 def space(editor: Editor) -> dict:
     """What the page needs to know of the latent space besides the directions, and by which name recipes know it."""
     directions = editor.directions
+    precision = brief(torch.linalg.inv(directions.covariance.double())) if directions.latents <= PRECISION_LATENTS else None
     return {"model": editor.hash, "mean": brief(directions.mean), "radius": directions.radius,
-            "precision": brief(torch.linalg.inv(directions.covariance.double()))}
+            "precision": precision}
 
 
 def brief(values: torch.Tensor) -> list:

@@ -22,7 +22,7 @@ def build(editor: Editor) -> None:
         sides = [faces(request.get(side)) for side in ("positives", "negatives")]
         direction, report = custom.from_faces(str(request.get("name")), *sides, editor.directions)
         made = editor.directions.having([direction])
-        return {"direction": edit.slider(direction), "report": told(report), "warning": report.warning, "pack": packed(made)}
+        return {"direction": edit.slider(direction, editor.directions), "report": told(report), "warning": report.warning, "pack": packed(made)}
 
     def pictures(request):
         return page.pictures(editor, request)
@@ -44,7 +44,7 @@ def build(editor: Editor) -> None:
         except DirectionsError as error:
             page.toast(str(error).replace(str(path), name))
             return gr.skip(), None
-        return page.renewed({"directions": [edit.slider(direction) for direction in loaded.values()]}), None
+        return page.renewed({"directions": [edit.slider(direction, editor.directions) for direction in loaded.values()]}), None
 
     # Out of sight: the boxes of the component hand over what is dropped on them or chosen with their buttons.
     with gr.Row(elem_classes="offstage"):

@@ -5,15 +5,15 @@ const dot = (a, b) => a.reduce((sum, value, i) => sum + value * b[i], 0);
 const plus = (a, b, scale = 1) => a.map((value, i) => value + scale * b[i]);
 
 class Space {
-  // precision: the inverse of the latents' covariance; radius: within it lie 99 % of the training faces.
+  // precision: the inverse of the latents' covariance, null where there are too many of them for a page; radius: within it
+  // lie 99 % of the training faces.
   constructor({ mean, precision, radius }) {
     Object.assign(this, { mean, precision, radius, directions: new Map() });
   }
 
+  // Its weights are the inverse covariance times its vector.
   add(direction) {
-    const weights = this.precision.map((row) => dot(row, direction.vector));
-    const own = dot(weights, direction.vector);
-    this.directions.set(direction.name, { ...direction, weights, own });
+    this.directions.set(direction.name, { ...direction, own: dot(direction.weights, direction.vector) });
   }
 
   get(name) {
@@ -31,6 +31,7 @@ class Space {
   }
 
   distance(z) {
+    if (!this.precision) return 0;
     const centred = plus(z, this.mean, -1);
     return Math.sqrt(dot(centred, this.precision.map((row) => dot(row, centred))));
   }
