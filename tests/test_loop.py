@@ -116,7 +116,10 @@ def test_killed_at_20_random_moments_a_run_ends_bitwise_where_an_undisturbed_one
                            "--device", "cpu", "--save-every", "0.01", "--out", str(out))[0]
 
     def newest():
-        return (b / "checkpoint.pt").stat().st_ino if (b / "checkpoint.pt").exists() else None
+        try:
+            return (b / "checkpoint.pt").stat().st_ino
+        except FileNotFoundError:  # none yet, or just between the old one's renaming and the new one's
+            return None
 
     start(a)
     assert forks.ended() == [0], forks.errors.read_text()
