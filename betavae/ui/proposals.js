@@ -1,6 +1,7 @@
 // Edits that the page proposes, as strengths by name.
 
 const SURPRISES = 3;  // sliders that a surprise moves
+const DRAWS = 6;      // of which a surprise is the largest: towards the end of the data there is little way to go
 const NEUTRAL = ["Expression", "Pose"];
 
 const rounded = (strength) => Number(strength.toFixed(4));
@@ -12,6 +13,12 @@ const isNeutral = ({ direction, row }) => direction.primary && NEUTRAL.includes(
 
 // A few sliders moved to where the data is, and not so far that the whole edit leaves it.
 function surprise(sliders, face, locks) {
+  const draws = Array.from({ length: DRAWS }, () => draw(sliders, face, locks));
+  const size = (strengths) => Math.hypot(...space.step(strengths, locks));
+  return draws.reduce((best, other) => (size(other) > size(best) ? other : best));
+}
+
+function draw(sliders, face, locks) {
   const free = sliders.filter(({ direction, name }) => direction.primary && !locks.includes(name));
   const strengths = {};
   for (let i = 0; i < SURPRISES && free.length; i++) {
