@@ -25,6 +25,7 @@ FILES = ("config.json", "model.safetensors", "directions.safetensors", "metrics.
 EXTRAS = ("atlas.json", "classifier.safetensors", "log.jsonl", "mixture.safetensors")
 
 MAX_BYTES = 2**29  # of a repository that is downloaded
+CLIENT_ERROR = HfHubHTTPError.__bases__[0]  # what the Hub's HTTP client raises; which library that is has changed twice
 
 
 class ModelError(ValueError):
@@ -73,8 +74,8 @@ def _check_size(repo: str) -> None:
     """Anybody may ask a running app for a repository: nothing is downloaded that can be no model of ours."""
     try:
         files = HfApi().model_info(repo, files_metadata=True, timeout=10).siblings
-    except Exception:  # of whichever HTTP library the Hub's client uses: it has changed twice
-        return         # the download says what is wrong, or the local cache answers
+    except (CLIENT_ERROR, HFValidationError, OSError):
+        return  # the download, which meets the same, tells the user; or the local cache answers
     size = sum(file.size or 0 for file in files if file.rfilename in (*FILES, *EXTRAS))
     if size > MAX_BYTES:
         raise ModelError(f"The Hub repository {repo!r} holds {size / 2**20:,.0f} MB; a model has {MAX_BYTES // 2**20} at most.")
