@@ -156,8 +156,8 @@ def _report(folder: Path) -> dict:
     return report
 
 
-def _evaluate(source: Path, out: Path, seed: int, model: VAE, dataset: Dataset, latents: Latents, mixture: Callable[[], Mixture],
-              device: torch.device, features: str) -> None:
+def _evaluate(source: Path, out: Path, seed: int, model: VAE, dataset: Dataset, latents: Latents,
+              mixture: Callable[[], Mixture], device: torch.device, features: str) -> None:
     """Every figure of merit of the model, into ``out/metrics.json``; what cannot be had is named there with the reason."""
     report = _origin(source) | {"absent": {}}
     similarities, extract = {"ssim": metrics.ssim}, None
@@ -234,10 +234,10 @@ def _directions(out: Path, model: VAE, dataset: Dataset, latents: Latents, devic
         judge = selection.Judge(model, _classifier(out, dataset, device, seed), device)
         mirrored, _ = evaluation.encode_all(model, dataset.images("train").flip(2), device)
         some = np.random.default_rng(seed).permutation(len(train))[:selection.SLOPE_FACES]
-        masks = dataset.person is not None
-        slopes = judge.slopes(mu[some], dataset.masks("train")[torch.from_numpy(some)] if masks else None)
+        masks = _masks(dataset, "train")
+        slopes = judge.slopes(mu[some], None if masks is None else masks[torch.from_numpy(some)])
         faces = selection.Faces(mu, mirrored, {name: columns[name] for name in judge.names}, slopes)
-        chosen, table = selection.choose(judge, faces, val[:selection.VAL_FACES], dataset.masks("val") if masks else None, directions,
+        chosen, table = selection.choose(judge, faces, val[:selection.VAL_FACES], _masks(dataset, "val"), directions,
                                          lambda names: tqdm(names, desc="directions"))
         directions = probes.with_quantiles(chosen, mu)
         (out / "selection.json").write_text(json.dumps(table, indent=1) + "\n")
@@ -251,6 +251,10 @@ def _rows(columns: dict[str, np.ndarray], index: np.ndarray) -> dict[str, np.nda
     return {name: values[index] for name, values in columns.items()}
 
 
+def _masks(dataset: Dataset, split: str) -> torch.Tensor | None:
+    return None if dataset.person is None else dataset.masks(split)
+
+
 def _compare(out: Path, model: VAE, dataset: Dataset, latents: Latents, device: torch.device, seed: int) -> None:
     """The run's directions against mean difference and regression, at equal effect, on the test faces."""
     directions = Directions.load(out / "directions.safetensors", model.config.latents)
@@ -258,7 +262,7 @@ def _compare(out: Path, model: VAE, dataset: Dataset, latents: Latents, device: 
     train = dataset.indices("train")
     (mu, _), (test, _) = latents("train"), latents("test")
     simple = probes.simple_directions(mu, _rows(dataset.celeba.attributes, train), _rows(dataset.numeric(), train))
-    masks = None if dataset.person is None else dataset.masks("test")
+    masks = _masks(dataset, "test")
     names = [name for name in selection.REPORTED if name in directions]
     table = selection.compare(judge, test, masks, simple, directions, names)
     labels = _rows(dataset.celeba.attributes, dataset.indices("test"))
@@ -268,7 +272,7 @@ def _compare(out: Path, model: VAE, dataset: Dataset, latents: Latents, device: 
         row["reach"] = selection.reach(judge, lacking, directions, name)
         if name.startswith("background"):
             shift = row["chosen"]["dose"] * directions[name].vector
-            row["outside"] = selection.outside(judge, test, shift, dataset.masks("test"))
+            row["outside"] = selection.outside(judge, test, shift, masks)
     report = {"split": "test", "images": len(test), "directions": table,
               "judge": {"split": "val", **score(judge.classifier, dataset, "val", device)}}
     (out / "compare.json").write_text(json.dumps(report, indent=1) + "\n")

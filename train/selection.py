@@ -71,15 +71,15 @@ class Judge:
         return self.look(z)[1]
 
     @torch.inference_mode()
-    def features(self, z: Tensor) -> Tensor:
-        """(n, d) -> (n, 192), unit length: what the classifier tells faces apart by."""
-        parts = [self.classifier.features(self.model.decode(part.to(self.device))) for part in z.split(BATCH)]
+    def features(self, pictures: Tensor) -> Tensor:
+        """(n, 3, s, s) -> (n, 192), unit length: what the classifier tells faces apart by."""
+        parts = [self.classifier.features(part.to(self.device)) for part in pictures.split(BATCH)]
         return torch.nn.functional.normalize(torch.cat(parts).cpu(), dim=1)
 
     @torch.inference_mode()
-    def encoded(self, z: Tensor) -> Tensor:
-        """The posterior means of the faces' own pictures: (n, d) -> (n, d)."""
-        return torch.cat([self.model.encode(self.model.decode(part.to(self.device)))[0].cpu() for part in z.split(BATCH)])
+    def encoded(self, pictures: Tensor) -> Tensor:
+        """Posterior means: (n, 3, s, s) -> (n, d)."""
+        return torch.cat([self.model.encode(part.to(self.device))[0].cpu() for part in pictures.split(BATCH)])
 
     def slopes(self, z: Tensor, masks: Tensor | None = None, step: float = 0.5) -> "Slopes":
         """``Slopes`` at faces z (n, d), by central differences; masks uint8 (n, s, s), 255 is person.
@@ -165,11 +165,12 @@ def measure(judge: Judge, z: Tensor, vector: Tensor, name: str, dose: float, spa
     found = _change(judge, looks[3], looks[6], looks[0], name, masks)
     outputs = torch.stack([shown[:, target] for _, shown in looks])  # (7, n)
     rises = (outputs[1:] > outputs[:-1]).float().mean()
-    still, up, down = (judge.features(z + sign * dose * vector) for sign in (0, 1, -1))
+    pictures = [looks[i][0] for i in (3, 6, 0)]  # unedited, up and down
+    still, up, down = map(judge.features, pictures)
     apart = 1 - (still * still.roll(1, 0)).sum(1).mean()
     turned = 1 - (torch.cat([up, down]) * torch.cat([still, still])).sum(1).mean()
     return Intervention(dose, *found, found.effect / max(found.leak, NO_LEAK), float(rises),
-                        _drift(judge, space, z, dose * vector), float(turned / apart), _further(space, z, dose * vector))
+                        _drift(judge, space, pictures, dose * vector), float(turned / apart), _further(space, z, dose * vector))
 
 
 def dose_for(judge: Judge, z: Tensor, vector: Tensor, name: str, effect: float,
@@ -190,9 +191,10 @@ def far(direction: Direction) -> float:
     return (direction.high - direction.low) / 2
 
 
-def _drift(judge: Judge, space: Directions, z: Tensor, shift: Tensor) -> float:
-    """How far the pictures of moved faces are, for the encoder, from where they were moved to, over the step's length."""
-    still, up, down = (judge.encoded(z + sign * shift) for sign in (0, 1, -1))
+def _drift(judge: Judge, space: Directions, pictures: list[Tensor], shift: Tensor) -> float:
+    """How far the pictures of moved faces are, for the encoder, from where they were moved to, over the step's length;
+    ``pictures`` of the faces unedited, up and down."""
+    still, up, down = map(judge.encoded, pictures)
     missed = torch.cat([up - still - shift, down - still + shift])
     return float(space.distance(space.mean + missed).mean() / space.distance(space.mean + shift[None])[0])
 
