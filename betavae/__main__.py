@@ -131,7 +131,8 @@ def _parser() -> argparse.ArgumentParser:
     common.add_argument("--directions", type=Path, nargs="+", default=[], metavar="FILE",
                         help="more directions: packs (.safetensors) or single vectors (.pt, .npy)")
     picture = argparse.ArgumentParser(add_help=False, parents=[common])
-    picture.add_argument("--out", type=Path, required=True, help="the file to write; pictures are side by side, or in motion in a .gif or .mp4")
+    picture.add_argument("--out", type=Path, required=True,
+                         help="the file to write; pictures are side by side, or in motion in a .gif or .mp4")
     picture.add_argument("--scale", type=int, default=4, help="enlargement (default: 4)")
     framed = argparse.ArgumentParser(add_help=False, parents=[picture])
     framed.add_argument("--crop", choices=CROPS, default="auto", help="framing of the photo (default: auto)")
