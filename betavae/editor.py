@@ -134,7 +134,8 @@ class Editor:
         DirectionsError
             A name is unknown, or a strength is no finite number.
         """
-        return self._latents(z) + self.directions.shift(strengths, locks)
+        z = self._latents(z)
+        return z + self.directions.shift(z, strengths, locks)
 
     def apply(self, recipe: Recipe, z: Tensor | None = None, background: Image.Image | None = None) -> list[Image.Image]:
         """The pictures of a recipe: of the faces z (n, d), or else of the face that it carries. ``background``: ``decode``.

@@ -158,11 +158,11 @@ def test_a_lock_keeps_its_direction_where_it_is(correlated):
     mu, directions = correlated
     z = mu[:5]
     strengths = {"Smiling": 2.0}
-    free, held = (directions.scores(z + directions.shift(strengths, locks)) - directions.scores(z)
+    free, held = (directions.scores(z + directions.shift(z, strengths, locks)) - directions.scores(z)
                   for locks in ((), ("Male", "Young")))
     assert free[:, 1:].abs().min() > 0.01, "without locks the others move"
     assert held[:, 1:].abs().max() < 1e-5
-    share = directions.remaining(strengths, ("Male", "Young"))["Smiling"]
+    share = directions.remaining(z[0], strengths, ("Male", "Young"))["Smiling"]
     torch.testing.assert_close(held[:, 0], share * free[:, 0], atol=1e-4, rtol=0)
     assert 0.05 < share < 1
 
@@ -171,7 +171,7 @@ def test_a_lock_changes_an_edit_as_little_as_it_can(correlated):
     # Against every other step that leaves the locked score alone, by Mahalanobis distance from the free edit.
     _, directions = correlated
     inverse = torch.linalg.inv(directions.covariance)
-    free, held = directions.shift({"Smiling": 1.0}), directions.shift({"Smiling": 1.0}, ["Male"])
+    free, held = (directions.shift(torch.zeros(1, D), {"Smiling": 1.0}, locks)[0] for locks in ((), ["Male"]))
     reading = inverse @ directions["Male"].vector
     for step in torch.randn(50, D, generator=torch.Generator().manual_seed(0)):
         other = held + step - reading * (reading @ step) / (reading @ reading)
@@ -182,7 +182,7 @@ def test_a_lock_changes_an_edit_as_little_as_it_can(correlated):
 def test_a_locked_direction_with_a_strength_moves_by_just_that(correlated):
     _, directions = correlated
     z = torch.zeros(1, D)
-    moved = directions.scores(z + directions.shift({"Smiling": 2, "Male": 0.5}, ["Male", "Male"])) - directions.scores(z)
+    moved = directions.scores(z + directions.shift(z, {"Smiling": 2, "Male": 0.5}, ["Male", "Male"])) - directions.scores(z)
     assert moved[0, 1] == pytest.approx(0.5, abs=1e-5)
 
 
@@ -190,9 +190,9 @@ def test_locking_everything_wanted_away_leaves_nothing(correlated):
     _, directions = correlated
     only = Directions([directions["Smiling"], dataclasses.replace(directions["Smiling"], name="Twin")], D,
                       directions.mean, directions.covariance)
-    assert only.remaining({"Smiling": 1.0}, ["Twin"])["Smiling"] == pytest.approx(0, abs=1e-6)
+    assert only.remaining(torch.zeros(D), {"Smiling": 1.0}, ["Twin"])["Smiling"] == pytest.approx(0, abs=1e-6)
     with pytest.raises(DirectionsError, match="'smile'"):
-        directions.shift({"Smiling": 1.0}, ["smile"])
+        directions.shift(torch.zeros(1, D), {"Smiling": 1.0}, ["smile"])
 
 
 def test_neutralise_reach_and_percentile_agree(correlated):

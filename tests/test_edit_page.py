@@ -286,7 +286,7 @@ def test_locks_hold_and_say_what_is_left(edit, editor):
     tool(edit, "yaw", "lock")
     strengths, locks = {"Smiling": smile, "yaw": push(edit, "yaw", 0.3)}, ["Male", "yaw"]
     assert torch.allclose(face(edit), editor.shift(z, strengths, locks)[0], atol=1e-3)
-    left = editor.directions.remaining(strengths, locks)["Smiling"]
+    left = editor.directions.remaining(z, strengths, locks)["Smiling"]
     assert edit.locator("[data-slider=Smiling] .remains").inner_text() == f"{100 * left:.0f} % left"
     assert edit.locator("[data-slider=Male] output").inner_text() == "kept"
     assert not np.array_equal(pixels(edit, "edit"), free)

@@ -93,9 +93,10 @@ def test_optimised_trades_the_target_for_what_else_moves():
     slopes = torch.zeros(10, 2, D)
     slopes[:, 0, 0], slopes[:, 0, 1], slopes[::2, 1, 0], slopes[1::2, 1, 0] = 1.0, 0.5, 3.0, -3.0
     one, eye = torch.tensor([0.0, 1.0]), torch.eye(D)
-    found = probes.optimised(slopes, 0, one, eye, eye, length=0.01, still=0)
+    pictures = eye.expand(10, D, D)
+    found = probes.optimised(slopes, 0, one, pictures, eye, length=0.01, still=0)
     assert found[1] > 20 * found[0] > 0 and found[2:].abs().max() == 0
-    alone = probes.optimised(slopes, 0, torch.zeros(2), eye, eye, length=0.01, still=0)
+    alone = probes.optimised(slopes, 0, torch.zeros(2), pictures, eye, length=0.01, still=0)
     torch.testing.assert_close(alone[1] / alone[0], torch.tensor(0.5))
 
 
@@ -103,11 +104,47 @@ def test_optimised_leaves_the_picture_that_the_classifier_does_not_see():
     # Two latents move the target alike; the second repaints what no output reads.
     slopes = torch.zeros(10, 2, D)
     slopes[:, 0, :2], slopes[:, 1, 2] = 1.0, 1.0
-    picture = torch.diag(torch.tensor([1.0, 9] + [0] * (D - 2)))
-    blind, careful = (probes.optimised(slopes, 0, torch.tensor([0.0, 1.0]), picture, torch.eye(D), 0.01, still) for still in (0, 1))
+    pictures = torch.diag(torch.tensor([1.0, 9] + [0] * (D - 2))).expand(10, D, D)
+    blind, careful = (probes.optimised(slopes, 0, torch.tensor([0.0, 1.0]), pictures, torch.eye(D), 0.01, still) for still in (0, 1))
     torch.testing.assert_close(blind[0], blind[1])
     # H's trace is 1, the picture's 10: inverse(0.01 + picture / 10).
     torch.testing.assert_close(careful[:2], 1 / torch.tensor([0.11, 0.91]))
+
+
+def test_a_turning_direction_undoes_what_differs_from_face_to_face():
+    # Latent 0 moves the target, and another output up or down as latent 2 has it; latent 3 moves that output in every face.
+    z = torch.randn(500, D, generator=torch.Generator().manual_seed(0))
+    slopes = torch.zeros(500, 2, D)
+    slopes[:, 0, 0], slopes[:, 1, 0], slopes[:, 1, 3] = 1.0, z[:, 2], 1.0
+    vector, turn = probes.turning(z, slopes, 0, torch.tensor([0.0, 1.0]), torch.eye(D).expand(500, D, D), torch.eye(D), 1e-3, 0)
+    expected = torch.zeros(D, D)
+    expected[3, 2] = -1
+    torch.testing.assert_close(turn / vector[0], expected, atol=0.1, rtol=0)
+    assert vector[1:].abs().max() < 0.02 * vector[0]
+    left = torch.einsum("nd,nd->n", slopes[:, 1], vector + z @ turn.T).abs().mean()
+    assert left < 0.05 * slopes[:, 1, 0].abs().mean() * vector[0]
+
+
+@pytest.mark.parametrize("turns", [False, True])
+def test_refined_finds_what_shows_only_over_the_whole_step(turns):
+    # At the start latent 0 alone seems to move the target, with a side effect; latent 1 moves it by its square, with none.
+    # Latent 2 repaints: in faces where z3 > 0 upwards, else downwards, along latent 0 and 1 alike.
+    z = torch.randn(400, D, generator=torch.Generator().manual_seed(0))
+
+    def moved(steps, rows):
+        changes = torch.stack([steps[:, 0] + steps[:, 1].square(), steps[:, 0], steps[:, 2] + z[rows, 3]], 1)
+        return changes, steps.abs().mean()
+
+    simple, start = torch.eye(D)[0], 0.6 * torch.eye(D)[0] + 0.3 * torch.eye(D)[1]
+    vector, turn = probes.refined((start, torch.zeros(D, D) if turns else None), simple, moved, z, 0,
+                                  torch.tensor([0.0, 1.0, 1.0]), torch.eye(D), 1.0)
+    changes, _ = moved(vector + (z @ turn.T if turns else 0 * z), torch.arange(400))
+    assert changes[:, 0].mean() == pytest.approx(1, abs=0.15)
+    assert changes[:, 1].abs().mean() < 0.25, "a side effect of 1 along latent 0"
+    assert (turn is not None) == turns
+    if turns:
+        assert turn[2, 3] < -0.1, "what differs from face to face is turned against"
+        assert (vector @ turn).abs().max() < 1e-5, "strength 1 is the same for every face"
 
 
 def test_one_pass_over_parts_is_the_mean_difference_of_all(nuisance):

@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 from betavae import Directions
+from betavae.directions import Direction
 from train import selection
 from train.probes import simple_directions
 
@@ -26,6 +27,11 @@ class Decoder(nn.Module):
 
 def flat(x):
     return x.flatten(1)[:, :D]
+
+
+def by_hand(vector):
+    """A direction by its vector alone."""
+    return Direction("Smiling", vector, "by hand", 0, 0, "strength", 1.0, 1.0, (0.0, 1.0))
 
 
 class Reader(nn.Module):
@@ -59,12 +65,13 @@ def test_the_judge_reads_logits_and_deviations(judge, z):
     torch.testing.assert_close(judge.read(z), z @ READS.T)
     slopes = judge.slopes(z)
     torch.testing.assert_close(slopes.outputs, READS.expand(40, 4, D), atol=1e-4, rtol=0)
-    torch.testing.assert_close(slopes.picture, torch.eye(D) / (3 * 4), atol=1e-4, rtol=0)
+    torch.testing.assert_close(slopes.picture, torch.eye(D).expand(40, D, D) / (3 * 4), atol=1e-4, rtol=0)
     assert slopes.person is None
     right = torch.zeros(40, 2, 2, dtype=torch.uint8)
     right[:, :, 1] = 255
     slopes = judge.slopes(z, right)
-    torch.testing.assert_close(slopes.person, torch.diag(torch.tensor([0.0, 1, 0, 1, 0, 1])) / (3 * 4), atol=1e-4, rtol=0)
+    persons = torch.diag(torch.tensor([0.0, 1, 0, 1, 0, 1])).expand(40, D, D) / (3 * 4)
+    torch.testing.assert_close(slopes.person, persons, atol=1e-4, rtol=0)
     torch.testing.assert_close(slopes.elsewhere("background_warmth"), slopes.person)
     torch.testing.assert_close(slopes.elsewhere("Smiling"), slopes.picture)
 
@@ -72,31 +79,31 @@ def test_the_judge_reads_logits_and_deviations(judge, z):
 def test_effect_leak_and_selectivity_are_those_of_the_slopes(judge, z):
     space = Directions([], D)
     vector = torch.tensor([1.0, 0.5, 0, 0, 0, 1])
-    found = selection.measure(judge, z, vector, "Smiling", dose=1.5, space=space)
+    found = selection.measure(judge, z, by_hand(vector), dose=1.5, space=space)
     assert found.effect == pytest.approx(2 * 1.5, abs=1e-4)
     assert found.leak == pytest.approx((4 * 0.5 * 1.5 + 0) / 2, abs=1e-4)
     assert found.selectivity == pytest.approx(2, abs=1e-3)
     assert found.monotonicity == 1
     assert found.distance > 1
     assert found.drift == pytest.approx(1 / (1 + 0.25 + 1) ** 0.5, abs=1e-4)
-    backwards = selection.measure(judge, z, -vector, "Smiling", dose=1.5, space=space)
+    backwards = selection.measure(judge, z, by_hand(-vector), dose=1.5, space=space)
     assert backwards.effect == pytest.approx(-3, abs=1e-4) and backwards.monotonicity == 0
 
 
 def test_identity_drift_is_the_angle_that_the_features_turn_by(judge):
     # Four people at right angles: two of them are a whole unit of cosine distance apart.
     people = torch.eye(D)[:4] * 10
-    turned = selection.measure(judge, people, torch.eye(D)[5] * 10, "Smiling", 1.0, Directions([], D))
+    turned = selection.measure(judge, people, by_hand(torch.eye(D)[5] * 10), 1.0, Directions([], D))
     assert turned.identity == pytest.approx(1 - 0.5 ** 0.5, abs=1e-4)
-    still = selection.measure(judge, people, torch.eye(D)[5] * 1e-4, "Smiling", 1.0, Directions([], D))
+    still = selection.measure(judge, people, by_hand(torch.eye(D)[5] * 1e-4), 1.0, Directions([], D))
     assert still.identity == pytest.approx(0, abs=1e-4)
 
 
 def test_the_dose_for_an_effect(judge, z):
     for effect in (0.5, 3.0):
-        dose = selection.dose_for(judge, z, torch.eye(D)[0], "Smiling", effect)
+        dose = selection.dose_for(judge, z, by_hand(torch.eye(D)[0]), effect)
         assert selection.change(judge, z, dose * torch.eye(D)[0], "Smiling").effect == pytest.approx(effect, abs=1e-3)
-    assert selection.dose_for(judge, z, torch.eye(D)[5], "Smiling", 1.0, limit=4) == 4, "no dose has it"
+    assert selection.dose_for(judge, z, by_hand(torch.eye(D)[5]), 1.0, limit=4) == 4, "no dose has it"
 
 
 @pytest.fixture(scope="module")
@@ -116,7 +123,7 @@ def planted(judge):
     attributes = dict(zip(NAMES, (smiling.astype(np.int8), male.astype(np.int8), young.astype(np.int8))))
     numeric = {"yaw": yaw.astype(np.float32)}
     mirrored = mu * torch.tensor([1.0, 1, 1, 1, -1, 1])
-    faces = selection.Faces(mu, mirrored, attributes | numeric, judge.slopes(mu[:20]))
+    faces = selection.Faces(mu, mirrored, attributes | numeric, mu[:300], judge.slopes(mu[:300]), judge.look(mu[:300]))
     return faces, simple_directions(mu, attributes, numeric)
 
 

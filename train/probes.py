@@ -8,7 +8,7 @@ measured on pictures, in ``train/selection.py``.
 import ast
 import dataclasses
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 import numpy as np
 import torch
@@ -22,6 +22,10 @@ UNITS = {"yaw": "degrees", "pitch": "degrees", "mouth_open": "gap / width", "eye
          "background_brightness": "luma", "background_warmth": "red - blue", "background_tint": "green - magenta",
          "face_brightness": "luma", "light_side": "luma"}
 MIN_FACES = 30  # on either side; the mean of fewer says more about those faces than about the attribute
+TURNING, HELD = 3.0, 1e4  # of ``turning``: weights of the turn's length, and of what it must not have
+# Of ``refined``: weights of the terms, and its descent.
+BIAS, PICTURE, LENGTH, TURN, EFFECT = 4.0, 0.5, 0.4, 0.3, 15.0
+STEPS, RATES, REFINING_BATCH, REFERENCE_FACES = 60, (0.06, 0.02), 64, 256
 
 
 class ConditionError(ValueError):
@@ -131,15 +135,14 @@ def antisymmetric(mu: Tensor, mirrored: Tensor, y: np.ndarray) -> Tensor:
     return regression((mu - mirrored) / 2, y)
 
 
-def optimised(slopes: Tensor, target: int, others: Tensor, picture: Tensor, sigma: Tensor, length: float, still: float
+def optimised(slopes: Tensor, target: int, others: Tensor, pictures: Tensor, sigma: Tensor, length: float, still: float
               ) -> Tensor:
     """The direction that moves one of the classifier's outputs most for what else it moves.
 
-    Maximises the mean slope of the target, g . v, over the squared slopes of the others, plus ``length`` times the squared
-    Mahalanobis length, plus ``still`` times the squared change of the picture itself, counted so that in a random
-    direction it weighs as much as the others: v = inverse(H + length * inverse(sigma) + still * G) E[g], with
-    H = sum_j others_j E[g_j g_j'] and G = picture * tr(H) / tr(picture). Without G the classifier is satisfied by changes
-    that it does not see.
+    Maximises the mean slope of the target, E[g] . v, over E[v' H v] + ``length`` times the squared Mahalanobis length, with
+    H = sum_j others_j g_j g_j' + ``still`` * c * G: the squared slopes of the other outputs, and the squared change of the picture
+    itself, which c has weigh as much as they do in a random direction. Without G the classifier is satisfied by changes that it
+    does not see. v = inverse(E[H] + length * inverse(sigma)) E[g].
 
     Parameters
     ----------
@@ -147,12 +150,119 @@ def optimised(slopes: Tensor, target: int, others: Tensor, picture: Tensor, sigm
         (n, k, d): slopes of the k outputs for decoded faces, by latent (``selection.Slopes``).
     others : Tensor
         (k,) how much each output counts as a side effect; 0 for the target.
-    picture : Tensor
-        (d, d): mean products of the slopes of pixels (``selection.Slopes``).
+    pictures : Tensor
+        (n, d, d): mean products of the slopes of pixels (``selection.Slopes``).
     """
-    leak = torch.einsum("nkd,k,nke->de", slopes, others, slopes) / len(slopes)
-    inner = leak + length * torch.linalg.inv(sigma) + still * picture * leak.trace() / picture.trace()
+    inner = _harm(slopes, others, pictures, still).mean(0) + length * torch.linalg.inv(sigma)
     return torch.linalg.solve(inner, slopes[:, target].mean(0))
+
+
+def turning(z: Tensor, slopes: Tensor, target: int, others: Tensor, pictures: Tensor, sigma: Tensor, length: float, still: float
+            ) -> tuple[Tensor, Tensor]:
+    """``optimised``, but of the directions v(z) = vector + turn z that turn with the face: what opens one mouth shuts no other.
+
+    The same quotient, now of E[g . v(z)] and E[v(z)' H v(z)], plus TURNING * length times the squared Mahalanobis length of every
+    column of the turn. The turn is held orthogonal to the direction of ``optimised`` in the metric of inverse(sigma), for what a
+    strength means is not to depend on the face.
+
+    Parameters
+    ----------
+    z : Tensor
+        (n, d): the faces.
+
+    Returns
+    -------
+    vector, turn : Tensor
+        (d,), (d, d).
+    """
+    n, d = z.shape
+    features = torch.cat([torch.ones(n, 1), z], 1)  # (n, 1 + d)
+    squares = (features[:, :, None] * features[:, None]).flatten(1).T @ _harm(slopes, others, pictures, still).flatten(1) / n
+    inner = squares.reshape(1 + d, 1 + d, d, d).transpose(1, 2).contiguous()  # (1 + d, d, 1 + d, d)
+    inverse = torch.linalg.inv(sigma)
+    reading = torch.nn.functional.normalize(inverse @ optimised(slopes, target, others, pictures, sigma, length, still), dim=0)
+    inner[0, :, 0] += length * inverse
+    for i in range(1, 1 + d):
+        inner[i, :, i] += TURNING * length * inverse + HELD * torch.outer(reading, reading)
+    gain = features.T @ slopes[:, target] / n
+    found = torch.linalg.solve(inner.reshape(d * (1 + d), -1), gain.flatten()).reshape(1 + d, d)
+    return found[0], found[1:].T
+
+
+def _harm(slopes: Tensor, others: Tensor, pictures: Tensor, still: float) -> Tensor:
+    """H of ``optimised``, face by face: (n, d, d)."""
+    leak = torch.einsum("nkd,k,nke->nde", slopes, others, slopes)
+    trace = torch.einsum("nkd,k->", slopes.square(), others) / torch.einsum("ndd->", pictures)
+    return leak + still * trace * pictures
+
+
+def refined(start: tuple[Tensor, Tensor | None], simple: Tensor, moved: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]], z: Tensor,
+            target: int, others: Tensor, sigma: Tensor, effect: float, seed: int = 0) -> tuple[Tensor, Tensor | None]:
+    """The step that has an ``effect`` on the target and the least side effects, by gradient descent from the step ``start``.
+
+    ``optimised`` and ``turning`` go by the pictures' slopes, which no longer hold where an edit ends: half a prior deviation of
+    glasses is no half of a pair of glasses. Here the pictures of the whole step are looked at. Minimised is
+
+        sum_j others_j (BIAS E[c_j]^2 + E[c_j^2]) / L + PICTURE p / P + LENGTH E[v' inverse(sigma) v] / S + TURN |turn|^2 / S
+        + EFFECT (E[c_target] / effect - 1)^2,
+
+    with c the changes of the outputs and p that of the picture under the step v = vector + turn z, |turn| of its columns in the
+    metric of inverse(sigma), and L = sum_j others_j E[c_j^2], P and S = v' inverse(sigma) v what the step ``simple`` has of each; E
+    over faces drawn anew for every step of Adam, E[c_j]^2 from two halves of them, whose product has no bias. The result is the
+    mean of the last steps (Polyak & Juditsky 1992).
+
+    Parameters
+    ----------
+    start : (vector, turn)
+        (d,), and (d, d) or None for one that does not turn.
+    simple : Tensor
+        (d,).
+    moved : function
+        Of steps (b, d) and the rows (b,) of z that take them: changes of the outputs (b, k) and the mean absolute change of the
+        picture, both differentiable by the steps.
+    z : Tensor
+        (n, d): the faces.
+    target, others
+        As in ``optimised``.
+    """
+    random, inverse = np.random.default_rng(seed), torch.linalg.inv(sigma)
+    rows = torch.arange(min(len(z), REFERENCE_FACES))
+    with torch.no_grad():
+        changes, pixels = moved(simple.expand(len(rows), -1), rows)
+    leak, length = changes.square().mean(0) @ others, simple @ inverse @ simple
+    # What hardly moves the target at first would have to start far beyond the data.
+    scale = min(1.0, 1.5 * float((length / (start[0] @ inverse @ start[0])).sqrt()))
+    parts = [(scale * part).requires_grad_() for part in start if part is not None]
+    sums, count = [torch.zeros_like(part) for part in parts], 0
+    optimizer = torch.optim.Adam([{"params": [part], "rate": rate} for part, rate in zip(parts, RATES)], betas=(0.9, 0.98))
+    for step in range(STEPS):
+        for group in optimizer.param_groups:
+            group["lr"] = group["rate"] * (1 - step / STEPS)
+        rows = torch.from_numpy(random.permutation(len(z))[:REFINING_BATCH])
+        steps = parts[0] + (z[rows] @ parts[1].T if len(parts) > 1 else torch.zeros(len(rows), 1))
+        changes, repainted = moved(steps, rows)
+        one, other = (half.mean(0) for half in changes.chunk(2))
+        lengths = (steps @ inverse * steps).sum(1).mean() * LENGTH
+        if len(parts) > 1:
+            lengths = lengths + TURN * (inverse @ parts[1] * parts[1]).sum()
+        loss = ((BIAS * one * other + changes.square().mean(0)) @ others / leak + PICTURE * repainted / pixels
+                + lengths / length + EFFECT * (changes[:, target].mean() / effect - 1).square())
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        if len(parts) > 1:
+            with torch.no_grad():
+                parts[1].copy_(upright(parts[1], parts[0], inverse))
+        if step >= 0.6 * STEPS:
+            sums, count = [total + part.detach() for total, part in zip(sums, parts)], count + 1
+    vector, *turn = (total / count for total in sums)
+    return vector, upright(turn[0], vector, inverse) if turn else None
+
+
+def upright(turn: Tensor, vector: Tensor, inverse: Tensor) -> Tensor:
+    """A turn (d, d) without what it has of the vector (d,) itself, in the metric of inverse(sigma) (``Direction.turn``)."""
+    reading = inverse @ vector
+    return turn - torch.outer(vector, reading @ turn) / (reading @ vector)
 
 
 def in_unit(vector: Tensor, mu: Tensor, y: np.ndarray) -> tuple[Tensor, float]:

@@ -210,9 +210,9 @@ def _mixture(source: Path, out: Path, latents: Latents, seed: int, refit: bool) 
     return mixture
 
 
-def _classifier(out: Path, dataset: Dataset, device: torch.device, seed: int) -> Classifier:
-    """The judge of edits, trained once for a run and kept beside it."""
-    path = out / "classifier.safetensors"
+def _classifier(out: Path, dataset: Dataset, device: torch.device, seed: int, name: str = "classifier") -> Classifier:
+    """A judge of edits, trained once for a run and kept beside it."""
+    path = out / f"{name}.safetensors"
     if not path.exists():
         fit_classifier(dataset, device, seed).save(path)
     return Classifier.load(path).to(device)
@@ -233,10 +233,12 @@ def _directions(out: Path, model: VAE, dataset: Dataset, latents: Latents, devic
     if choose:
         judge = selection.Judge(model, _classifier(out, dataset, device, seed), device)
         mirrored, _ = evaluation.encode_all(model, dataset.images("train").flip(2), device)
-        some = np.random.default_rng(seed).permutation(len(train))[:selection.SLOPE_FACES]
+        some = torch.from_numpy(np.random.default_rng(seed).permutation(len(train))[:selection.SLOPE_FACES])
         masks = _masks(dataset, "train")
-        slopes = judge.slopes(mu[some], None if masks is None else masks[torch.from_numpy(some)])
-        faces = selection.Faces(mu, mirrored, {name: columns[name] for name in judge.names}, slopes)
+        masks = None if masks is None else masks[some]
+        few = mu[some]
+        faces = selection.Faces(mu, mirrored, {name: columns[name] for name in judge.names}, few, judge.slopes(few, masks),
+                                judge.look(few), masks)
         chosen, table = selection.choose(judge, faces, val[:selection.VAL_FACES], _masks(dataset, "val"), directions,
                                          lambda names: tqdm(names, desc="directions"))
         directions = probes.with_quantiles(chosen, mu)
@@ -256,9 +258,12 @@ def _masks(dataset: Dataset, split: str) -> torch.Tensor | None:
 
 
 def _compare(out: Path, model: VAE, dataset: Dataset, latents: Latents, device: torch.device, seed: int) -> None:
-    """The run's directions against mean difference and regression, at equal effect, on the test faces."""
+    """The run's directions against mean difference and regression, at equal effect, on the test faces.
+
+    The judge is a classifier of its own, from another seed: the one that the directions were made with would be partial.
+    """
     directions = Directions.load(out / "directions.safetensors", model.config.latents)
-    judge = selection.Judge(model, _classifier(out, dataset, device, seed), device)
+    judge = selection.Judge(model, _classifier(out, dataset, device, seed + 1, "witness"), device)
     train = dataset.indices("train")
     (mu, _), (test, _) = latents("train"), latents("test")
     simple = probes.simple_directions(mu, _rows(dataset.celeba.attributes, train), _rows(dataset.numeric(), train))
@@ -266,12 +271,17 @@ def _compare(out: Path, model: VAE, dataset: Dataset, latents: Latents, device: 
     names = [name for name in selection.REPORTED if name in directions]
     table = selection.compare(judge, test, masks, simple, directions, names)
     labels = _rows(dataset.celeba.attributes, dataset.indices("test"))
+    photos = selection.photographs(
+        torch.cat([judge.see(dataset.images(split)) for split in ("val", "test")]),
+        _rows(dataset.celeba.attributes | dataset.numeric(), np.concatenate([dataset.indices(split) for split in ("val", "test")])),
+        judge.names, judge.count)
     for name, row in table.items():
+        row["photos"] = photos[name]
         # An attribute is brought to faces that lack it, and taken back from there.
         lacking = test[torch.from_numpy(labels[name] == 0)] if name in labels else test
         row["reach"] = selection.reach(judge, lacking, directions, name)
         if name.startswith("background"):
-            shift = row["chosen"]["dose"] * directions[name].vector
+            shift = row["chosen"]["dose"] * directions[name].at(test)
             row["outside"] = selection.outside(judge, test, shift, masks)
     report = {"split": "test", "images": len(test), "directions": table,
               "judge": {"split": "val", **score(judge.classifier, dataset, "val", device)}}

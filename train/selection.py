@@ -5,7 +5,6 @@ latents: it sees the step that was taken, not the picture that came of it.
 """
 
 import dataclasses
-import itertools
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import NamedTuple
@@ -17,25 +16,28 @@ from torch import Tensor
 
 from betavae.classifier import Classifier
 from betavae.directions import Direction, Directions
+from betavae.image import from_uint8
 from betavae.model import VAE
 from train import probes
 from train.classifier import MIRRORED
 
 BATCH = 250
+DOSE_LOOKS = 8
 DOSES = (-1.0, -2 / 3, -1 / 3, 0.0, 1 / 3, 2 / 3, 1.0)  # shares of the largest dose
-MAX_DISTANCE = 1.2    # edited faces may be this much further from the mean than unedited ones, by Mahalanobis distance
+MAX_DISTANCE = 1.25   # edited faces may be this much further from the mean than unedited ones, by Mahalanobis distance
 MAX_DOSE = 50.0       # strengths; of a direction along which the classes hardly differ, and which yet moves pictures
 MIN_EFFECT = 0.5      # logits, or deviations: where the simple direction hardly works, the others are asked for this much
-OPTIMISED_LENGTHS = (2.0, 8.0)
-OPTIMISED_PICTURES = (1.0, 3.0)
-ALIKE = 0.95          # of two methods as good as that, the one that stays nearer to the data is better
+OPTIMISED = ((8.0, 1.0), (8.0, 3.0))  # weights of length and of the picture
+TURNING = ((2.0, 1.0), (2.0, 3.0))    # the same of directions that turn with the face
+TURNING_LATENTS = 64  # with more the closed form of what turns has more unknowns than a machine has room for
+ALIKE = 0.98          # of two methods as good as that, the one that stays nearer to the data is better
 BETTER = 1.1          # the simple direction, which anybody can check, stays where no other is better by a tenth
 NUISANCES = 6
 UNTOUCHED = {"background_brightness": ("face_brightness",), "background_warmth": ("face_brightness", "Pale_Skin"),
              "background_tint": ("face_brightness", "Pale_Skin"), "face_brightness": ("background_brightness",)}
 UNTOUCHED_WEIGHT = 10.0
 NO_LEAK = 1e-4        # logits; less than any picture's rounding
-SLOPE_FACES = 400
+SLOPE_FACES = 1200
 SLOPE_BATCH = 50       # faces whose pictures' slopes are held at a time
 QUICK_FACES, VAL_FACES = 48, 128
 REPORTED = ("Smiling", "Eyeglasses", "Male", "Young", "Blond_Hair", "Black_Hair", "Bangs", "Bald", "Heavy_Makeup",
@@ -53,22 +55,32 @@ class Judge:
 
     def __init__(self, model: VAE, classifier: Classifier, device: torch.device):
         self.model, self.classifier, self.device = model.to(device), classifier.to(device), device
+        self.model.requires_grad_(False), self.classifier.requires_grad_(False)
         self.names = classifier.names
         self.count = len(classifier.attributes)
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def look(self, z: Tensor) -> tuple[Tensor, Tensor]:
         """Pictures (n, 3, s, s) and what they show (n, k) of latents (n, d), on the CPU."""
-        pictures, outputs = [], []
-        for part in z.split(BATCH):
-            picture = self.model.decode(part.to(self.device))
-            pictures.append(picture.cpu())
-            outputs.append(((self.classifier(picture) - self.classifier.mean) / self.classifier.deviation).cpu())
+        pictures, outputs = zip(*((part.cpu() for part in self.show(faces.to(self.device))) for faces in z.split(BATCH)))
         return torch.cat(pictures), torch.cat(outputs)
+
+    def show(self, z: Tensor) -> tuple[Tensor, Tensor]:
+        """As ``look``, on the device and in one batch, through which gradients flow back to z."""
+        pictures = self.model.decode(z)
+        return pictures, self._outputs(pictures)
 
     def read(self, z: Tensor) -> Tensor:
         """(n, d) -> (n, k), on the CPU."""
         return self.look(z)[1]
+
+    @torch.no_grad()
+    def see(self, pixels: Tensor) -> Tensor:
+        """What photographs, uint8 (n, s, s, 3), show: (n, k), on the CPU."""
+        return torch.cat([self._outputs(from_uint8(part).to(self.device)).cpu() for part in pixels.split(BATCH)])
+
+    def _outputs(self, pictures: Tensor) -> Tensor:
+        return (self.classifier(pictures) - self.classifier.mean) / self.classifier.deviation
 
     @torch.inference_mode()
     def features(self, pictures: Tensor) -> Tensor:
@@ -88,27 +100,27 @@ class Judge:
         over such a distance.
         """
         latents = z.shape[1]
-        outputs, picture, person = [], torch.zeros(latents, latents), None if masks is None else torch.zeros(latents, latents)
+        outputs, picture, person = [], [], []
         for start in range(0, len(z), SLOPE_BATCH):
             faces = z[start:start + SLOPE_BATCH]
             up, down = zip(*((self.look(faces + offset), self.look(faces - offset)) for offset in step * torch.eye(latents)))
             pixels, shown = (torch.stack([(high[i] - low[i]) / (2 * step) for high, low in zip(up, down)], 1) for i in (0, 1))
             outputs.append(shown.transpose(1, 2))
             flat = pixels.flatten(2)
-            picture += torch.einsum("nap,nbp->ab", flat, flat) / flat.shape[2]
+            picture.append(flat @ flat.transpose(1, 2) / flat.shape[2])
             if masks is not None:
                 inside = (pixels * (masks[start:start + SLOPE_BATCH, None, None] > 127)).flatten(2)
-                person += torch.einsum("nap,nbp->ab", inside, inside) / flat.shape[2]
-        return Slopes(torch.cat(outputs), picture / len(z), None if person is None else person / len(z))
+                person.append(inside @ inside.transpose(1, 2) / flat.shape[2])
+        return Slopes(torch.cat(outputs), torch.cat(picture), torch.cat(person) if person else None)
 
 
 @dataclass(frozen=True)
 class Slopes:
     """How pictures change with each latent: what the classifier reads, and the pixels themselves.
 
-    ``outputs`` (n, k, d), face by face; ``picture`` (d, d), mean over faces and pixels of the products of two slopes, so that
-    v' picture v is the mean square by which a step v changes a pixel; ``person`` the same of the person's pixels alone,
-    where masks tell them.
+    ``outputs`` (n, k, d) and ``picture`` (n, d, d), face by face; of the picture the mean over pixels of the products of two
+    slopes, so that v' picture v is the mean square by which a step v changes a pixel; ``person`` the same of the person's
+    pixels alone, where masks tell them.
     """
 
     outputs: Tensor
@@ -116,12 +128,12 @@ class Slopes:
     person: Tensor | None
 
     def elsewhere(self, name: str) -> Tensor:
-        """(d, d) of the pixels that an edit of ``name`` should leave as they are, as far as it can."""
+        """(n, d, d) of the pixels that an edit of ``name`` should leave as they are, as far as it can."""
         return self.person if name.startswith("background") else self.picture
 
 
 class Change(NamedTuple):
-    """What moving faces by a step, up and down, does: see ``Intervention``."""
+    """What moving faces by a step, each to its other side, does: see ``Intervention``."""
 
     effect: float
     leak: float
@@ -131,18 +143,17 @@ class Change(NamedTuple):
 
 @dataclass(frozen=True)
 class Intervention:
-    """What moving faces along a direction, up and down by ``dose``, does to their pictures.
+    """What moving faces along a direction by ``dose`` does to their pictures, each face to its other side (``sides``).
 
-    effect : mean change of the target's output (logits, or deviations of a quantity)
+    effect : mean change of the target's output (logits, or deviations of a quantity) towards that side
     leak : mean absolute change of the other attributes' logits, face by face
-    bias : absolute value of their mean change over the faces, up and down apart: what is left of the leak where
-        faces differ in its sign
+    bias : absolute value of their mean change over the faces: what is left of the leak where faces differ in its sign
     pixels : mean absolute change of the pixels that could stay (of all; for a quantity of the background, the person's)
     selectivity : effect / leak
     monotonicity : share of steps between 7 doses, and of faces, in which the target's output rises
     drift : share of the step that is lost when the edited picture is encoded again, by Mahalanobis distance
     identity : cosine distance from the unedited face in the classifier's features, as a share of that between two people
-    distance : mean Mahalanobis distance of the edited latents over that of the unedited
+    distance : mean Mahalanobis distance of the edited latents, up and down, over that of the unedited
     """
 
     dose: float
@@ -157,12 +168,15 @@ class Intervention:
     distance: float
 
 
-def measure(judge: Judge, z: Tensor, vector: Tensor, name: str, dose: float, space: Directions,
+def measure(judge: Judge, z: Tensor, direction: Direction, dose: float, space: Directions,
             masks: Tensor | None = None) -> Intervention:
     """``Intervention`` of a direction over faces z (n, d), whose masks (n, s, s) a quantity of the background needs."""
+    name, steps = direction.name, direction.at(z)
     target = judge.names.index(name)
-    looks = [judge.look(z + share * dose * vector) for share in DOSES]
-    found = _change(judge, looks[3], looks[6], looks[0], name, masks)
+    looks = [judge.look(z + share * dose * steps) for share in DOSES]
+    side = sides(judge, looks[3], name)
+    moved = tuple(torch.where((side > 0).reshape(-1, *[1] * (up.ndim - 1)), up, down) for up, down in zip(looks[6], looks[0]))
+    found = _change(judge, looks[3], moved, side, name, masks)
     outputs = torch.stack([shown[:, target] for _, shown in looks])  # (7, n)
     rises = (outputs[1:] > outputs[:-1]).float().mean()
     pictures = [looks[i][0] for i in (3, 6, 0)]  # unedited, up and down
@@ -170,19 +184,27 @@ def measure(judge: Judge, z: Tensor, vector: Tensor, name: str, dose: float, spa
     apart = 1 - (still * still.roll(1, 0)).sum(1).mean()
     turned = 1 - (torch.cat([up, down]) * torch.cat([still, still])).sum(1).mean()
     return Intervention(dose, *found, found.effect / max(found.leak, NO_LEAK), float(rises),
-                        _drift(judge, space, pictures, dose * vector), float(turned / apart), _further(space, z, dose * vector))
+                        _drift(judge, space, pictures, dose * steps), float(turned / apart), _further(space, z, dose * steps))
 
 
-def dose_for(judge: Judge, z: Tensor, vector: Tensor, name: str, effect: float,
-             still: tuple[Tensor, Tensor] | None = None, limit: float = MAX_DOSE) -> float:
-    """The strength at which the mean effect, up and down, is ``effect``, by secant steps from strength 1."""
-    still = still or judge.look(z)
-    before, reached, dose = 0.0, 0.0, 1.0
-    for _ in range(2):
-        # Effects are nearly proportional to the dose, so a few steps suffice.
-        now = change(judge, z, dose * vector, name, still).effect
-        slope = (now - reached) / (dose - before) if dose != before else 0.0
-        before, reached, dose = dose, now, min(limit, max(0.05, dose + (effect - now) / max(slope, 0.02 * effect)))
+def dose_for(judge: Judge, z: Tensor, direction: Direction, effect: float, still: tuple[Tensor, Tensor] | None = None,
+             limit: float = MAX_DOSE) -> float:
+    """The strength at which the mean effect is ``effect``, to a hundredth, by false position; at most ``limit``."""
+    still, steps = still or judge.look(z), direction.at(z)
+    low, high, dose = (0.0, 0.0), None, 1.0
+    for _ in range(DOSE_LOOKS):
+        now = change(judge, z, dose * steps, direction.name, still).effect
+        if abs(now - effect) < 0.01 * effect or (now < effect and dose == limit):
+            break
+        if now > effect:
+            high = dose, now
+        else:
+            low = dose, now
+        if high:
+            dose = low[0] + (high[0] - low[0]) * (effect - low[1]) / (high[1] - low[1])
+        else:
+            # What grows faster the further it goes must not be taken far beyond on the first steps' word.
+            dose = min(limit, dose * min(3.0, effect / max(now, 0.02 * effect)))
     return dose
 
 
@@ -196,7 +218,7 @@ def _drift(judge: Judge, space: Directions, pictures: list[Tensor], shift: Tenso
     ``pictures`` of the faces unedited, up and down."""
     still, up, down = map(judge.encoded, pictures)
     missed = torch.cat([up - still - shift, down - still + shift])
-    return float(space.distance(space.mean + missed).mean() / space.distance(space.mean + shift[None])[0])
+    return float(space.distance(space.mean + missed).mean() / space.distance(space.mean + shift).mean())
 
 
 def _further(space: Directions, z: Tensor, shift: Tensor) -> float:
@@ -209,17 +231,26 @@ class Faces:
     """Training faces from which candidates are made.
 
     ``mu`` (n, d), ``mirrored`` (n, d) of the mirrored pictures, ``columns`` name -> (n,) of 0 / 1 or of numbers with
-    NaN where unknown, ``slopes`` at some of them (``Judge.slopes``).
+    NaN where unknown; ``few`` (m, d) of them, whose ``slopes`` (``Judge.slopes``), pictures (``still``, ``Judge.look``) and
+    ``masks`` (m, s, s) are at hand.
     """
 
     mu: Tensor
     mirrored: Tensor
     columns: dict[str, np.ndarray]
+    few: Tensor
     slopes: Slopes
+    still: tuple[Tensor, Tensor]
+    masks: Tensor | None = None
 
 
-def candidates(judge: Judge, faces: Faces, sigma: Tensor, name: str, partial: Tensor) -> dict[str, Tensor]:
-    """Every method's direction for one attribute or quantity, in the project's unit: method -> (d,)."""
+def candidates(judge: Judge, faces: Faces, sigma: Tensor, direction: Direction, partial: Tensor, effect: float
+               ) -> dict[str, Direction]:
+    """Every method's direction for what ``direction``, the simple one, is of, in the project's unit, by method.
+
+    ``effect`` is the one at which they will be compared.
+    """
+    name = direction.name
     y = faces.columns[name]
     known = np.isfinite(y)
     mu, y = faces.mu[torch.from_numpy(known)], y[known]
@@ -243,10 +274,47 @@ def candidates(judge: Judge, faces: Faces, sigma: Tensor, name: str, partial: Te
     others = torch.ones(len(judge.names))
     others[[judge.names.index(other) for other in UNTOUCHED.get(name, ())]] = UNTOUCHED_WEIGHT
     others[target] = 0
-    for length, picture in itertools.product(OPTIMISED_LENGTHS, OPTIMISED_PICTURES):
-        made[f"optimised ({length:g}, {picture:g})"] = probes.optimised(
-            faces.slopes.outputs, target, others, faces.slopes.elsewhere(name), sigma, length, picture)
-    return {method: probes.in_unit(vector, mu, y)[0] for method, vector in made.items()}
+    slopes = faces.slopes.outputs, target, others, faces.slopes.elsewhere(name), sigma
+    made |= {f"optimised ({length:g}, {picture:g})": probes.optimised(*slopes, length, picture) for length, picture in OPTIMISED}
+    made = {method: (vector, None) for method, vector in made.items()}
+    if len(sigma) <= TURNING_LATENTS:
+        turning = {f"turning ({length:g}, {picture:g})": probes.turning(faces.few, *slopes, length, picture)
+                   for length, picture in TURNING}
+        made |= turning
+        start = next(iter(turning.values()))
+    else:
+        start = made[f"optimised ({OPTIMISED[0][0]:g}, {OPTIMISED[0][1]:g})"]
+    made["refined"] = refined(judge, faces, sigma, direction, start, effect)
+    return {method: _in_unit(direction, method, *parts, mu, y, sigma) for method, parts in made.items()}
+
+
+def _in_unit(direction: Direction, method: str, vector: Tensor, turn: Tensor | None, mu: Tensor, y: np.ndarray, sigma: Tensor
+             ) -> Direction:
+    unit, _ = probes.in_unit(vector, mu, y)
+    if turn is not None:
+        turn = probes.upright(turn * (unit @ vector) / (vector @ vector), unit, torch.linalg.inv(sigma))
+    return dataclasses.replace(direction, vector=unit, turn=turn, method=method)
+
+
+def refined(judge: Judge, faces: Faces, sigma: Tensor, simple: Direction, start: tuple[Tensor, Tensor | None], effect: float
+            ) -> tuple[Tensor, Tensor | None]:
+    """``probes.refined`` from a direction and its turn, taken as far as its slope says that it has to be for the effect."""
+    name = simple.name
+    target = judge.names.index(name)
+    side = sides(judge, faces.still, name)
+    others = (torch.arange(len(judge.names)) < judge.count).float()
+    others[[judge.names.index(other) for other in UNTOUCHED.get(name, ())]] = UNTOUCHED_WEIGHT
+    others[target] = 0
+
+    def moved(steps: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
+        shown = judge.show((faces.few[rows] + side[rows, None] * steps).to(judge.device))
+        pictures, outputs = (part.to(side.device) for part in shown)
+        return (side[rows, None] * (outputs - faces.still[1][rows]),
+                _repainted(faces.still[0][rows], pictures, name, None if faces.masks is None else faces.masks[rows]))
+
+    dose = effect / (faces.slopes.outputs[:, target].mean(0) @ start[0])
+    start = tuple(None if part is None else dose * part for part in start)
+    return probes.refined(start, far(simple) * simple.vector, moved, faces.few, target, others, sigma, effect)
 
 
 def choose(judge: Judge, faces: Faces, val: Tensor, masks: Tensor | None, space: Directions, progress: Callable = iter
@@ -284,15 +352,15 @@ def choose(judge: Judge, faces: Faces, val: Tensor, masks: Tensor | None, space:
             # A joined condition: no output of the classifier stands for it.
             chosen.append(space[name])
             continue
-        vectors = candidates(judge, faces, sigma, name, partial[list(faces.columns).index(name)])
-        simple = next(iter(vectors))
-        effect = max(change(judge, quick, far(space[name]) * vectors[simple], name, still).effect, MIN_EFFECT)
+        effect = max(change(judge, quick, far(space[name]) * space[name].vector, name, still).effect, MIN_EFFECT)
+        made = candidates(judge, faces, sigma, space[name], partial[list(faces.columns).index(name)], effect)
+        simple = next(iter(made))
         table[name] = {}
-        for method, vector in vectors.items():
-            dose = dose_for(judge, quick, vector, name, effect, still)
-            done = change(judge, quick, dose * vector, name, still, masks)
+        for method, direction in made.items():
+            dose = dose_for(judge, quick, direction, effect, still)
+            done = change(judge, quick, dose * direction.at(quick), name, still, masks)
             harm = np.prod([max(part, NO_LEAK) for part in done[1:]]) ** (1 / 3)
-            table[name][method] = {"dose": dose, **done._asdict(), "distance": _further(space, quick, dose * vector),
+            table[name][method] = {"dose": dose, **done._asdict(), "distance": _further(space, quick, dose * direction.at(quick)),
                                    "merit": max(done.effect, 0.0) / float(harm)}
         # A timid edit leaks little, and must not win by that.
         equal = {m: row for m, row in table[name].items() if row["effect"] > 0.9 * effect} or table[name]
@@ -301,8 +369,8 @@ def choose(judge: Judge, faces: Faces, val: Tensor, masks: Tensor | None, space:
         best = min((m for m, row in near.items() if row["merit"] >= enough), key=lambda method: near[method]["distance"])
         if near[best]["merit"] < BETTER * table[name][simple]["merit"]:
             best = simple
-        measured = measure(judge, val, vectors[best], name, table[name][best]["dose"], space, masks)
-        direction = dataclasses.replace(space[name], vector=vectors[best], method=best, measured=asdict(measured))
+        measured = measure(judge, val, made[best], table[name][best]["dose"], space, masks)
+        direction = dataclasses.replace(made[best], measured=asdict(measured))
         if direction.unit != "strength":
             # Faces that differ by strength 1 in the data differ by the gap of the classes; that the picture turns as far
             # is another matter, and what a slider's degrees are taken for.
@@ -312,30 +380,42 @@ def choose(judge: Judge, faces: Faces, val: Tensor, masks: Tensor | None, space:
     return space.having(chosen), table
 
 
+def sides(judge: Judge, still: tuple[Tensor, Tensor], name: str) -> Tensor:
+    """Which way each face has to go to the other side: -1 for those that show ``name`` already, +1 for the others: (n,).
+
+    A quantity is shown by what is above its mean. Glasses are put on faces that have none, and taken from those that wear
+    them: the opposite is no edit, and all that it changes is something else.
+    """
+    return torch.where(still[1][:, judge.names.index(name)] > 0, -1.0, 1.0)
+
+
 def change(judge: Judge, z: Tensor, shift: Tensor, name: str, still: tuple[Tensor, Tensor] | None = None,
            masks: Tensor | None = None) -> Change:
-    """What moving faces z (n, d) by ``shift`` (d,), up and down, does.
+    """What moving faces z (n, d) by ``shift`` (d,) or (n, d), each to its other side, does.
 
     ``still`` is ``judge.look(z)``, where it is at hand; ``masks`` (at least n, s, s) tell the person for a quantity of the
     background, without which all pixels count.
     """
-    return _change(judge, still or judge.look(z), judge.look(z + shift), judge.look(z - shift), name, masks)
+    still = still or judge.look(z)
+    side = sides(judge, still, name)
+    return _change(judge, still, judge.look(z + side[:, None] * shift), side, name, masks)
 
 
-def _change(judge: Judge, still: tuple, up: tuple, down: tuple, name: str, masks: Tensor | None) -> Change:
+def _change(judge: Judge, still: tuple, moved: tuple, side: Tensor, name: str, masks: Tensor | None) -> Change:
     target = judge.names.index(name)
-    steps = torch.stack([up[1] - still[1], still[1] - down[1]])  # (2, n, k): both towards more
+    steps = side[:, None] * (moved[1] - still[1])  # (n, k), towards the other side
     others = [i for i in range(judge.count) if i != target]
-    repainted = _repainted(still, up, down)
+    repainted = _repainted(still[0], moved[0], name, masks)
+    return Change(float(steps[:, target].mean()), float(steps[:, others].abs().mean()),
+                  float(steps[:, others].mean(0).abs().mean()), float(repainted))
+
+
+def _repainted(still: Tensor, moved: Tensor, name: str, masks: Tensor | None) -> Tensor:
+    """Mean absolute change of the pixels that could stay."""
+    changes = (moved - still).abs().mean(1)  # (n, s, s)
     if name.startswith("background") and masks is not None:
-        repainted = repainted[masks[:len(repainted)] > 127]
-    return Change(float(steps[:, :, target].mean()), float(steps[:, :, others].abs().mean()),
-                  float(steps[:, :, others].mean(1).abs().mean()), float(repainted.mean()))
-
-
-def _repainted(still: tuple, up: tuple, down: tuple) -> Tensor:
-    """Mean absolute change of every pixel: (n, s, s)."""
-    return ((up[0] - still[0]).abs() + (down[0] - still[0]).abs()).mean(1) / 2
+        changes = changes[masks[:len(changes)] > 127]
+    return changes.mean()
 
 
 def reach(judge: Judge, z: Tensor, directions: Directions, name: str) -> dict[str, float]:
@@ -344,11 +424,11 @@ def reach(judge: Judge, z: Tensor, directions: Directions, name: str) -> dict[st
     Over faces z (n, d): the mean probability of an attribute, or mean of a quantity in its own unit, unedited ("still") and
     at the lower and upper end of each face's range ("low", "high").
     """
-    column, vector = judge.names.index(name), directions[name].vector
+    column, steps = judge.names.index(name), directions[name].at(z)
     ends = torch.tensor([directions.safe(face, name) for face in z])  # (n, 2)
     figures = {}
     for key, strengths in (("low", ends[:, :1]), ("still", torch.zeros(len(z), 1)), ("high", ends[:, 1:])):
-        outputs = judge.read(z + strengths * vector)[:, column]
+        outputs = judge.read(z + strengths * steps)[:, column]
         figures[key] = float(torch.sigmoid(outputs).mean() if column < judge.count else
                              (outputs * judge.classifier.deviation[column].cpu() + judge.classifier.mean[column].cpu()).mean())
     return figures
@@ -356,8 +436,9 @@ def reach(judge: Judge, z: Tensor, directions: Directions, name: str) -> dict[st
 
 def outside(judge: Judge, z: Tensor, shift: Tensor, masks: Tensor) -> float:
     """How much more an edit changes the background than the person: mean absolute change of the pixels outside of the
-    masks over that inside, of faces z (n, d) moved up and down by ``shift``; masks uint8 (n, s, s), 255 is person."""
-    repainted = _repainted(*(judge.look(z + sign * shift) for sign in (0, 1, -1)))
+    masks over that inside, of faces z (n, d) moved up and down by ``shift`` (d,) or (n, d); masks uint8 (n, s, s), 255 is person."""
+    still, up, down = (judge.look(z + sign * shift)[0] for sign in (0, 1, -1))
+    repainted = ((up - still).abs() + (down - still).abs()).mean(1)
     person = masks > 127
     return float(repainted[~person].mean(dtype=torch.double) / repainted[person].mean(dtype=torch.double))
 
@@ -385,7 +466,7 @@ def effects(judge: Judge, z: Tensor, directions: Directions) -> Tensor:
     (directions, outputs)."""
     rows = []
     for direction in directions.values():
-        shift = direction.measured.get("dose", 1.0) * direction.vector
+        shift = direction.measured.get("dose", 1.0) * direction.at(z)
         up, down = judge.read(torch.cat([z + shift, z - shift])).chunk(2)
         rows.append((up - down).mean(0) / 2)
     return torch.stack(rows)
@@ -403,9 +484,9 @@ def compare(judge: Judge, z: Tensor, masks: Tensor | None, simple: Directions, c
         effect = max(change(judge, few, far(simple[name]) * simple[name].vector, name, first).effect, MIN_EFFECT)
         row = {"method": chosen[name].method}
         for kind, directions in (("simple", simple), ("chosen", chosen)):
-            vector = directions[name].vector
-            dose = dose_for(judge, few, vector, name, effect, first)
-            row[kind] = {"dose": dose, **change(judge, z, dose * vector, name, still, masks)._asdict()}
+            direction = directions[name]
+            dose = dose_for(judge, few, direction, effect, first)
+            row[kind] = {"dose": dose, **change(judge, z, dose * direction.at(z), name, still, masks)._asdict()}
         for harm, gain in GAINS.items():
             selectivity = {kind: row[kind]["effect"] / max(row[kind][harm], NO_LEAK) for kind in ("simple", "chosen")}
             row[gain] = selectivity["chosen"] / selectivity["simple"]
@@ -413,20 +494,39 @@ def compare(judge: Judge, z: Tensor, masks: Tensor | None, simple: Directions, c
     return table
 
 
+def photographs(outputs: Tensor, columns: Mapping[str, np.ndarray], names: list[str], count: int) -> dict[str, float]:
+    """What the best of edits could gain: the ``gain_bias`` of photographs whose faces differ in one column alone.
+
+    The classifier's ``outputs`` (n, k) of photographs, whose true ``columns`` (n,) are in the order of ``names``, the first
+    ``count`` attributes: by least squares over all columns, against the difference between faces with and without one.
+    """
+    y = np.stack([columns[name] for name in names], 1).astype(np.float64)
+    partial, gains = probes.partial(outputs, y), {}
+    for target, name in enumerate(names):
+        known = np.isfinite(y[:, target])
+        plain = probes.regression(outputs[torch.from_numpy(known)], y[known, target])
+        others = [i for i in range(count) if i != target]
+        alone, along = (float(slopes[target] / slopes[others].abs().mean()) for slopes in (partial[target], plain))
+        gains[name] = alone / along
+    return gains
+
+
 def table(report: Mapping) -> str:
     """A run's ``compare.json`` for a person."""
     rows, judge = report["directions"], report["judge"]
     lines = [f"{report['images']:,} test faces, at equal effect; in brackets the simple direction's",
-             f"{'':22}{'effect':>7}" + "".join(f"{harm:>16}{'gain':>6}" for harm in GAINS) + "   still, from ... to   method"]
+             f"{'':22}{'effect':>7}" + "".join(f"{harm:>16}{'gain':>6}" for harm in GAINS)
+             + f"{'photos':>8}   still, from ... to   method"]
     for name, row in rows.items():
         chosen, simple, ends = row["chosen"], row["simple"], row["reach"]
         lines.append(f"{name:22}{chosen['effect']:7.2f}"
                      + "".join(f"{chosen[harm]:8.3f} ({simple[harm]:.3f}){row[gain]:6.2f}" for harm, gain in GAINS.items())
-                     + f"   {ends['still']:.2f}, {ends['low']:.2f} ... {ends['high']:.2f}   {row['method']}"
+                     + f"{row['photos']:8.2f}   {ends['still']:.2f}, {ends['low']:.2f} ... {ends['high']:.2f}   {row['method']}"
                      + (f"; changes the background {row['outside']:.1f} times as much as the person" if "outside" in row else ""))
     means = (np.mean([row[gain] for row in rows.values()]) for gain in GAINS.values())
     told = [f"mean AUROC {np.nanmean(list(judge['auroc'].values())):.3f} of {len(judge['auroc'])} attributes"]
     told += [f"{name} {judge['auroc'][name]:.3f}" for name in ("Smiling", "Male") if name in judge["auroc"]]
     told += [f"{name} r = {figure:.3f}" for name, figure in judge["correlation"].items() if name == "yaw"]
-    return "\n".join([*lines, f"{'mean':29}" + "".join(f"{mean:22.2f}" for mean in means),
+    photos = np.mean([row["photos"] for row in rows.values()])
+    return "\n".join([*lines, f"{'mean':29}" + "".join(f"{mean:22.2f}" for mean in means) + f"{photos:8.2f}",
                       f"the judge, on {judge['split']}: {', '.join(told)}"])

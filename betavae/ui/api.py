@@ -93,7 +93,8 @@ def endpoints(editor: Editor) -> list[Callable]:
             the edited latent
         """
         own = custom.from_vectors({name: page.latent(vector) for name, vector in mapping(vectors, "vectors").items()}, space)
-        z = face(latent) + (space | own).shift(mapping(strengths, "strengths"), names(locks, "locks"))
+        z = face(latent)
+        z = z + (space | own).shift(z[None], mapping(strengths, "strengths"), names(locks, "locks"))[0]
         return pictures(editor.decode(z))[0], z.tolist()
 
     def apply(recipe: dict, latent: list[float] | None = None) -> gr.FileData:
@@ -124,14 +125,16 @@ def endpoints(editor: Editor) -> list[Callable]:
         effects = editor.side_effects(page.latent(latent), mapping(strengths, "strengths"), names(locks, "locks"))
         return [dataclasses.asdict(effect) for effect in effects]
 
-    def remaining(strengths: dict[str, float], locks: list[str]) -> dict[str, float]:
+    def remaining(strengths: dict[str, float], locks: list[str], latent: list[float] | None = None) -> dict[str, float]:
         """What share of each wanted effect is left under locks: 1 is all of it.
 
         Parameters:
             strengths: how much of each direction is wanted
             locks: names of directions in which the face keeps its place
+            latent: the face, from encode or sample; the average face if there is none
         """
-        return space.remaining(mapping(strengths, "strengths"), names(locks, "locks"))
+        z = space.mean if latent is None else face(latent)
+        return space.remaining(z, mapping(strengths, "strengths"), names(locks, "locks"))
 
     def spectrum(latent: list[float], direction: str, steps: int = 7,
                  locks: list[str] | None = None) -> tuple[list[gr.FileData], list[float]]:
@@ -241,12 +244,14 @@ def endpoints(editor: Editor) -> list[Callable]:
         return space.reach(face(latent), str(direction), number(percentile, "percentile", 0, 100))
 
     def directions() -> list[dict]:
-        """What can be edited: for each direction its name, what a person calls it, its vector, its unit, how many of the
-        unit strength 1 is, the scores between which the data lies, how it was made and what was measured of it.
+        """What can be edited: for each direction its name, what a person calls it, its vector, whether it turns with the face,
+        its unit, how many of the unit strength 1 is, the scores between which the data lies, how it was made and what was
+        measured of it.
         """
         return [{"name": name, "label": attribute(name).label, "group": attribute(name).group, "unit": d.unit,
                  "per_strength": d.per_strength, "low": d.low, "high": d.high, "method": d.method,
-                 "measured": d.measured, "vector": d.vector.tolist()} for name, d in space.items()]
+                 "measured": d.measured, "vector": d.vector.tolist(), "turns": d.turn is not None}
+                for name, d in space.items()]
 
     def make_direction(name: str, positives: list[gr.FileData],
                        negatives: list[gr.FileData]) -> tuple[gr.FileData, list[float], dict]:

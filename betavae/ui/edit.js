@@ -78,7 +78,7 @@ function latentOf({ face, strengths, locks }) {
 function reflect() {
   const state = current();
   const z = latentOf(state);
-  const remaining = locks.length ? space.remaining(state.strengths, locks) : {};
+  const remaining = locks.length ? space.remaining(face.z, state.strengths, locks) : {};
   sliders.forEach((slider) => slider.keep(remaining[slider.name] ?? null));
   find(".outside").hidden = !(space.distance(z) > space.radius);
   find(".outside").textContent = z === face.z ? "Unlike the faces that the model has seen"

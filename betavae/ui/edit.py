@@ -1,5 +1,6 @@
 """Tab Edit: a photo or a generated face, the stage, and a slider for every direction."""
 
+import base64
 import dataclasses
 from pathlib import Path
 
@@ -83,6 +84,7 @@ def slider(direction: Direction, space: Directions) -> dict:
     entry = attribute(direction.name)
     return {"name": direction.name, "label": entry.label, "primary": entry.primary, "vector": brief(direction.vector),
             "weights": brief(torch.linalg.solve(space.covariance.double(), direction.vector.double())),
+            "turn": None if direction.turn is None else base64.b64encode(direction.turn.numpy().astype("<f4")).decode(),
             "unit": direction.unit, "per_strength": direction.per_strength,
             "low": direction.low, "high": direction.high, "quantiles": direction.quantiles}
 

@@ -14,7 +14,7 @@ const isNeutral = ({ direction, row }) => direction.primary && NEUTRAL.includes(
 // A few sliders moved to where the data is, and not so far that the whole edit leaves it.
 function surprise(sliders, face, locks) {
   const draws = Array.from({ length: DRAWS }, () => draw(sliders, face, locks));
-  const size = (strengths) => Math.hypot(...space.step(strengths, locks));
+  const size = (strengths) => Math.hypot(...space.step(face.z, strengths, locks));
   return draws.reduce((best, other) => (size(other) > size(best) ? other : best));
 }
 
