@@ -7,7 +7,7 @@ from safetensors.torch import load_file, save_file
 
 from betavae import Directions, DirectionsError, Editor
 from betavae.attributes import ATTRIBUTES, GROUPS
-from train.probes import in_unit, mean_difference, regression, simple_directions
+from train.probes import in_unit, mean_difference, regression, simple_directions, upright
 
 N, D = 20_000, 8
 
@@ -193,6 +193,49 @@ def test_locking_everything_wanted_away_leaves_nothing(correlated):
     assert only.remaining(torch.zeros(D), {"Smiling": 1.0}, ["Twin"])["Smiling"] == pytest.approx(0, abs=1e-6)
     with pytest.raises(DirectionsError, match="'smile'"):
         directions.shift(torch.zeros(1, D), {"Smiling": 1.0}, ["smile"])
+
+
+@pytest.fixture(scope="module")
+def turned(correlated):
+    """The same directions, of which Smiling turns with the face and is still itself in every face's score."""
+    mu, directions = correlated
+    turn = torch.randn(D, D, generator=torch.Generator().manual_seed(1)) / 4
+    turn = upright(turn, directions["Smiling"].vector, torch.linalg.inv(directions.covariance))
+    smiling = dataclasses.replace(directions["Smiling"], turn=turn)
+    return mu, directions.having([smiling, directions["Male"], directions["Young"]])
+
+
+def test_a_direction_that_turns_is_another_step_and_the_same_strength_in_every_face(turned):
+    mu, directions = turned
+    z = mu[:50]
+    steps = directions.shift(z, {"Smiling": 2.0})
+    torch.testing.assert_close(steps, 2 * torch.stack([directions["Smiling"].vector + directions["Smiling"].turn @ face for face in z]))
+    assert (steps - steps[0])[1:].norm(dim=1).min() > 0.1
+    moved = directions.scores(z + steps) - directions.scores(z)
+    torch.testing.assert_close(moved[:, 0], torch.full((50,), 2.0), atol=1e-4, rtol=0)
+    # What else moves differs from face to face; locked it does not move.
+    assert moved[:, 1].std() > 0.01
+    held = directions.scores(z + directions.shift(z, {"Smiling": 2.0}, ["Male", "Young"])) - directions.scores(z)
+    assert held[:, 1:].abs().max() < 1e-5
+    share = directions.remaining(z[7], {"Smiling": 2.0}, ["Male", "Young"])["Smiling"]
+    assert held[7, 0] == pytest.approx(2 * share, abs=1e-4)
+
+
+def test_the_safe_range_of_a_direction_that_turns_ends_where_the_data_does(turned):
+    mu, directions = turned
+    z = mu[directions.distance(mu) < directions.radius / 2][0]
+    for strength in directions.safe(z, "Smiling"):
+        end = z + directions.shift(z[None], {"Smiling": strength})
+        assert directions.distance(end).item() == pytest.approx(directions.radius, rel=1e-3)
+
+
+def test_a_turn_is_saved_with_its_direction(turned, tmp_path):
+    _, made = turned
+    made.save(tmp_path / "d.safetensors")
+    read = Directions.load(tmp_path / "d.safetensors", D)
+    assert torch.equal(read["Smiling"].turn, made["Smiling"].turn) and read["Male"].turn is None
+    with pytest.raises(DirectionsError, match=r"turn of Smiling has the shape \(3, 3\); this model needs \(\d+, \d+\)"):
+        made.having([dataclasses.replace(made["Smiling"], turn=torch.zeros(3, 3))])
 
 
 def test_neutralise_reach_and_percentile_agree(correlated):

@@ -114,6 +114,7 @@ def test_optimised_leaves_the_picture_that_the_classifier_does_not_see():
 def test_a_turning_direction_undoes_what_differs_from_face_to_face():
     # Latent 0 moves the target, and another output up or down as latent 2 has it; latent 3 moves that output in every face.
     z = torch.randn(500, D, generator=torch.Generator().manual_seed(0))
+    z = z - z.mean(0)
     slopes = torch.zeros(500, 2, D)
     slopes[:, 0, 0], slopes[:, 1, 0], slopes[:, 1, 3] = 1.0, z[:, 2], 1.0
     vector, turn = probes.turning(z, slopes, 0, torch.tensor([0.0, 1.0]), torch.eye(D).expand(500, D, D), torch.eye(D), 1e-3, 0)
@@ -128,7 +129,7 @@ def test_a_turning_direction_undoes_what_differs_from_face_to_face():
 @pytest.mark.parametrize("turns", [False, True])
 def test_refined_finds_what_shows_only_over_the_whole_step(turns):
     # At the start latent 0 alone seems to move the target, with a side effect; latent 1 moves it by its square, with none.
-    # Latent 2 repaints: in faces where z3 > 0 upwards, else downwards, along latent 0 and 1 alike.
+    # A third output changes by latent 3 of the face, whatever the step, unless the step's latent 2 undoes it.
     z = torch.randn(400, D, generator=torch.Generator().manual_seed(0))
 
     def moved(steps, rows):
