@@ -92,8 +92,7 @@ def _pictures(editor: Editor, options: argparse.Namespace) -> list[Image.Image]:
         return editor.decode(along(z, evenly(options.steps, options.closed), options.method, options.easing, options.closed))
     photo = editor.input(options.photos[0], options.crop)
     if options.command == "spectrum":
-        strengths = editor.directions.sweep(z[0], options.attribute, options.steps)
-        return editor.decode(torch.cat([editor.shift(z, {options.attribute: strength}) for strength in strengths]), photo)
+        return editor.decode(editor.spectrum(z[0], options.attribute, options.steps)[0], photo)
     if not 0 <= options.latent < editor.config.latents:
         raise ValueError(f"--latent is {options.latent}; this model's latents are 0 to {editor.config.latents - 1}.")
     values = torch.linspace(-options.reach, options.reach, options.steps)

@@ -137,6 +137,17 @@ class Editor:
         z = self._latents(z)
         return z + self.directions.shift(z, strengths, locks)
 
+    def spectrum(self, z: Tensor, name: str, steps: int = 7, locks: Iterable[str] = ()) -> tuple[Tensor, list[float]]:
+        """A face z (d,) led along one direction, from one end of the data to the other: latents (steps, d), and their strengths.
+
+        Raises
+        ------
+        DirectionsError
+            A name is unknown.
+        """
+        locks, strengths = list(locks), self.directions.sweep(z, name, steps)
+        return torch.cat([self.shift(z, {name: strength}, locks) for strength in strengths]), strengths
+
     def apply(self, recipe: Recipe, z: Tensor | None = None, background: Image.Image | None = None) -> list[Image.Image]:
         """The pictures of a recipe: of the faces z (n, d), or else of the face that it carries. ``background``: ``decode``.
 

@@ -138,7 +138,7 @@ def test_refined_finds_what_shows_only_over_the_whole_step(turns):
 
     simple, start = torch.eye(D)[0], 0.6 * torch.eye(D)[0] + 0.3 * torch.eye(D)[1]
     vector, turn = probes.refined((start, torch.zeros(D, D) if turns else None), simple, moved, z, 0,
-                                  torch.tensor([0.0, 1.0, 1.0]), torch.eye(D), 1.0)
+                                  torch.tensor([0.0, 1.0, 1.0]), torch.eye(D), 1.0, 0.5)
     changes, _ = moved(vector + (z @ turn.T if turns else 0 * z), torch.arange(400))
     assert changes[:, 0].mean() == pytest.approx(1, abs=0.15)
     assert changes[:, 1].abs().mean() < 0.25, "a side effect of 1 along latent 0"

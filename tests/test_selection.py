@@ -90,6 +90,40 @@ def test_effect_leak_and_selectivity_are_those_of_the_slopes(judge, z):
     assert backwards.effect == pytest.approx(-3, abs=1e-4) and backwards.monotonicity == 0
 
 
+def test_every_face_is_moved_to_its_other_side():
+    class Glasses(Reader):
+        def forward(self, x):
+            # Latent 0 shows from 1 on: below that there are none, and taking them off changes Male instead.
+            z = flat(x)
+            return torch.cat([2 * (z[:, :1] - 1).clamp(min=-0.1), 4 * z[:, 1:2] + (z[:, :1] + 1).clamp(max=0), z[:, 2:3],
+                              z[:, 4:5]], 1) * self.deviation + self.mean
+
+    judge = selection.Judge(Decoder(), Glasses(), torch.device("cpu"))
+    z = torch.zeros(4, D)
+    z[3, 0] = 3
+    assert selection.sides(judge, judge.look(z), "Smiling").tolist() == [1, 1, 1, -1]
+    found = selection.change(judge, z, 3 * torch.eye(D)[0], "Smiling")
+    assert found.effect == pytest.approx((3 * (4 + 0.2) + (4 + 0.2)) / 4, abs=1e-5)
+    assert found.leak == pytest.approx(0, abs=1e-5), "nobody's glasses were taken off who had none"
+    assert selection.measure(judge, z, by_hand(torch.eye(D)[0]), 3.0, Directions([], D)).leak == pytest.approx(0, abs=1e-5)
+
+
+def test_photographs_say_what_the_best_of_edits_could_gain():
+    random = np.random.default_rng(0)
+    male = random.random(5000) < 0.5
+    smiling = random.random(5000) < np.where(male, 0.9, 0.1)
+    young = random.random(5000) < 0.5
+    columns = dict(zip(NAMES, (column.astype(float) for column in (smiling, male, young)))) | {"yaw": random.normal(size=5000)}
+    y = torch.from_numpy(np.stack(list(columns.values()), 1)).float()
+    # Smiling is read from smiles, and of a smile Male reads a tenth; the two go along with each other.
+    reads = torch.diag(torch.tensor([2.0, 3, 1, 1]))
+    reads[0, 1] = 0.1
+    gains = selection.photographs(y @ reads, columns, [*NAMES, "yaw"], 3)
+    together = smiling[male].mean() - smiling[~male].mean()
+    assert gains["Smiling"] == pytest.approx((2 / 0.1) / (2 / (0.1 + 3 * (male[smiling].mean() - male[~smiling].mean()))), rel=0.2)
+    assert gains["Male"] > 5 and together > 0.7
+
+
 def test_identity_drift_is_the_angle_that_the_features_turn_by(judge):
     # Four people at right angles: two of them are a whole unit of cosine distance apart.
     people = torch.eye(D)[:4] * 10

@@ -68,8 +68,7 @@ def grid(rows: list[list[Image.Image]], labels: list[str] | None = None, header:
 def edits(editor: Editor, z: Tensor, names: tuple[str, ...] = selection.REPORTED, steps: int = 7) -> Image.Image:
     """One face (d,), a row per direction, from one end of the data to the other."""
     names = [name for name in names if name in editor.directions]
-    rows = [editor.decode(torch.cat([editor.shift(z, {name: strength}) for strength in editor.directions.sweep(z, name, steps)]))
-            for name in names]
+    rows = [editor.decode(editor.spectrum(z, name, steps)[0]) for name in names]
     return grid(rows, [attribute(name).label for name in names])
 
 

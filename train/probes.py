@@ -24,7 +24,7 @@ UNITS = {"yaw": "degrees", "pitch": "degrees", "mouth_open": "gap / width", "eye
 MIN_FACES = 30  # on either side; the mean of fewer says more about those faces than about the attribute
 TURNING, HELD = 3.0, 1e4  # of ``turning``: weights of the turn's length, and of what it must not have
 # Of ``refined``: weights of the terms, and its descent.
-BIAS, PICTURE, LENGTH, TURN, EFFECT = 4.0, 0.5, 0.4, 0.3, 15.0
+BIAS, LENGTH, TURN, EFFECT = 4.0, 0.4, 0.3, 15.0
 STEPS, RATES, REFINING_BATCH, REFERENCE_FACES = 60, (0.06, 0.02), 64, 256
 
 
@@ -197,13 +197,13 @@ def _harm(slopes: Tensor, others: Tensor, pictures: Tensor, still: float) -> Ten
 
 
 def refined(start: tuple[Tensor, Tensor | None], simple: Tensor, moved: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]], z: Tensor,
-            target: int, others: Tensor, sigma: Tensor, effect: float, seed: int = 0) -> tuple[Tensor, Tensor | None]:
+            target: int, others: Tensor, sigma: Tensor, effect: float, still: float, seed: int = 0) -> tuple[Tensor, Tensor | None]:
     """The step that has an ``effect`` on the target and the least side effects, by gradient descent from the step ``start``.
 
     ``optimised`` and ``turning`` go by the pictures' slopes, which no longer hold where an edit ends: half a prior deviation of
     glasses is no half of a pair of glasses. Here the pictures of the whole step are looked at. Minimised is
 
-        sum_j others_j (BIAS E[c_j]^2 + E[c_j^2]) / L + PICTURE p / P + LENGTH E[v' inverse(sigma) v] / S + TURN |turn|^2 / S
+        sum_j others_j (BIAS E[c_j]^2 + E[c_j^2]) / L + ``still`` p / P + LENGTH E[v' inverse(sigma) v] / S + TURN |turn|^2 / S
         + EFFECT (E[c_target] / effect - 1)^2,
 
     with c the changes of the outputs and p that of the picture under the step v = vector + turn z, |turn| of its columns in the
@@ -245,7 +245,7 @@ def refined(start: tuple[Tensor, Tensor | None], simple: Tensor, moved: Callable
         lengths = (steps @ inverse * steps).sum(1).mean() * LENGTH
         if len(parts) > 1:
             lengths = lengths + TURN * (inverse @ parts[1] * parts[1]).sum()
-        loss = ((BIAS * one * other + changes.square().mean(0)) @ others / leak + PICTURE * repainted / pixels
+        loss = ((BIAS * one * other + changes.square().mean(0)) @ others / leak + still * repainted / pixels
                 + lengths / length + EFFECT * (changes[:, target].mean() / effect - 1).square())
         optimizer.zero_grad()
         loss.backward()

@@ -29,6 +29,7 @@ MAX_DOSE = 50.0       # strengths; of a direction along which the classes hardly
 MIN_EFFECT = 0.5      # logits, or deviations: where the simple direction hardly works, the others are asked for this much
 OPTIMISED = ((8.0, 1.0), (8.0, 3.0))  # weights of length and of the picture
 TURNING = ((2.0, 1.0), (2.0, 3.0))    # the same of directions that turn with the face
+REFINED = {False: 0.5, True: 5.0}     # weight of the picture; of the person's part where the background is to change
 TURNING_LATENTS = 64  # with more the closed form of what turns has more unknowns than a machine has room for
 ALIKE = 0.98          # of two methods as good as that, the one that stays nearer to the data is better
 BETTER = 1.1          # the simple direction, which anybody can check, stays where no other is better by a tenth
@@ -314,7 +315,8 @@ def refined(judge: Judge, faces: Faces, sigma: Tensor, simple: Direction, start:
 
     dose = effect / (faces.slopes.outputs[:, target].mean(0) @ start[0])
     start = tuple(None if part is None else dose * part for part in start)
-    return probes.refined(start, far(simple) * simple.vector, moved, faces.few, target, others, sigma, effect)
+    return probes.refined(start, far(simple) * simple.vector, moved, faces.few, target, others, sigma, effect,
+                          REFINED[name.startswith("background")])
 
 
 def choose(judge: Judge, faces: Faces, val: Tensor, masks: Tensor | None, space: Directions, progress: Callable = iter
@@ -324,8 +326,9 @@ def choose(judge: Judge, faces: Faces, val: Tensor, masks: Tensor | None, space:
     Methods are compared on val faces at one dose each: that at which the effect is what the simple direction (mean
     difference, or regression) has where it leads to the end of the data (``far``), for there glasses are glasses. The
     measure is the geometric mean of effect over leak, over bias and over pixels (``Intervention``): the classifier does not
-    see all that changes. Of methods that do about equally well, the one that stays nearest to the data is taken. One that needs to take faces further from the data than MAX_DISTANCE, or does not have that effect at any dose, is out,
-    unless that goes for all, and the simple direction stays unless another is better by a tenth.
+    see all that changes. Of methods that do about equally well, the one that stays nearest to the data is taken. One that needs to
+    take faces further from the data than MAX_DISTANCE, or does not have that effect at any dose, is out, unless that goes for
+    all, and the simple direction stays unless another is better by a tenth.
 
     Parameters
     ----------

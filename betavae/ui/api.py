@@ -150,9 +150,8 @@ def endpoints(editor: Editor) -> list[Callable]:
             the strength of each
         """
         z, count, held = face(latent), whole(steps, "steps", 2, MAX_PICTURES), names(locks, "locks")
-        strengths = space.sweep(z, str(direction), count)
-        shifted = torch.cat([editor.shift(z, {direction: strength}, held) for strength in strengths])
-        return pictures(editor.decode(shifted)), strengths
+        latents, strengths = editor.spectrum(z, str(direction), count, held)
+        return pictures(editor.decode(latents)), strengths
 
     def traverse(latent: list[float], dimension: int, values: list[float]) -> list[gr.FileData]:
         """A face in which one number of the latent takes other values.
