@@ -221,7 +221,7 @@ class Directions(Mapping[str, Direction]):
             excess = step @ readings.T - values[locked].double()  # (n, locked)
             # Least squares: two locked directions may be one and the same.
             vectors = self.matrix[locked].double()
-            step = step - torch.linalg.lstsq(readings @ vectors.T, excess.T, driver="gelsd").solution.T @ vectors
+            step = step - torch.linalg.lstsq(readings @ vectors.T, excess.T).solution.T @ vectors
         return step.float()
 
     def remaining(self, z: Tensor, strengths: Mapping[str, float], locks: Iterable[str]) -> dict[str, float]:

@@ -280,7 +280,7 @@ def _compare(out: Path, model: VAE, dataset: Dataset, latents: Latents, device: 
         # An attribute is brought to faces that lack it, and taken back from there.
         lacking = test[torch.from_numpy(labels[name] == 0)] if name in labels else test
         row["reach"] = selection.reach(judge, lacking, directions, name)
-        if name.startswith("background"):
+        if selection.of_background(name):
             shift = row["chosen"]["dose"] * directions[name].at(test)
             row["outside"] = selection.outside(judge, test, shift, masks)
     report = {"split": "test", "images": len(test), "directions": table,

@@ -22,7 +22,7 @@ from train import probes
 from train.classifier import MIRRORED
 
 BATCH = 250
-DOSE_LOOKS = 8
+DOSE_LOOKS = 8        # at pictures, in search of the dose that has an effect
 DOSES = (-1.0, -2 / 3, -1 / 3, 0.0, 1 / 3, 2 / 3, 1.0)  # shares of the largest dose
 MAX_DISTANCE = 1.25   # edited faces may be this much further from the mean than unedited ones, by Mahalanobis distance
 MAX_DOSE = 50.0       # strengths; of a direction along which the classes hardly differ, and which yet moves pictures
@@ -45,6 +45,11 @@ REPORTED = ("Smiling", "Eyeglasses", "Male", "Young", "Blond_Hair", "Black_Hair"
             "Pale_Skin", "Mustache", "Mouth_Slightly_Open", "yaw", "background_brightness")
 GAINS = {"leak": "gain", "bias": "gain_bias", "pixels": "gain_pixels"}
 SIMPLE = {True: "mean difference", False: "regression"}
+
+
+def of_background(name: str) -> bool:
+    """Whether an edit of ``name`` is to leave the person alone, not the whole picture."""
+    return name.startswith("background")
 
 
 class Judge:
@@ -130,7 +135,7 @@ class Slopes:
 
     def elsewhere(self, name: str) -> Tensor:
         """(n, d, d) of the pixels that an edit of ``name`` should leave as they are, as far as it can."""
-        return self.person if name.startswith("background") else self.picture
+        return self.person if of_background(name) else self.picture
 
 
 class Change(NamedTuple):
@@ -271,11 +276,7 @@ def candidates(judge: Judge, faces: Faces, sigma: Tensor, direction: Direction, 
     made["conditional"] = probes.conditional(simple, vectors, sigma)
     if name in MIRRORED:
         made["antisymmetric"] = probes.antisymmetric(mu, faces.mirrored[torch.from_numpy(known)], y)
-    # A brighter background must not come with a brighter face, or it is a brighter picture.
-    others = torch.ones(len(judge.names))
-    others[[judge.names.index(other) for other in UNTOUCHED.get(name, ())]] = UNTOUCHED_WEIGHT
-    others[target] = 0
-    slopes = faces.slopes.outputs, target, others, faces.slopes.elsewhere(name), sigma
+    slopes = faces.slopes.outputs, target, _others(judge, name, quantities=1.0), faces.slopes.elsewhere(name), sigma
     made |= {f"optimised ({length:g}, {picture:g})": probes.optimised(*slopes, length, picture) for length, picture in OPTIMISED}
     made = {method: (vector, None) for method, vector in made.items()}
     if len(sigma) <= TURNING_LATENTS:
@@ -303,9 +304,6 @@ def refined(judge: Judge, faces: Faces, sigma: Tensor, simple: Direction, start:
     name = simple.name
     target = judge.names.index(name)
     side = sides(judge, faces.still, name)
-    others = (torch.arange(len(judge.names)) < judge.count).float()
-    others[[judge.names.index(other) for other in UNTOUCHED.get(name, ())]] = UNTOUCHED_WEIGHT
-    others[target] = 0
 
     def moved(steps: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
         shown = judge.show((faces.few[rows] + side[rows, None] * steps).to(judge.device))
@@ -315,8 +313,19 @@ def refined(judge: Judge, faces: Faces, sigma: Tensor, simple: Direction, start:
 
     dose = effect / (faces.slopes.outputs[:, target].mean(0) @ start[0])
     start = tuple(None if part is None else dose * part for part in start)
-    return probes.refined(start, far(simple) * simple.vector, moved, faces.few, target, others, sigma, effect,
-                          REFINED[name.startswith("background")])
+    return probes.refined(start, far(simple) * simple.vector, moved, faces.few, target,
+                          _others(judge, name, quantities=0.0), sigma, effect, REFINED[of_background(name)])
+
+
+def _others(judge: Judge, name: str, quantities: float) -> Tensor:
+    """How much each output counts as a side effect of an edit of ``name``: the attributes 1, the quantities as given: (k,).
+
+    A brighter background must not come with a brighter face, or it is a brighter picture.
+    """
+    others = (torch.arange(len(judge.names)) < judge.count).float().clamp(min=quantities)
+    others[[judge.names.index(other) for other in UNTOUCHED.get(name, ())]] = UNTOUCHED_WEIGHT
+    others[judge.names.index(name)] = 0
+    return others
 
 
 def choose(judge: Judge, faces: Faces, val: Tensor, masks: Tensor | None, space: Directions, progress: Callable = iter
@@ -416,7 +425,7 @@ def _change(judge: Judge, still: tuple, moved: tuple, side: Tensor, name: str, m
 def _repainted(still: Tensor, moved: Tensor, name: str, masks: Tensor | None) -> Tensor:
     """Mean absolute change of the pixels that could stay."""
     changes = (moved - still).abs().mean(1)  # (n, s, s)
-    if name.startswith("background") and masks is not None:
+    if of_background(name) and masks is not None:
         changes = changes[masks[:len(changes)] > 127]
     return changes.mean()
 
