@@ -52,8 +52,13 @@ class Classifier(nn.Module):
         h = self.blocks(self.stem(2 * x - 1))  # (n, 192, 4, 4)
         return F.silu(self.norm(h)).mean((2, 3))
 
+    def standard(self, x: Tensor) -> Tensor:
+        """(n, 3, 64, 64) -> (n, k): attributes in logits, quantities in deviations of the training faces, so that changes of
+        different columns can be compared."""
+        return self.head(self.features(x))
+
     def forward(self, x: Tensor) -> Tensor:
-        return self.head(self.features(x)) * self.deviation + self.mean
+        return self.standard(x) * self.deviation + self.mean
 
     def save(self, path: str | Path) -> None:
         """Weights in float16, with the names in the file's metadata."""
@@ -101,7 +106,7 @@ class SideEffect:
 
 def side_effects(classifier: Classifier, before: Tensor, after: Tensor) -> list[SideEffect]:
     """Every change from one picture (1, 3, 64, 64) to another, the largest by ``after - before`` first."""
-    logits = (classifier(torch.cat([before, after])) - classifier.mean) / classifier.deviation
+    logits = classifier.standard(torch.cat([before, after]))
     count = len(classifier.attributes)
     shares = torch.cat([logits[:, :count].sigmoid(), torch.special.ndtr(logits[:, count:])], 1)
     effects = map(SideEffect, classifier.names, *shares.tolist(), (logits[1] - logits[0]).tolist())

@@ -5,7 +5,6 @@ import io
 import json
 import os
 import shutil
-import signal
 import socket
 import subprocess
 import sys
@@ -47,7 +46,7 @@ class Server:
         return self
 
     def __exit__(self, *_) -> None:
-        self.process.send_signal(signal.SIGINT)
+        self.process.terminate()  # not SIGINT, which whoever was started in the background ignores
         try:
             self.process.wait(20)
         except subprocess.TimeoutExpired:

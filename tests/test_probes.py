@@ -129,11 +129,11 @@ def test_a_turning_direction_undoes_what_differs_from_face_to_face():
 @pytest.mark.parametrize("turns", [False, True])
 def test_refined_finds_what_shows_only_over_the_whole_step(turns):
     # At the start latent 0 alone seems to move the target, with a side effect; latent 1 moves it by its square, with none.
-    # A third output changes by latent 3 of the face, whatever the step, unless the step's latent 2 undoes it.
+    # With latent 1 a third output changes as latent 3 of the face has it, unless the step's latent 2 undoes it.
     z = torch.randn(400, D, generator=torch.Generator().manual_seed(0))
 
     def moved(steps, rows):
-        changes = torch.stack([steps[:, 0] + steps[:, 1].square(), steps[:, 0], steps[:, 2] + z[rows, 3]], 1)
+        changes = torch.stack([steps[:, 0] + steps[:, 1].square(), steps[:, 0], steps[:, 2] + steps[:, 1] * z[rows, 3]], 1)
         return changes, steps.abs().mean()
 
     simple, start = torch.eye(D)[0], 0.6 * torch.eye(D)[0] + 0.3 * torch.eye(D)[1]
@@ -146,6 +146,19 @@ def test_refined_finds_what_shows_only_over_the_whole_step(turns):
     if turns:
         assert turn[2, 3] < -0.1, "what differs from face to face is turned against"
         assert (vector @ turn).abs().max() < 1e-5, "strength 1 is the same for every face"
+
+
+def test_refined_spares_those_who_are_moved_on_beyond_their_own_side():
+    # Latents 0 and 1 serve the target alike, but a step back along latent 0 has a side effect.
+    z = torch.randn(400, D, generator=torch.Generator().manual_seed(0))
+
+    def moved(steps, rows):
+        return torch.stack([steps[:, :3].sum(1), steps[:, 2], (-steps[:, 0]).relu()], 1), steps.abs().mean()
+
+    start = 0.5 * (torch.eye(D)[0] + torch.eye(D)[1])
+    vector, _ = probes.refined((start, None), torch.eye(D)[2], moved, z, 0, torch.tensor([0.0, 1.0, 1.0]), torch.eye(D), 1.0, 0.5)
+    assert vector[:2].sum() == pytest.approx(1, abs=0.15)
+    assert 0 <= vector[0] < 0.5 * vector[1]
 
 
 def test_one_pass_over_parts_is_the_mean_difference_of_all(nuisance):

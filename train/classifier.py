@@ -60,7 +60,7 @@ def fit_classifier(dataset: Dataset, device: torch.device, seed: int = 0, epochs
         blur = random.uniform(0, BLUR)
         if blur > 0.3:
             x = gaussian_blur(x, [7, 7], [blur, blur])
-        out = model.head(model.features(x))
+        out = model.standard(x)
         seen = numbers.isfinite()
         # Unknown numbers are replaced before the difference: 0 times the gradient at NaN would be NaN.
         error = (out[:, count:] - torch.where(seen, (numbers - mean) / deviation, 0.0)).square() * seen

@@ -24,8 +24,8 @@ UNITS = {"yaw": "degrees", "pitch": "degrees", "mouth_open": "gap / width", "eye
 MIN_FACES = 30  # on either side; the mean of fewer says more about those faces than about the attribute
 TURNING, HELD = 3.0, 1e4  # of ``turning``: weights of the turn's length, and of what it must not have
 # Of ``refined``: weights of the terms, and its descent.
-BIAS, LENGTH, TURN, EFFECT = 4.0, 0.4, 0.3, 15.0
-STEPS, RATES, REFINING_BATCH, REFERENCE_FACES = 60, (0.06, 0.02), 64, 256
+BIAS, LENGTH, TURN, EFFECT, BEYOND = 4.0, 0.4, 0.3, 15.0, 0.5
+STEPS, RATES, REFINING_BATCH, BEYOND_BATCH, REFERENCE_FACES = 60, (0.06, 0.02), 64, 32, 256
 
 
 class ConditionError(ValueError):
@@ -208,8 +208,9 @@ def refined(start: tuple[Tensor, Tensor | None], simple: Tensor, moved: Callable
 
     with c the changes of the outputs and p that of the picture under the step v = vector + turn z, |turn| of its columns in the
     metric of inverse(sigma), and L = sum_j others_j E[c_j^2], P and S = v' inverse(sigma) v what the step ``simple`` has of each; E
-    over faces drawn anew for every step of Adam, E[c_j]^2 from two halves of them, whose product has no bias. The result is the
-    mean of the last steps (Polyak & Juditsky 1992).
+    over faces drawn anew for every step of Adam, E[c_j]^2 from two halves of them, whose product has no bias. The first two terms
+    count BEYOND times more for the step -v of further faces: who is moved beyond the own side gains nothing that could pay for side
+    effects. The result is the mean of the last steps (Polyak & Juditsky 1992).
 
     Parameters
     ----------
@@ -232,31 +233,38 @@ def refined(start: tuple[Tensor, Tensor | None], simple: Tensor, moved: Callable
     leak, length = changes.square().mean(0) @ others, simple @ inverse @ simple
     # What hardly moves the target at first would have to start far beyond the data.
     scale = min(1.0, 1.5 * float((length / (start[0] @ inverse @ start[0])).sqrt()))
-    parts = [(scale * part).requires_grad_() for part in start if part is not None]
-    sums, count = [torch.zeros_like(part) for part in parts], 0
-    optimizer = torch.optim.Adam([{"params": [part], "rate": rate} for part, rate in zip(parts, RATES)], betas=(0.9, 0.98))
+    turns = start[1] is not None
+    vector = (scale * start[0]).requires_grad_()
+    turn = (scale * start[1]).requires_grad_() if turns else torch.zeros_like(sigma)
+    sums, count = [torch.zeros_like(vector), torch.zeros_like(turn)], 0
+    optimizer = torch.optim.Adam([{"params": [part], "rate": rate} for part, rate in zip((vector, turn), RATES)], betas=(0.9, 0.98))
     for step in range(STEPS):
         for group in optimizer.param_groups:
             group["lr"] = group["rate"] * (1 - step / STEPS)
-        rows = torch.from_numpy(random.permutation(len(z))[:REFINING_BATCH])
-        steps = parts[0] + (z[rows] @ parts[1].T if len(parts) > 1 else torch.zeros(len(rows), 1))
-        changes, repainted = moved(steps, rows)
-        one, other = (half.mean(0) for half in changes.chunk(2))
-        lengths = (steps @ inverse * steps).sum(1).mean() * LENGTH
-        if len(parts) > 1:
-            lengths = lengths + TURN * (inverse @ parts[1] * parts[1]).sum()
-        loss = ((BIAS * one * other + changes.square().mean(0)) @ others / leak + still * repainted / pixels
-                + lengths / length + EFFECT * (changes[:, target].mean() / effect - 1).square())
+        rows = torch.from_numpy(random.permutation(len(z))[:REFINING_BATCH + BEYOND_BATCH])
+        there, back = rows[:REFINING_BATCH], rows[REFINING_BATCH:]
+        steps = vector + z[rows] @ turn.T
+        changes, repainted = moved(steps[:len(there)], there)
+        harm = _harm_seen(changes, repainted, others / leak, still / pixels)
+        if len(back) > 1:
+            harm = harm + BEYOND * _harm_seen(*moved(-steps[len(there):], back), others / leak, still / pixels)
+        lengths = (LENGTH * (steps @ inverse * steps).sum(1).mean() + TURN * (inverse @ turn * turn).sum()) / length
+        loss = harm + lengths + EFFECT * (changes[:, target].mean() / effect - 1).square()
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-        if len(parts) > 1:
-            with torch.no_grad():
-                parts[1].copy_(upright(parts[1], parts[0], inverse))
+        with torch.no_grad():
+            turn.copy_(upright(turn, vector, inverse))
         if step >= 0.6 * STEPS:
-            sums, count = [total + part.detach() for total, part in zip(sums, parts)], count + 1
-    vector, *turn = (total / count for total in sums)
-    return vector, upright(turn[0], vector, inverse) if turn else None
+            sums, count = [total + part.detach() for total, part in zip(sums, (vector, turn))], count + 1
+    vector, turn = (total / count for total in sums)
+    return vector, upright(turn, vector, inverse) if turns else None
+
+
+def _harm_seen(changes: Tensor, repainted: Tensor, others: Tensor, still: Tensor) -> Tensor:
+    """The terms of ``refined`` for side effects: of changes (b, k) and of the picture's."""
+    one, other = (half.mean(0) for half in changes.chunk(2))
+    return (BIAS * one * other + changes.square().mean(0)) @ others + still * repainted
 
 
 def upright(turn: Tensor, vector: Tensor, inverse: Tensor) -> Tensor:

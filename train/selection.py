@@ -55,8 +55,7 @@ def of_background(name: str) -> bool:
 class Judge:
     """A decoder and a classifier behind it: latents in, what the picture shows out.
 
-    ``read`` gives attributes in logits and quantities in deviations of the training faces, so that changes of
-    different columns can be compared.
+    What it shows is in the units of ``Classifier.standard``.
     """
 
     def __init__(self, model: VAE, classifier: Classifier, device: torch.device):
@@ -74,7 +73,7 @@ class Judge:
     def show(self, z: Tensor) -> tuple[Tensor, Tensor]:
         """As ``look``, on the device and in one batch, through which gradients flow back to z."""
         pictures = self.model.decode(z)
-        return pictures, self._outputs(pictures)
+        return pictures, self.classifier.standard(pictures)
 
     def read(self, z: Tensor) -> Tensor:
         """(n, d) -> (n, k), on the CPU."""
@@ -83,10 +82,7 @@ class Judge:
     @torch.no_grad()
     def see(self, pixels: Tensor) -> Tensor:
         """What photographs, uint8 (n, s, s, 3), show: (n, k), on the CPU."""
-        return torch.cat([self._outputs(from_uint8(part).to(self.device)).cpu() for part in pixels.split(BATCH)])
-
-    def _outputs(self, pictures: Tensor) -> Tensor:
-        return (self.classifier(pictures) - self.classifier.mean) / self.classifier.deviation
+        return torch.cat([self.classifier.standard(from_uint8(part).to(self.device)).cpu() for part in pixels.split(BATCH)])
 
     @torch.inference_mode()
     def features(self, pictures: Tensor) -> Tensor:
