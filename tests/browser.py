@@ -5,6 +5,7 @@ import io
 import json
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -35,8 +36,9 @@ class Server:
 
     def __enter__(self) -> "Server":
         with open(self.log, "w") as log:
-            self.process = subprocess.Popen(self.command, cwd=ROOT, env=self.environment, stdout=log,
-                                            stderr=subprocess.STDOUT)
+            # Tests that were started in the background ignore Ctrl-C, and would hand that down.
+            self.process = subprocess.Popen(self.command, cwd=ROOT, env=self.environment, stdout=log, stderr=subprocess.STDOUT,
+                                            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))
         while self.url not in self.log.read_text():
             try:
                 self.process.wait(0.2)
@@ -46,7 +48,7 @@ class Server:
         return self
 
     def __exit__(self, *_) -> None:
-        self.process.terminate()  # not SIGINT, which whoever was started in the background ignores
+        self.process.send_signal(signal.SIGINT)
         try:
             self.process.wait(20)
         except subprocess.TimeoutExpired:

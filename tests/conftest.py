@@ -90,13 +90,15 @@ def tiny() -> VAE:
 
 @pytest.fixture(scope="session")
 def shelf(tmp_path_factory) -> Path:
-    """A folder with two untrained models of 8 latents and two directions, as train/run.py leaves them: "one", and "two",
-    which has a mask."""
+    """A folder with untrained models of 8 latents, as train/run.py leaves them: "one" and "two", which has a mask, with two
+    directions each; and "bare" without any."""
     folder = tmp_path_factory.mktemp("shelf")
     mu = torch.randn(200, 8, generator=torch.Generator().manual_seed(0))
-    for seed, name in enumerate(("one", "two")):
+    for seed, name in enumerate(("one", "two", "bare")):
         torch.manual_seed(seed)
         hub.save(VAE(dataclasses.replace(TINY, mask=name == "two")), folder / name)
+        if name == "bare":
+            continue
         simple_directions(mu, {"Smiling": (mu[:, 0] > 0).numpy()}, {"yaw": mu[:, 1].numpy() * 15}).save(
             folder / name / "directions.safetensors")
     return folder

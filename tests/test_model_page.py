@@ -72,10 +72,19 @@ def test_a_model_with_masks_leaves_the_photos_background_to_it(visit, shelf, pho
     assert np.abs(shown - wanted).mean() < 5 < np.abs(shown - over_grey).mean()
 
 
+def test_a_model_without_directions_says_so_and_offers_none(visit):
+    page = visit(address="/model/bare/")
+    panel = page.locator(".panel")
+    assert "has no directions yet" in panel.inner_text()
+    for name in ("Surprise me", "Neutral"):
+        assert page.get_by_role("button", name=name).count() == 0
+    assert not panel.get_by_role("searchbox").is_visible()
+
+
 def test_a_model_that_there_is_not_is_one_sentence(visit):
     page = visit(390, 844)
     page.get_by_role("tab", name="Model").click()
-    for name, sentence in (("three", "There is no model 'three' here; choose from one, two,"),
+    for name, sentence in (("three", "There is no model 'three' here; choose from bare, one, two,"),
                            ("some/faces", "The Hub repository 'some/faces' cannot be reached"), ("", "Write the name")):
         page.locator("#repository").fill(name)
         page.get_by_role("button", name="Open").click()
