@@ -86,6 +86,7 @@ def test_effect_leak_and_selectivity_are_those_of_the_slopes(judge, z):
     assert found.monotonicity == 1
     assert found.distance > 1
     assert found.drift == pytest.approx(1 / (1 + 0.25 + 1) ** 0.5, abs=1e-4)
+    assert found.beyond == pytest.approx(found.leak, abs=1e-4), "this decoder is as good either way"
     backwards = selection.measure(judge, z, by_hand(-vector), dose=1.5, space=space)
     assert backwards.effect == pytest.approx(-3, abs=1e-4) and backwards.monotonicity == 0
 
@@ -105,7 +106,9 @@ def test_every_face_is_moved_to_its_other_side():
     found = selection.change(judge, z, 3 * torch.eye(D)[0], "Smiling")
     assert found.effect == pytest.approx((3 * (4 + 0.2) + (4 + 0.2)) / 4, abs=1e-5)
     assert found.leak == pytest.approx(0, abs=1e-5), "nobody's glasses were taken off who had none"
-    assert selection.measure(judge, z, by_hand(torch.eye(D)[0]), 3.0, Directions([], D)).leak == pytest.approx(0, abs=1e-5)
+    whole = selection.measure(judge, z, by_hand(torch.eye(D)[0]), 3.0, Directions([], D))
+    assert whole.leak == pytest.approx(0, abs=1e-5)
+    assert whole.beyond == pytest.approx(3 * 2 / 4 / 2, abs=1e-5), "three of four without glasses became less Male by 2"
 
 
 def test_photographs_say_what_the_best_of_edits_could_gain():
@@ -188,7 +191,8 @@ def test_the_comparison_is_at_equal_effect(judge, planted):
     chosen, _ = selection.choose(judge, faces, faces.mu[:200], None, simple)
     row = selection.compare(judge, faces.mu[200:400], None, simple, chosen, ["Smiling"])["Smiling"]
     assert row["simple"]["effect"] == pytest.approx(row["chosen"]["effect"], rel=0.05)
-    for gain, harm, least in (("gain", "leak", 3), ("gain_bias", "bias", 3), ("gain_pixels", "pixels", 1)):
+    for gain, harm, least in (("gain_leak", "leak", 3), ("gain_bias", "bias", 3), ("gain_pixels", "pixels", 1),
+                              ("gain_beyond", "beyond", 3)):
         chosen_selectivity, simple_selectivity = (row[kind]["effect"] / row[kind][harm] for kind in ("chosen", "simple"))
         assert row[gain] == pytest.approx(chosen_selectivity / simple_selectivity) and row[gain] > least
     matrix = selection.effects(judge, faces.mu[:100], chosen)

@@ -43,7 +43,7 @@ SLOPE_BATCH = 50       # faces whose pictures' slopes are held at a time
 QUICK_FACES, VAL_FACES = 48, 128
 REPORTED = ("Smiling", "Eyeglasses", "Male", "Young", "Blond_Hair", "Black_Hair", "Bangs", "Bald", "Heavy_Makeup",
             "Pale_Skin", "Mustache", "Mouth_Slightly_Open", "yaw", "background_brightness")
-GAINS = {"leak": "gain", "bias": "gain_bias", "pixels": "gain_pixels"}
+GAINS = {harm: f"gain_{harm}" for harm in ("leak", "bias", "pixels", "beyond")}
 SIMPLE = {True: "mean difference", False: "regression"}
 
 
@@ -150,6 +150,7 @@ class Intervention:
     effect : mean change of the target's output (logits, or deviations of a quantity) towards that side
     leak : mean absolute change of the other attributes' logits, face by face
     bias : absolute value of their mean change over the faces: what is left of the leak where faces differ in its sign
+    beyond : the leak of the step back: of faces moved on beyond their own side, who gain nothing by it
     pixels : mean absolute change of the pixels that could stay (of all; for a quantity of the background, the person's)
     selectivity : effect / leak
     monotonicity : share of steps between 7 doses, and of faces, in which the target's output rises
@@ -163,6 +164,7 @@ class Intervention:
     leak: float
     bias: float
     pixels: float
+    beyond: float
     selectivity: float
     monotonicity: float
     drift: float
@@ -177,15 +179,18 @@ def measure(judge: Judge, z: Tensor, direction: Direction, dose: float, space: D
     target = judge.names.index(name)
     looks = [judge.look(z + share * dose * steps) for share in DOSES]
     side = sides(judge, looks[3], name)
-    moved = tuple(torch.where((side > 0).reshape(-1, *[1] * (up.ndim - 1)), up, down) for up, down in zip(looks[6], looks[0]))
-    found = _change(judge, looks[3], moved, side, name, masks)
+
+    def mixed(ahead: tuple, behind: tuple) -> tuple:
+        return tuple(torch.where((side > 0).reshape(-1, *[1] * (one.ndim - 1)), one, other) for one, other in zip(ahead, behind))
+
+    found, back = (_change(judge, looks[3], mixed(looks[end], looks[6 - end]), side, name, masks) for end in (6, 0))
     outputs = torch.stack([shown[:, target] for _, shown in looks])  # (7, n)
     rises = (outputs[1:] > outputs[:-1]).float().mean()
     pictures = [looks[i][0] for i in (3, 6, 0)]  # unedited, up and down
     still, up, down = map(judge.features, pictures)
     apart = 1 - (still * still.roll(1, 0)).sum(1).mean()
     turned = 1 - (torch.cat([up, down]) * torch.cat([still, still])).sum(1).mean()
-    return Intervention(dose, *found, found.effect / max(found.leak, NO_LEAK), float(rises),
+    return Intervention(dose, *found, back.leak, found.effect / max(found.leak, NO_LEAK), float(rises),
                         _drift(judge, space, pictures, dose * steps), float(turned / apart), _further(space, z, dose * steps))
 
 
@@ -330,8 +335,9 @@ def choose(judge: Judge, faces: Faces, val: Tensor, masks: Tensor | None, space:
 
     Methods are compared on val faces at one dose each: that at which the effect is what the simple direction (mean
     difference, or regression) has where it leads to the end of the data (``far``), for there glasses are glasses. The
-    measure is the geometric mean of effect over leak, over bias and over pixels (``Intervention``): the classifier does not
-    see all that changes. Of methods that do about equally well, the one that stays nearest to the data is taken. One that needs to
+    measure is the geometric mean of effect over leak, over bias and over pixels (``Intervention``), for the classifier does not
+    see all that changes; of each what the step back changes of faces moved on beyond their own side is a part
+    (``probes.BEYOND``). Of methods that do about equally well, the one that stays nearest to the data is taken. One that needs to
     take faces further from the data than MAX_DISTANCE, or does not have that effect at any dose, is out, unless that goes for
     all, and the simple direction stays unless another is better by a tenth.
 
@@ -349,7 +355,7 @@ def choose(judge: Judge, faces: Faces, val: Tensor, masks: Tensor | None, space:
     directions : Directions
         The chosen ones, with what was measured of each in ``Direction.measured``.
     table : dict
-        name -> method -> dose, effect, leak, bias, pixels, distance, merit.
+        name -> method -> dose, effect, leak, bias, pixels, beyond, distance, merit.
     """
     sigma = space.covariance
     partial = probes.partial(faces.mu, np.stack(list(faces.columns.values()), 1))
@@ -366,9 +372,10 @@ def choose(judge: Judge, faces: Faces, val: Tensor, masks: Tensor | None, space:
         table[name] = {}
         for method, direction in made.items():
             dose = dose_for(judge, quick, direction, effect, still)
-            done = change(judge, quick, dose * direction.at(quick), name, still, masks)
-            harm = np.prod([max(part, NO_LEAK) for part in done[1:]]) ** (1 / 3)
-            table[name][method] = {"dose": dose, **done._asdict(), "distance": _further(space, quick, dose * direction.at(quick)),
+            steps = dose * direction.at(quick)
+            done, back = (change(judge, quick, step, name, still, masks) for step in (steps, -steps))
+            harm = np.prod([max(part + probes.BEYOND * other, NO_LEAK) for part, other in zip(done[1:], back[1:])]) ** (1 / 3)
+            table[name][method] = {"dose": dose, **done._asdict(), "beyond": back.leak, "distance": _further(space, quick, steps),
                                    "merit": max(done.effect, 0.0) / float(harm)}
         # A timid edit leaks little, and must not win by that.
         equal = {m: row for m, row in table[name].items() if row["effect"] > 0.9 * effect} or table[name]
@@ -494,7 +501,8 @@ def compare(judge: Judge, z: Tensor, masks: Tensor | None, simple: Directions, c
         for kind, directions in (("simple", simple), ("chosen", chosen)):
             direction = directions[name]
             dose = dose_for(judge, few, direction, effect, first)
-            row[kind] = {"dose": dose, **change(judge, z, dose * direction.at(z), name, still, masks)._asdict()}
+            done, back = (change(judge, z, way * dose * direction.at(z), name, still, masks) for way in (1, -1))
+            row[kind] = {"dose": dose, **done._asdict(), "beyond": back.leak}
         for harm, gain in GAINS.items():
             selectivity = {kind: row[kind]["effect"] / max(row[kind][harm], NO_LEAK) for kind in ("simple", "chosen")}
             row[gain] = selectivity["chosen"] / selectivity["simple"]
