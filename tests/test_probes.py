@@ -134,12 +134,12 @@ def test_refined_finds_what_shows_only_over_the_whole_step(turns):
 
     def moved(steps, rows):
         changes = torch.stack([steps[:, 0] + steps[:, 1].square(), steps[:, 0], steps[:, 2] + steps[:, 1] * z[rows, 3]], 1)
-        return changes, steps.abs().mean()
+        return changes, steps.abs().mean(), torch.zeros(())
 
     simple, start = torch.eye(D)[0], 0.6 * torch.eye(D)[0] + 0.3 * torch.eye(D)[1]
     vector, turn = probes.refined((start, torch.zeros(D, D) if turns else None), simple, moved, z, 0,
                                   torch.tensor([0.0, 1.0, 1.0]), torch.eye(D), 1.0, 0.5)
-    changes, _ = moved(vector + (z @ turn.T if turns else 0 * z), torch.arange(400))
+    changes, *_ = moved(vector + (z @ turn.T if turns else 0 * z), torch.arange(400))
     assert changes[:, 0].mean() == pytest.approx(1, abs=0.15)
     assert changes[:, 1].abs().mean() < 0.25, "a side effect of 1 along latent 0"
     assert (turn is not None) == turns
@@ -153,12 +153,26 @@ def test_refined_spares_those_who_are_moved_on_beyond_their_own_side():
     z = torch.randn(400, D, generator=torch.Generator().manual_seed(0))
 
     def moved(steps, rows):
-        return torch.stack([steps[:, :3].sum(1), steps[:, 2], (-steps[:, 0]).relu()], 1), steps.abs().mean()
+        return torch.stack([steps[:, :3].sum(1), steps[:, 2], (-steps[:, 0]).relu()], 1), steps.abs().mean(), torch.zeros(())
 
     start = 0.5 * (torch.eye(D)[0] + torch.eye(D)[1])
     vector, _ = probes.refined((start, None), torch.eye(D)[2], moved, z, 0, torch.tensor([0.0, 1.0, 1.0]), torch.eye(D), 1.0, 0.5)
     assert vector[:2].sum() == pytest.approx(1, abs=0.15)
     assert 0 <= vector[0] < 0.5 * vector[1]
+
+
+def test_refined_keeps_to_the_usual_whichever_way():
+    # Latents 0, 1 and 2 serve the target alike; pictures are strange after a step along 0, or after one back along 1.
+    z = torch.randn(400, D, generator=torch.Generator().manual_seed(0))
+
+    def moved(steps, rows):
+        strangeness = steps[:, 0].relu().mean() + (-steps[:, 1]).relu().mean()
+        return torch.stack([steps[:, :3].sum(1), steps[:, 3]], 1), steps.abs().mean(), strangeness
+
+    start = 0.3 * torch.eye(D)[:3].sum(0)
+    vector, _ = probes.refined((start, None), torch.eye(D)[3], moved, z, 0, torch.tensor([0.0, 1.0]), torch.eye(D), 1.0, 0.5)
+    assert vector[:3].sum() == pytest.approx(1, abs=0.15)
+    assert max(vector[0], vector[1]) < 0.5 * vector[2]
 
 
 def test_one_pass_over_parts_is_the_mean_difference_of_all(nuisance):

@@ -47,13 +47,19 @@ class Reader(nn.Module):
     def features(self, x):
         return flat(x)
 
+    def head(self, features):
+        return features @ READS.T
+
     def standard(self, x):
-        return flat(x) @ READS.T
+        return self.head(self.features(x))
+
+
+USUAL = torch.randn(3000, D, generator=torch.Generator().manual_seed(1))
 
 
 @pytest.fixture(scope="module")
 def judge():
-    return selection.Judge(Decoder(), Reader(), torch.device("cpu"))
+    return selection.Judge(Decoder(), Reader(), torch.device("cpu"), USUAL)
 
 
 @pytest.fixture(scope="module")
@@ -91,15 +97,25 @@ def test_effect_leak_and_selectivity_are_those_of_the_slopes(judge, z):
     assert backwards.effect == pytest.approx(-3, abs=1e-4) and backwards.monotonicity == 0
 
 
+def test_a_picture_is_strange_by_its_distance_from_the_usual_ones(judge):
+    # Features are the latents, of unit variance: the squared distance is that from 0, on average D.
+    faces = torch.randn(4000, D, generator=torch.Generator().manual_seed(2))
+    torch.testing.assert_close(judge.look(faces).strangeness, faces.square().sum(1) / D, rtol=0.15, atol=0.1)
+    far, near = 3 * torch.eye(D)[:1], torch.zeros(1, D)
+    assert judge.look(far).strangeness == pytest.approx(9 / D, rel=0.1) and judge.look(near).strangeness < 0.01
+    # A step along what the classifier does not read is as strange, whichever way; the figure is the mean of both.
+    found = selection.measure(judge, 0.5 * far, by_hand(torch.eye(D)[0]), dose=1.5, space=Directions([], D))
+    assert found.strange == pytest.approx((9 + 0) / 2 / D, rel=0.1)
+
+
 def test_every_face_is_moved_to_its_other_side():
     class Glasses(Reader):
-        def standard(self, x):
+        def head(self, z):
             # Latent 0 shows from 1 on: below that there are none, and taking them off changes Male instead.
-            z = flat(x)
             return torch.cat([2 * (z[:, :1] - 1).clamp(min=-0.1), 4 * z[:, 1:2] + (z[:, :1] + 1).clamp(max=0), z[:, 2:3],
                               z[:, 4:5]], 1)
 
-    judge = selection.Judge(Decoder(), Glasses(), torch.device("cpu"))
+    judge = selection.Judge(Decoder(), Glasses(), torch.device("cpu"), USUAL)
     z = torch.zeros(4, D)
     z[3, 0] = 3
     assert selection.sides(judge, judge.look(z), "Smiling").tolist() == [1, 1, 1, -1]
@@ -192,7 +208,7 @@ def test_the_comparison_is_at_equal_effect(judge, planted):
     row = selection.compare(judge, faces.mu[200:400], None, simple, chosen, ["Smiling"])["Smiling"]
     assert row["simple"]["effect"] == pytest.approx(row["chosen"]["effect"], rel=0.05)
     for gain, harm, least in (("gain_leak", "leak", 3), ("gain_bias", "bias", 3), ("gain_pixels", "pixels", 1),
-                              ("gain_beyond", "beyond", 3)):
+                              ("gain_strange", "strange", 0.9), ("gain_beyond", "beyond", 3)):
         chosen_selectivity, simple_selectivity = (row[kind]["effect"] / row[kind][harm] for kind in ("chosen", "simple"))
         assert row[gain] == pytest.approx(chosen_selectivity / simple_selectivity) and row[gain] > least
     matrix = selection.effects(judge, faces.mu[:100], chosen)
@@ -202,13 +218,12 @@ def test_the_comparison_is_at_equal_effect(judge, planted):
 
 def test_bias_is_the_leak_that_does_not_cancel_over_faces():
     class Folded(Reader):
-        def standard(self, x):
+        def head(self, z):
             # What moves Male along latent 5 goes up for half of the faces and down for the others.
-            out = super().standard(x)
-            z = flat(x)
+            out = super().head(z)
             return torch.cat([out[:, :1], out[:, 1:2] + z[:, 5:] * z[:, 3:4].sign(), out[:, 2:]], 1)
 
-    judge = selection.Judge(Decoder(), Folded(), torch.device("cpu"))
+    judge = selection.Judge(Decoder(), Folded(), torch.device("cpu"), USUAL)
     z = torch.randn(40, D)
     z[:, 3] = torch.tensor([1.0, -1]).repeat(20)
     found = selection.change(judge, z, torch.eye(D)[0] + torch.eye(D)[5], "Smiling")
@@ -234,7 +249,7 @@ def test_outside_compares_background_and_person():
         def decode(self, z):
             return z[:, None, None, :2].repeat_interleave(4, 3).expand(-1, 3, 8, 8)
 
-    judge = selection.Judge(Half(), Reader(), torch.device("cpu"))
+    judge = selection.Judge(Half(), Reader(), torch.device("cpu"), USUAL)
     masks = torch.zeros(5, 8, 8, dtype=torch.uint8)
     masks[:, :, 4:] = 255
     shift = torch.tensor([3.0, 1, 0, 0, 0, 0])

@@ -24,8 +24,8 @@ UNITS = {"yaw": "degrees", "pitch": "degrees", "mouth_open": "gap / width", "eye
 MIN_FACES = 30  # on either side; the mean of fewer says more about those faces than about the attribute
 TURNING, HELD = 3.0, 1e4  # of ``turning``: weights of the turn's length, and of what it must not have
 # Of ``refined``: weights of the terms, and its descent.
-BIAS, LENGTH, TURN, EFFECT, BEYOND = 4.0, 0.4, 0.3, 15.0, 0.5
-STEPS, RATES, REFINING_BATCH, BEYOND_BATCH, REFERENCE_FACES = 60, (0.06, 0.02), 64, 32, 256
+BIAS, STRANGE, LENGTH, TURN, EFFECT, BEYOND = 4.0, 1.0, 0.4, 0.3, 15.0, 0.5
+STEPS, RATES, REFINING_BATCH, BEYOND_BATCH, REFERENCE_FACES = 100, (0.06, 0.02), 64, 32, 256
 
 
 class ConditionError(ValueError):
@@ -196,21 +196,22 @@ def _harm(slopes: Tensor, others: Tensor, pictures: Tensor, still: float) -> Ten
     return leak + still * trace * pictures
 
 
-def refined(start: tuple[Tensor, Tensor | None], simple: Tensor, moved: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]], z: Tensor,
+def refined(start: tuple[Tensor, Tensor | None], simple: Tensor, moved: Callable[[Tensor, Tensor], tuple[Tensor, ...]], z: Tensor,
             target: int, others: Tensor, sigma: Tensor, effect: float, still: float, seed: int = 0) -> tuple[Tensor, Tensor | None]:
     """The step that has an ``effect`` on the target and the least side effects, by gradient descent from the step ``start``.
 
     ``optimised`` and ``turning`` go by the pictures' slopes, which no longer hold where an edit ends: half a prior deviation of
     glasses is no half of a pair of glasses. Here the pictures of the whole step are looked at. Minimised is
 
-        sum_j others_j (BIAS E[c_j]^2 + E[c_j^2]) / L + ``still`` p / P + LENGTH E[v' inverse(sigma) v] / S + TURN |turn|^2 / S
-        + EFFECT (E[c_target] / effect - 1)^2,
+        sum_j others_j (BIAS E[c_j]^2 + E[c_j^2]) / L + ``still`` p / P + STRANGE s + LENGTH E[v' inverse(sigma) v] / S
+        + TURN |turn|^2 / S + EFFECT (E[c_target] / effect - 1)^2,
 
-    with c the changes of the outputs and p that of the picture under the step v = vector + turn z, |turn| of its columns in the
-    metric of inverse(sigma), and L = sum_j others_j E[c_j^2], P and S = v' inverse(sigma) v what the step ``simple`` has of each; E
-    over faces drawn anew for every step of Adam, E[c_j]^2 from two halves of them, whose product has no bias. The first two terms
-    count BEYOND times more for the step -v of further faces: who is moved beyond the own side gains nothing that could pay for side
-    effects. The result is the mean of the last steps (Polyak & Juditsky 1992).
+    with c the changes of the outputs, p that of the picture and s the strangeness it then has under the step v = vector + turn z,
+    |turn| of its columns in the metric of inverse(sigma), and L = sum_j others_j E[c_j^2], P and S = v' inverse(sigma) v what the
+    step ``simple`` has of each; E over faces drawn anew for every step of Adam, E[c_j]^2 from two halves of them, whose product has
+    no bias. The first two terms count BEYOND times more for the step -v of further faces, who are moved on beyond their own side and
+    gain nothing that could pay for side effects; s counts as much there, for a picture is as strange whoever it was. The result is
+    the mean of the last steps (Polyak & Juditsky 1992).
 
     Parameters
     ----------
@@ -219,8 +220,8 @@ def refined(start: tuple[Tensor, Tensor | None], simple: Tensor, moved: Callable
     simple : Tensor
         (d,).
     moved : function
-        Of steps (b, d) and the rows (b,) of z that take them: changes of the outputs (b, k) and the mean absolute change of the
-        picture, both differentiable by the steps.
+        Of steps (b, d) and the rows (b,) of z that take them: changes of the outputs (b, k), the mean absolute change of the
+        picture, and its mean strangeness (``selection.Judge``), all differentiable by the steps.
     z : Tensor
         (n, d): the faces.
     target, others
@@ -229,7 +230,7 @@ def refined(start: tuple[Tensor, Tensor | None], simple: Tensor, moved: Callable
     random, inverse = np.random.default_rng(seed), torch.linalg.inv(sigma)
     rows = torch.arange(min(len(z), REFERENCE_FACES))
     with torch.no_grad():
-        changes, pixels = moved(simple.expand(len(rows), -1), rows)
+        changes, pixels, _ = moved(simple.expand(len(rows), -1), rows)
     leak, length = changes.square().mean(0) @ others, simple @ inverse @ simple
     # What hardly moves the target at first would have to start far beyond the data.
     scale = min(1.0, 1.5 * float((length / (start[0] @ inverse @ start[0])).sqrt()))
@@ -244,10 +245,10 @@ def refined(start: tuple[Tensor, Tensor | None], simple: Tensor, moved: Callable
         rows = torch.from_numpy(random.permutation(len(z))[:REFINING_BATCH + BEYOND_BATCH])
         there, back = rows[:REFINING_BATCH], rows[REFINING_BATCH:]
         steps = vector + z[rows] @ turn.T
-        changes, repainted = moved(steps[:len(there)], there)
-        harm = _harm_seen(changes, repainted, others / leak, still / pixels)
+        changes, *looks = moved(steps[:len(there)], there)
+        harm = _harm_seen(changes, *looks, others / leak, still / pixels)
         if len(back) > 1:
-            harm = harm + BEYOND * _harm_seen(*moved(-steps[len(there):], back), others / leak, still / pixels)
+            harm = harm + _harm_seen(*moved(-steps[len(there):], back), BEYOND * others / leak, BEYOND * still / pixels)
         lengths = (LENGTH * (steps @ inverse * steps).sum(1).mean() + TURN * (inverse @ turn * turn).sum()) / length
         loss = harm + lengths + EFFECT * (changes[:, target].mean() / effect - 1).square()
         optimizer.zero_grad()
@@ -261,10 +262,10 @@ def refined(start: tuple[Tensor, Tensor | None], simple: Tensor, moved: Callable
     return vector, upright(turn, vector, inverse) if turns else None
 
 
-def _harm_seen(changes: Tensor, repainted: Tensor, others: Tensor, still: Tensor) -> Tensor:
-    """The terms of ``refined`` for side effects: of changes (b, k) and of the picture's."""
+def _harm_seen(changes: Tensor, repainted: Tensor, strangeness: Tensor, others: Tensor, still: Tensor) -> Tensor:
+    """The terms of ``refined`` for side effects: of changes (b, k), of the picture's and of its strangeness."""
     one, other = (half.mean(0) for half in changes.chunk(2))
-    return (BIAS * one * other + changes.square().mean(0)) @ others + still * repainted
+    return (BIAS * one * other + changes.square().mean(0)) @ others + still * repainted + STRANGE * strangeness
 
 
 def upright(turn: Tensor, vector: Tensor, inverse: Tensor) -> Tensor:

@@ -231,7 +231,7 @@ def _directions(out: Path, model: VAE, dataset: Dataset, latents: Latents, devic
     joined = {name: probes.condition(text, columns) for name, text in conditions.items()}
     directions = probes.simple_directions(mu, attributes | joined, numeric)
     if choose:
-        judge = selection.Judge(model, _classifier(out, dataset, device, seed), device)
+        judge = selection.Judge(model, _classifier(out, dataset, device, seed), device, mu[:selection.USUAL_FACES])
         mirrored, _ = evaluation.encode_all(model, dataset.images("train").flip(2), device)
         some = torch.from_numpy(np.random.default_rng(seed).permutation(len(train))[:selection.SLOPE_FACES])
         masks = _masks(dataset, "train")
@@ -263,9 +263,9 @@ def _compare(out: Path, model: VAE, dataset: Dataset, latents: Latents, device: 
     The judge is a classifier of its own, from another seed: the one that the directions were made with would be partial.
     """
     directions = Directions.load(out / "directions.safetensors", model.config.latents)
-    judge = selection.Judge(model, _classifier(out, dataset, device, seed + 1, "witness"), device)
     train = dataset.indices("train")
     (mu, _), (test, _) = latents("train"), latents("test")
+    judge = selection.Judge(model, _classifier(out, dataset, device, seed + 1, "witness"), device, mu[:selection.USUAL_FACES])
     simple = probes.simple_directions(mu, _rows(dataset.celeba.attributes, train), _rows(dataset.numeric(), train))
     masks = _masks(dataset, "test")
     names = [name for name in selection.REPORTED if name in directions]

@@ -40,10 +40,11 @@ UNTOUCHED_WEIGHT = 10.0
 NO_LEAK = 1e-4        # logits; less than any picture's rounding
 SLOPE_FACES = 1200
 SLOPE_BATCH = 50       # faces whose pictures' slopes are held at a time
+USUAL_FACES = 4000     # training faces that say what pictures are usual
 QUICK_FACES, VAL_FACES = 48, 128
 REPORTED = ("Smiling", "Eyeglasses", "Male", "Young", "Blond_Hair", "Black_Hair", "Bangs", "Bald", "Heavy_Makeup",
             "Pale_Skin", "Mustache", "Mouth_Slightly_Open", "yaw", "background_brightness")
-GAINS = {harm: f"gain_{harm}" for harm in ("leak", "bias", "pixels", "beyond")}
+GAINS = {harm: f"gain_{harm}" for harm in ("leak", "bias", "pixels", "strange", "beyond")}
 SIMPLE = {True: "mean difference", False: "regression"}
 
 
@@ -52,32 +53,52 @@ def of_background(name: str) -> bool:
     return name.startswith("background")
 
 
+class Look(NamedTuple):
+    """Pictures (n, 3, s, s), what they show (n, k) in the units of ``Classifier.standard``, and how strange they are (n,)."""
+
+    pictures: Tensor
+    outputs: Tensor
+    strangeness: Tensor
+
+
 class Judge:
     """A decoder and a classifier behind it: latents in, what the picture shows out.
 
-    What it shows is in the units of ``Classifier.standard``.
+    A picture is as strange as its features are far from those of the pictures of the faces ``usual`` (m, d), by squared
+    Mahalanobis distance (Lee et al. 2018), whose mean over those is 1. Pictures may show
+    every attribute that they should and yet be of no face: eyes as dark as sunglasses, for one.
     """
 
-    def __init__(self, model: VAE, classifier: Classifier, device: torch.device):
+    def __init__(self, model: VAE, classifier: Classifier, device: torch.device, usual: Tensor):
         self.model, self.classifier, self.device = model.to(device), classifier.to(device), device
         self.model.requires_grad_(False), self.classifier.requires_grad_(False)
         self.names = classifier.names
         self.count = len(classifier.attributes)
+        with torch.no_grad():
+            features = torch.cat([self.classifier.features(self.model.decode(part.to(device))) for part in usual.split(BATCH)])
+        self._usual = features.mean(0)
+        # The inverse root of the covariance: a feature's coordinates in it have unit variance.
+        self._whitening = torch.linalg.inv(torch.linalg.cholesky(probes.covariance(features.cpu()))).T.to(device)
+        self._scale = self._distance(features).mean()
 
     @torch.no_grad()
-    def look(self, z: Tensor) -> tuple[Tensor, Tensor]:
-        """Pictures (n, 3, s, s) and what they show (n, k) of latents (n, d), on the CPU."""
-        pictures, outputs = zip(*((part.cpu() for part in self.show(faces.to(self.device))) for faces in z.split(BATCH)))
-        return torch.cat(pictures), torch.cat(outputs)
+    def look(self, z: Tensor) -> Look:
+        """What latents (n, d) show, on the CPU."""
+        looks = [self.show(part.to(self.device)) for part in z.split(BATCH)]
+        return Look(*(torch.cat(parts).cpu() for parts in zip(*looks)))
 
-    def show(self, z: Tensor) -> tuple[Tensor, Tensor]:
+    def show(self, z: Tensor) -> Look:
         """As ``look``, on the device and in one batch, through which gradients flow back to z."""
         pictures = self.model.decode(z)
-        return pictures, self.classifier.standard(pictures)
+        features = self.classifier.features(pictures)
+        return Look(pictures, self.classifier.head(features), self._distance(features) / self._scale)
+
+    def _distance(self, features: Tensor) -> Tensor:
+        return ((features - self._usual) @ self._whitening).square().sum(1)
 
     def read(self, z: Tensor) -> Tensor:
         """(n, d) -> (n, k), on the CPU."""
-        return self.look(z)[1]
+        return self.look(z).outputs
 
     @torch.no_grad()
     def see(self, pixels: Tensor) -> Tensor:
@@ -141,6 +162,7 @@ class Change(NamedTuple):
     leak: float
     bias: float
     pixels: float
+    strange: float
 
 
 @dataclass(frozen=True)
@@ -150,8 +172,9 @@ class Intervention:
     effect : mean change of the target's output (logits, or deviations of a quantity) towards that side
     leak : mean absolute change of the other attributes' logits, face by face
     bias : absolute value of their mean change over the faces: what is left of the leak where faces differ in its sign
-    beyond : the leak of the step back: of faces moved on beyond their own side, who gain nothing by it
     pixels : mean absolute change of the pixels that could stay (of all; for a quantity of the background, the person's)
+    strange : how strange the pictures are (``Judge``), mean of the step and the step back; 1 is usual
+    beyond : the leak of the step back: of faces moved on beyond their own side, who gain nothing by it
     selectivity : effect / leak
     monotonicity : share of steps between 7 doses, and of faces, in which the target's output rises
     drift : share of the step that is lost when the edited picture is encoded again, by Mahalanobis distance
@@ -164,6 +187,7 @@ class Intervention:
     leak: float
     bias: float
     pixels: float
+    strange: float
     beyond: float
     selectivity: float
     monotonicity: float
@@ -180,21 +204,27 @@ def measure(judge: Judge, z: Tensor, direction: Direction, dose: float, space: D
     looks = [judge.look(z + share * dose * steps) for share in DOSES]
     side = sides(judge, looks[3], name)
 
-    def mixed(ahead: tuple, behind: tuple) -> tuple:
-        return tuple(torch.where((side > 0).reshape(-1, *[1] * (one.ndim - 1)), one, other) for one, other in zip(ahead, behind))
+    def mixed(ahead: Look, behind: Look) -> Look:
+        return Look(*(torch.where((side > 0).reshape(-1, *[1] * (one.ndim - 1)), one, other) for one, other in zip(ahead, behind)))
 
-    found, back = (_change(judge, looks[3], mixed(looks[end], looks[6 - end]), side, name, masks) for end in (6, 0))
-    outputs = torch.stack([shown[:, target] for _, shown in looks])  # (7, n)
+    found = _both(*(_change(judge, looks[3], mixed(looks[end], looks[6 - end]), side, name, masks) for end in (6, 0)))
+    outputs = torch.stack([look.outputs[:, target] for look in looks])  # (7, n)
     rises = (outputs[1:] > outputs[:-1]).float().mean()
-    pictures = [looks[i][0] for i in (3, 6, 0)]  # unedited, up and down
+    pictures = [looks[i].pictures for i in (3, 6, 0)]  # unedited, up and down
     still, up, down = map(judge.features, pictures)
     apart = 1 - (still * still.roll(1, 0)).sum(1).mean()
     turned = 1 - (torch.cat([up, down]) * torch.cat([still, still])).sum(1).mean()
-    return Intervention(dose, *found, back.leak, found.effect / max(found.leak, NO_LEAK), float(rises),
-                        _drift(judge, space, pictures, dose * steps), float(turned / apart), _further(space, z, dose * steps))
+    return Intervention(dose, **found, selectivity=found["effect"] / max(found["leak"], NO_LEAK), monotonicity=float(rises),
+                        drift=_drift(judge, space, pictures, dose * steps), identity=float(turned / apart),
+                        distance=_further(space, z, dose * steps))
 
 
-def dose_for(judge: Judge, z: Tensor, direction: Direction, effect: float, still: tuple[Tensor, Tensor] | None = None,
+def _both(done: Change, back: Change) -> dict[str, float]:
+    """The figures of a step, and those that a step back has a part in, as in ``Intervention``."""
+    return done._asdict() | {"strange": (done.strange + back.strange) / 2, "beyond": back.leak}
+
+
+def dose_for(judge: Judge, z: Tensor, direction: Direction, effect: float, still: Look | None = None,
              limit: float = MAX_DOSE) -> float:
     """The strength at which the mean effect is ``effect``, to a hundredth, by false position; at most ``limit``."""
     still, steps = still or judge.look(z), direction.at(z)
@@ -247,7 +277,7 @@ class Faces:
     columns: dict[str, np.ndarray]
     few: Tensor
     slopes: Slopes
-    still: tuple[Tensor, Tensor]
+    still: Look
     masks: Tensor | None = None
 
 
@@ -306,11 +336,12 @@ def refined(judge: Judge, faces: Faces, sigma: Tensor, simple: Direction, start:
     target = judge.names.index(name)
     side = sides(judge, faces.still, name)
 
-    def moved(steps: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
+    def moved(steps: Tensor, rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         shown = judge.show((faces.few[rows] + side[rows, None] * steps).to(judge.device))
-        pictures, outputs = (part.to(side.device) for part in shown)
-        return (side[rows, None] * (outputs - faces.still[1][rows]),
-                _repainted(faces.still[0][rows], pictures, name, None if faces.masks is None else faces.masks[rows]))
+        pictures, outputs, strangeness = (part.to(side.device) for part in shown)
+        return (side[rows, None] * (outputs - faces.still.outputs[rows]),
+                _repainted(faces.still.pictures[rows], pictures, name, None if faces.masks is None else faces.masks[rows]),
+                strangeness.mean())
 
     dose = effect / (faces.slopes.outputs[:, target].mean(0) @ start[0])
     start = tuple(None if part is None else dose * part for part in start)
@@ -335,9 +366,9 @@ def choose(judge: Judge, faces: Faces, val: Tensor, masks: Tensor | None, space:
 
     Methods are compared on val faces at one dose each: that at which the effect is what the simple direction (mean
     difference, or regression) has where it leads to the end of the data (``far``), for there glasses are glasses. The
-    measure is the geometric mean of effect over leak, over bias and over pixels (``Intervention``), for the classifier does not
-    see all that changes; of each what the step back changes of faces moved on beyond their own side is a part
-    (``probes.BEYOND``). Of methods that do about equally well, the one that stays nearest to the data is taken. One that needs to
+    measure is the geometric mean of effect over leak, over bias, over pixels and over strange (``Intervention``), for the
+    classifier does not see all that changes; what the step back changes of faces moved on beyond their own side is a part of
+    each (``probes.BEYOND``). Of methods that do about equally well, the one that stays nearest to the data is taken. One that needs to
     take faces further from the data than MAX_DISTANCE, or does not have that effect at any dose, is out, unless that goes for
     all, and the simple direction stays unless another is better by a tenth.
 
@@ -355,7 +386,7 @@ def choose(judge: Judge, faces: Faces, val: Tensor, masks: Tensor | None, space:
     directions : Directions
         The chosen ones, with what was measured of each in ``Direction.measured``.
     table : dict
-        name -> method -> dose, effect, leak, bias, pixels, beyond, distance, merit.
+        name -> method -> dose, effect, leak, bias, pixels, strange, beyond, distance, merit.
     """
     sigma = space.covariance
     partial = probes.partial(faces.mu, np.stack(list(faces.columns.values()), 1))
@@ -374,9 +405,11 @@ def choose(judge: Judge, faces: Faces, val: Tensor, masks: Tensor | None, space:
             dose = dose_for(judge, quick, direction, effect, still)
             steps = dose * direction.at(quick)
             done, back = (change(judge, quick, step, name, still, masks) for step in (steps, -steps))
-            harm = np.prod([max(part + probes.BEYOND * other, NO_LEAK) for part, other in zip(done[1:], back[1:])]) ** (1 / 3)
-            table[name][method] = {"dose": dose, **done._asdict(), "beyond": back.leak, "distance": _further(space, quick, steps),
-                                   "merit": max(done.effect, 0.0) / float(harm)}
+            found = _both(done, back)
+            harms = [part + probes.BEYOND * other for part, other in
+                     ((done.leak, back.leak), (done.bias, back.bias), (done.pixels, back.pixels))] + [found["strange"]]
+            merit = max(done.effect, 0.0) / float(np.prod([max(harm, NO_LEAK) for harm in harms])) ** (1 / len(harms))
+            table[name][method] = {"dose": dose, **found, "distance": _further(space, quick, steps), "merit": merit}
         # A timid edit leaks little, and must not win by that.
         equal = {m: row for m, row in table[name].items() if row["effect"] > 0.9 * effect} or table[name]
         near = {m: row for m, row in equal.items() if row["distance"] <= MAX_DISTANCE} or equal
@@ -395,16 +428,16 @@ def choose(judge: Judge, faces: Faces, val: Tensor, masks: Tensor | None, space:
     return space.having(chosen), table
 
 
-def sides(judge: Judge, still: tuple[Tensor, Tensor], name: str) -> Tensor:
+def sides(judge: Judge, still: Look, name: str) -> Tensor:
     """Which way each face has to go to the other side: -1 for those that show ``name`` already, +1 for the others: (n,).
 
     A quantity is shown by what is above its mean. Glasses are put on faces that have none, and taken from those that wear
     them: the opposite is no edit, and all that it changes is something else.
     """
-    return torch.where(still[1][:, judge.names.index(name)] > 0, -1.0, 1.0)
+    return torch.where(still.outputs[:, judge.names.index(name)] > 0, -1.0, 1.0)
 
 
-def change(judge: Judge, z: Tensor, shift: Tensor, name: str, still: tuple[Tensor, Tensor] | None = None,
+def change(judge: Judge, z: Tensor, shift: Tensor, name: str, still: Look | None = None,
            masks: Tensor | None = None) -> Change:
     """What moving faces z (n, d) by ``shift`` (d,) or (n, d), each to its other side, does.
 
@@ -416,13 +449,13 @@ def change(judge: Judge, z: Tensor, shift: Tensor, name: str, still: tuple[Tenso
     return _change(judge, still, judge.look(z + side[:, None] * shift), side, name, masks)
 
 
-def _change(judge: Judge, still: tuple, moved: tuple, side: Tensor, name: str, masks: Tensor | None) -> Change:
+def _change(judge: Judge, still: Look, moved: Look, side: Tensor, name: str, masks: Tensor | None) -> Change:
     target = judge.names.index(name)
-    steps = side[:, None] * (moved[1] - still[1])  # (n, k), towards the other side
+    steps = side[:, None] * (moved.outputs - still.outputs)  # (n, k), towards the other side
     others = [i for i in range(judge.count) if i != target]
-    repainted = _repainted(still[0], moved[0], name, masks)
+    repainted = _repainted(still.pictures, moved.pictures, name, masks)
     return Change(float(steps[:, target].mean()), float(steps[:, others].abs().mean()),
-                  float(steps[:, others].mean(0).abs().mean()), float(repainted))
+                  float(steps[:, others].mean(0).abs().mean()), float(repainted), float(moved.strangeness.mean()))
 
 
 def _repainted(still: Tensor, moved: Tensor, name: str, masks: Tensor | None) -> Tensor:
@@ -452,7 +485,7 @@ def reach(judge: Judge, z: Tensor, directions: Directions, name: str) -> dict[st
 def outside(judge: Judge, z: Tensor, shift: Tensor, masks: Tensor) -> float:
     """How much more an edit changes the background than the person: mean absolute change of the pixels outside of the
     masks over that inside, of faces z (n, d) moved up and down by ``shift`` (d,) or (n, d); masks uint8 (n, s, s), 255 is person."""
-    still, up, down = (judge.look(z + sign * shift)[0] for sign in (0, 1, -1))
+    still, up, down = (judge.look(z + sign * shift).pictures for sign in (0, 1, -1))
     repainted = ((up - still).abs() + (down - still).abs()).mean(1)
     person = masks > 127
     return float(repainted[~person].mean(dtype=torch.double) / repainted[person].mean(dtype=torch.double))
@@ -494,7 +527,7 @@ def compare(judge: Judge, z: Tensor, masks: Tensor | None, simple: Directions, c
     The effect is the simple direction's at the end of the data (``far``), or MIN_EFFECT where that is more.
     """
     few, still, table = z[:4 * QUICK_FACES], judge.look(z), {}
-    first = still[0][:len(few)], still[1][:len(few)]
+    first = Look(*(part[:len(few)] for part in still))
     for name in names:
         effect = max(change(judge, few, far(simple[name]) * simple[name].vector, name, first).effect, MIN_EFFECT)
         row = {"method": chosen[name].method}
@@ -502,7 +535,7 @@ def compare(judge: Judge, z: Tensor, masks: Tensor | None, simple: Directions, c
             direction = directions[name]
             dose = dose_for(judge, few, direction, effect, first)
             done, back = (change(judge, z, way * dose * direction.at(z), name, still, masks) for way in (1, -1))
-            row[kind] = {"dose": dose, **done._asdict(), "beyond": back.leak}
+            row[kind] = {"dose": dose, **_both(done, back)}
         for harm, gain in GAINS.items():
             selectivity = {kind: row[kind]["effect"] / max(row[kind][harm], NO_LEAK) for kind in ("simple", "chosen")}
             row[gain] = selectivity["chosen"] / selectivity["simple"]
