@@ -245,8 +245,8 @@ def refined(start: tuple[Tensor, Tensor | None], simple: Tensor, moved: Callable
         rows = torch.from_numpy(random.permutation(len(z))[:REFINING_BATCH + BEYOND_BATCH])
         there, back = rows[:REFINING_BATCH], rows[REFINING_BATCH:]
         steps = vector + z[rows] @ turn.T
-        changes, *looks = moved(steps[:len(there)], there)
-        harm = _harm_seen(changes, *looks, others / leak, still / pixels)
+        changes, repainted, strangeness = moved(steps[:len(there)], there)
+        harm = _harm_seen(changes, repainted, strangeness, others / leak, still / pixels)
         if len(back) > 1:
             harm = harm + _harm_seen(*moved(-steps[len(there):], back), BEYOND * others / leak, BEYOND * still / pixels)
         lengths = (LENGTH * (steps @ inverse * steps).sum(1).mean() + TURN * (inverse @ turn * turn).sum()) / length

@@ -65,8 +65,8 @@ class Judge:
     """A decoder and a classifier behind it: latents in, what the picture shows out.
 
     A picture is as strange as its features are far from those of the pictures of the faces ``usual`` (m, d), by squared
-    Mahalanobis distance (Lee et al. 2018), whose mean over those is 1. Pictures may show
-    every attribute that they should and yet be of no face: eyes as dark as sunglasses, for one.
+    Mahalanobis distance (Lee et al. 2018), whose mean over those is 1. A picture may show every attribute that it should and
+    yet be of no face: eyes as dark as sunglasses, for one.
     """
 
     def __init__(self, model: VAE, classifier: Classifier, device: torch.device, usual: Tensor):
@@ -84,8 +84,8 @@ class Judge:
     @torch.no_grad()
     def look(self, z: Tensor) -> Look:
         """What latents (n, d) show, on the CPU."""
-        looks = [self.show(part.to(self.device)) for part in z.split(BATCH)]
-        return Look(*(torch.cat(parts).cpu() for parts in zip(*looks)))
+        looks = [[part.cpu() for part in self.show(faces.to(self.device))] for faces in z.split(BATCH)]
+        return Look(*map(torch.cat, zip(*looks)))
 
     def show(self, z: Tensor) -> Look:
         """As ``look``, on the device and in one batch, through which gradients flow back to z."""
