@@ -127,7 +127,7 @@ def test_every_face_is_moved_to_its_other_side():
     assert whole.beyond == pytest.approx(3 * 2 / 4 / 2, abs=1e-5), "three of four without glasses became less Male by 2"
 
 
-def test_photographs_say_what_the_best_of_edits_could_gain():
+def test_photographs_say_what_differing_in_one_label_alone_gains():
     random = np.random.default_rng(0)
     male = random.random(5000) < 0.5
     smiling = random.random(5000) < np.where(male, 0.9, 0.1)

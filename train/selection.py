@@ -544,7 +544,7 @@ def compare(judge: Judge, z: Tensor, masks: Tensor | None, simple: Directions, c
 
 
 def photographs(outputs: Tensor, columns: Mapping[str, np.ndarray], names: list[str], count: int) -> dict[str, float]:
-    """What the best of edits could gain: the ``gain_bias`` of photographs whose faces differ in one column alone.
+    """What to compare an edit's ``gain_bias`` with: that of photographs whose faces differ in one column alone.
 
     The classifier's ``outputs`` (n, k) of photographs, whose true ``columns`` (n,) are in the order of ``names``, the first
     ``count`` attributes: by least squares over all columns, against the difference between faces with and without one.
