@@ -50,9 +50,6 @@ class Reader(nn.Module):
     def head(self, features):
         return features @ READS.T
 
-    def standard(self, x):
-        return self.head(self.features(x))
-
 
 USUAL = torch.randn(3000, D, generator=torch.Generator().manual_seed(1))
 
@@ -103,7 +100,7 @@ def test_a_picture_is_strange_by_its_distance_from_the_usual_ones(judge):
     torch.testing.assert_close(judge.look(faces).strangeness, faces.square().sum(1) / D, rtol=0.15, atol=0.1)
     far, near = 3 * torch.eye(D)[:1], torch.zeros(1, D)
     assert judge.look(far).strangeness == pytest.approx(9 / D, rel=0.1) and judge.look(near).strangeness < 0.01
-    # A step along what the classifier does not read is as strange, whichever way; the figure is the mean of both.
+    # From 1.5 along latent 0 the step to the other side ends at 0, and the step back at 3: the figure is the mean of both.
     found = selection.measure(judge, 0.5 * far, by_hand(torch.eye(D)[0]), dose=1.5, space=Directions([], D))
     assert found.strange == pytest.approx((9 + 0) / 2 / D, rel=0.1)
 

@@ -51,13 +51,11 @@ def ends(editor):
     """Generated faces, judged unedited and at both ends of the data along every direction: name -> three ``Look``s."""
     judge = Judge(editor.model, editor.classifier, CPU, usual=editor.mixture.sample(1000, seed=1))
     z = editor.sample(40, seed=3, temperature=0.8)
-    still = judge.look(z)
-
-    def end(name, which):
-        strengths = torch.tensor([editor.directions.sweep(face, name, 2)[which] for face in z])
-        return judge.look(z + strengths[:, None] * editor.directions[name].at(z))
-
-    return {name: (end(name, 0), still, end(name, 1)) for name in editor.directions.names}
+    still, looks = judge.look(z), {}
+    for name in editor.directions.names:
+        low, high = torch.stack([editor.spectrum(face, name, 2)[0] for face in z], 1)
+        looks[name] = judge.look(low), still, judge.look(high)
+    return looks
 
 
 def test_every_slider_shows_what_it_is_named_after_from_end_to_end(editor, ends):

@@ -196,8 +196,9 @@ def _harm(slopes: Tensor, others: Tensor, pictures: Tensor, still: float) -> Ten
     return leak + still * trace * pictures
 
 
-def refined(start: tuple[Tensor, Tensor | None], simple: Tensor, moved: Callable[[Tensor, Tensor], tuple[Tensor, ...]], z: Tensor,
-            target: int, others: Tensor, sigma: Tensor, effect: float, still: float, seed: int = 0) -> tuple[Tensor, Tensor | None]:
+def refined(start: tuple[Tensor, Tensor | None], simple: Tensor, moved: Callable[[Tensor, Tensor], tuple[Tensor, ...]],
+            z: Tensor, target: int, others: Tensor, sigma: Tensor, effect: float, still: float, seed: int = 0
+            ) -> tuple[Tensor, Tensor | None]:
     """The step that has an ``effect`` on the target and the least side effects, by gradient descent from the step ``start``.
 
     ``optimised`` and ``turning`` go by the pictures' slopes, which no longer hold where an edit ends: half a prior deviation of
@@ -206,12 +207,12 @@ def refined(start: tuple[Tensor, Tensor | None], simple: Tensor, moved: Callable
         sum_j others_j (BIAS E[c_j]^2 + E[c_j^2]) / L + ``still`` p / P + STRANGE s + LENGTH E[v' inverse(sigma) v] / S
         + TURN |turn|^2 / S + EFFECT (E[c_target] / effect - 1)^2,
 
-    with c the changes of the outputs, p that of the picture and s the strangeness it then has under the step v = vector + turn z,
-    |turn| of its columns in the metric of inverse(sigma), and L = sum_j others_j E[c_j^2], P and S = v' inverse(sigma) v what the
-    step ``simple`` has of each; E over faces drawn anew for every step of Adam, E[c_j]^2 from two halves of them, whose product has
-    no bias. The first two terms count BEYOND times more for the step -v of further faces, who are moved on beyond their own side and
-    gain nothing that could pay for side effects; s counts as much there, for a picture is as strange whoever it was. The result is
-    the mean of the last steps (Polyak & Juditsky 1992).
+    with c the changes of the outputs, p that of the picture and s the strangeness it then has under the step v = vector + turn
+    z, |turn| of its columns in the metric of inverse(sigma), and L = sum_j others_j E[c_j^2], P and S = v' inverse(sigma) v what
+    the step ``simple`` has of each; E over faces drawn anew for every step of Adam, E[c_j]^2 from two halves of them, whose
+    product has no bias. The first two terms count BEYOND times more for the step -v of further faces, who are moved on beyond
+    their own side and gain nothing that could pay for side effects; s counts as much there, for a picture is as strange whoever
+    it was. The result is the mean of the last steps (Polyak & Juditsky 1992).
 
     Parameters
     ----------

@@ -205,7 +205,8 @@ def measure(judge: Judge, z: Tensor, direction: Direction, dose: float, space: D
     side = sides(judge, looks[3], name)
 
     def mixed(ahead: Look, behind: Look) -> Look:
-        return Look(*(torch.where((side > 0).reshape(-1, *[1] * (one.ndim - 1)), one, other) for one, other in zip(ahead, behind)))
+        return Look(*(torch.where((side > 0).reshape(-1, *[1] * (one.ndim - 1)), one, other)
+                      for one, other in zip(ahead, behind)))
 
     found = _both(*(_change(judge, looks[3], mixed(looks[end], looks[6 - end]), side, name, masks) for end in (6, 0)))
     outputs = torch.stack([look.outputs[:, target] for look in looks])  # (7, n)
@@ -367,10 +368,11 @@ def choose(judge: Judge, faces: Faces, val: Tensor, masks: Tensor | None, space:
     Methods are compared on val faces at one dose each: that at which the effect is what the simple direction (mean
     difference, or regression) has where it leads to the end of the data (``far``), for there glasses are glasses. The
     measure is the geometric mean of effect over leak, over bias, over pixels and over strange (``Intervention``), for the
-    classifier does not see all that changes; what the step back changes of faces moved on beyond their own side is a part of
-    each (``probes.BEYOND``). Of methods that do about equally well, the one that stays nearest to the data is taken. One that needs to
-    take faces further from the data than MAX_DISTANCE, or does not have that effect at any dose, is out, unless that goes for
-    all, and the simple direction stays unless another is better by a tenth.
+    classifier does not see all that changes; of the first three what the step back changes, of faces moved on beyond their own
+    side, is a part (``probes.BEYOND``), and strange is the mean of both ways. Of methods that do about equally well, the one
+    that stays nearest to the data is taken. One that needs to take faces further from the data than MAX_DISTANCE, or does not
+    have that effect at any dose, is out, unless that goes for all, and the simple direction stays unless another is better by
+    a tenth.
 
     Parameters
     ----------
@@ -534,8 +536,8 @@ def compare(judge: Judge, z: Tensor, masks: Tensor | None, simple: Directions, c
         for kind, directions in (("simple", simple), ("chosen", chosen)):
             direction = directions[name]
             dose = dose_for(judge, few, direction, effect, first)
-            done, back = (change(judge, z, way * dose * direction.at(z), name, still, masks) for way in (1, -1))
-            row[kind] = {"dose": dose, **_both(done, back)}
+            steps = dose * direction.at(z)
+            row[kind] = {"dose": dose, **_both(*(change(judge, z, step, name, still, masks) for step in (steps, -steps)))}
         for harm, gain in GAINS.items():
             selectivity = {kind: row[kind]["effect"] / max(row[kind][harm], NO_LEAK) for kind in ("simple", "chosen")}
             row[gain] = selectivity["chosen"] / selectivity["simple"]
