@@ -181,8 +181,9 @@ class Decoder(nn.Module):
         width, *stages = config.decoder
         self.base = (width, side, side)
         self.linear = nn.Linear(config.latents, width * side ** 2)
-        simple = config.block in ("strided", "pooled")
-        blocks = [norm(config, width), ACTIVATIONS[config.block]()] if simple else []
+        # Strided decoders go from the linear layer straight into the convolutions; BatchNorm there is over every unit.
+        self.norm = norm(config, width * side ** 2, nn.BatchNorm1d) if config.block == "strided" else nn.Identity()
+        blocks = [norm(config, width), ACTIVATIONS[config.block]()] if config.block == "pooled" else []
         depth = config.depth if isinstance(config.depth, int) else 1
         for stage, side in zip(stages, sides):
             for i in range(depth):
@@ -199,7 +200,7 @@ class Decoder(nn.Module):
             self.head = nn.Sequential(doubling(config, width, channels))
 
     def forward(self, z: Tensor) -> Tensor:
-        h = self.linear(z).unflatten(1, self.base)  # (n, d) -> (n, c, 4, 4)
+        h = self.norm(self.linear(z)).unflatten(1, self.base)  # (n, d) -> (n, c, 4, 4)
         # What is unflattened is laid out channels first, whatever the weights are: convolutions want them alike.
         h = h.contiguous(memory_format=torch.channels_last)
         return self.scale * self.head(self.blocks(h)).float()

@@ -55,7 +55,7 @@ def test_a_strided_network_is_the_textbooks(preset):
     encoder = nn.Sequential(*down, nn.Flatten())
     heads = nn.ModuleList([nn.Linear(widths[-1] * side ** 2, config.latents) for _ in range(2)])
     decoder = nn.Sequential(nn.Linear(config.latents, widths[-1] * side ** 2), nn.Unflatten(1, (widths[-1], side, side)),
-                            nn.ReLU(), *up, nn.ConvTranspose2d(widths[0], 3, 4, 2, 1),
+                            *up, nn.ConvTranspose2d(widths[0], 3, 4, 2, 1),
                             nn.Sigmoid() if preset == "plain" else nn.Tanh())
     model = VAE(config)
     textbook = nn.ModuleList([encoder, heads, decoder])
