@@ -69,7 +69,7 @@ class PlainVAE(nn.Module):
         self.decoder = nn.Sequential(
             nn.Linear(32, 4096), nn.Unflatten(1, (256, 4, 4)), PlainBlock(256, 128, upsample=True),
             PlainBlock(128, 64, upsample=True), PlainBlock(64, 64, upsample=True), PlainBlock(64, 64, upsample=True),
-            nn.Conv2d(64, 3, 3, 1, 1, padding_mode="reflect"))
+            nn.Conv2d(64, 3, 3, 1, 1))
 
     def forward(self, x: Tensor, noise: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         h = self.encoder(x)

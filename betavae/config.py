@@ -9,7 +9,8 @@ BLOCKS = ("residual", "preactivation", "strided", "pooled")
 HEADS = ("conv", "pixelshuffle", "transposed")
 NORMS = ("group", "batch", "none")
 OUTPUTS = ("sigmoid", "tanh")
-PADDINGS = ("reflect", "zeros")
+PADDINGS = ("reflect", "zeros", "valid")
+HEAD_PADDINGS = ("same", "reflect", "zeros")
 KERNELS = (4, 5)
 # A file that says less than this says nothing; other fields that it leaves out have the defaults of ``VAEConfig``, so
 # files from before a field was there mean what they meant.
@@ -21,6 +22,8 @@ FRAME_WIDTH, FRAME_HEIGHT = 178, 218
 CENTRE_148 = (15 / 178, 35 / 218, 163 / 178, 183 / 218)
 # Its widest square, in the middle.
 CENTRE_178 = (0.0, 20 / 218, 1.0, 198 / 218)
+# All of it, squashed to a square.
+WHOLE = (0.0, 0.0, 1.0, 1.0)
 
 
 @dataclass(frozen=True)
@@ -49,24 +52,37 @@ class VAEConfig:
         "residual": conv, norm, LeakyReLU, conv, norm, plus shortcut, LeakyReLU (He et al. 2015).
         "preactivation": norm, SiLU, conv, norm, SiLU, conv, plus shortcut (He et al. 2016).
         "strided": one convolution, with stride 2 where it halves, transposed where it doubles.
-        "pooled": 3x3 convolutions; a stage of the encoder ends with max pooling, one of the decoder begins with nearest
-        upsampling. Sides may be odd: they are halved rounding down, and doubled back to the same.
+        "pooled": 3x3 convolutions. A stage of the encoder ends with max pooling. The decoder reshapes z to its first
+        feature map; each stage begins with a transposed convolution of ``narrow`` channels. Sides may be odd: they are
+        halved rounding down, and doubled back to the same.
+    decoder_depth : tuple of int
+        With "pooled" blocks, the convolutions after each transposed one (empty: one each).
+    narrow : int
+        With "pooled" blocks, the channels of the transposed convolutions.
     kernel : int
         Side of the convolutions with stride 2 (the stem's; with "strided" blocks every one), 4 or 5.
     norm : "group" | "batch" | "none"
         Normalisation of every layer.
+    norm_eps : float
+        What the normalisation adds to the variance.
+    latent_norm : bool
+        Whether mu and logvar are batch-normalised.
     groups : int
         Groups of every GroupNorm.
     hidden : int
         Width of a dense layer between the encoder's last feature map and its heads (0: none).
     head : "conv" | "pixelshuffle" | "transposed"
-        Last layer: a 3x3 convolution to RGB, one to 12 channels rearranged to RGB at twice the resolution, or a
+        Last layer: a convolution to RGB, one to 12 channels rearranged to RGB at twice the resolution, or a
         transposed convolution to RGB at twice the resolution.
+    head_kernel : int
+        Side of the last convolution where ``head`` is no transposed one; odd.
+    head_padding : "same" | "reflect" | "zeros"
+        Padding of that convolution; "same" is ``padding``.
     output : "sigmoid" | "tanh"
         The picture's non-linearity. A tanh network sees and makes pixels in [-1, 1] inside; outside of the model they are
         in [0, 1] for both.
-    padding : "reflect" | "zeros"
-        Padding of every convolution but transposed ones, which have zeros.
+    padding : "reflect" | "zeros" | "valid"
+        Padding of every convolution but transposed ones, which have zeros. "valid", in strided encoders: none.
     flow : int
         Layers of a normalising flow after the posterior's Gaussian (0: none).
     mask : bool
@@ -85,11 +101,17 @@ class VAEConfig:
     decoder: tuple[int, ...] = (256, 128, 64, 64, 64)
     depth: int | tuple[int, ...] = 1
     block: str = "residual"
+    decoder_depth: tuple[int, ...] = ()
+    narrow: int = 64
     kernel: int = 4
     norm: str = "group"
+    norm_eps: float = 1e-5
+    latent_norm: bool = False
     groups: int = 32
     hidden: int = 0
     head: str = "conv"
+    head_kernel: int = 3
+    head_padding: str = "same"
     output: str = "sigmoid"
     padding: str = "reflect"
     flow: int = 0
@@ -97,15 +119,17 @@ class VAEConfig:
 
     def __post_init__(self):
         # JSON has lists; a frozen, hashable config has tuples.
-        for field in ("crop", "encoder", "decoder"):
+        for field in ("crop", "encoder", "decoder", "decoder_depth"):
             object.__setattr__(self, field, tuple(getattr(self, field)))
         if not isinstance(self.depth, int):
             object.__setattr__(self, "depth", tuple(self.depth))
         for field, valid in (("block", BLOCKS), ("norm", NORMS), ("head", HEADS), ("output", OUTPUTS), ("padding", PADDINGS),
-                             ("kernel", KERNELS), ("mask", (False, True))):
+                             ("head_padding", HEAD_PADDINGS), ("kernel", KERNELS), ("latent_norm", (False, True)),
+                             ("mask", (False, True))):
             choice(field, getattr(self, field), valid)
-        for field, values in ({field: (getattr(self, field),) for field in ("image_size", "latents", "groups")}
-                              | {"encoder": self.encoder, "decoder": self.decoder, "depth": self.depths}).items():
+        for field, values in ({field: (getattr(self, field),) for field in ("image_size", "latents", "groups", "narrow", "head_kernel")}
+                              | {"encoder": self.encoder, "decoder": self.decoder, "depth": self.depths,
+                                 "decoder_depth": self.decoder_depth}).items():
             for value in values:
                 if type(value) is not int or value < 1:
                     raise ValueError(f"{field} is {getattr(self, field)!r}; it must be made of whole numbers of at least 1.")
@@ -113,11 +137,18 @@ class VAEConfig:
             value = getattr(self, field)
             if type(value) is not int or value < 0:
                 raise ValueError(f"{field} is {value!r}; it must be a whole number, 0 for none.")
+        if self.head_kernel % 2 == 0:
+            raise ValueError(f"head_kernel is {self.head_kernel}; it must be odd.")
+        if not 0 < self.norm_eps < 1:
+            raise ValueError(f"norm_eps is {self.norm_eps!r}; it must be above 0 and below 1.")
         if self.flow and self.latents < 2:
             raise ValueError(f"flow is {self.flow}; a flow needs at least 2 latents, of which one half moves the other.")
         if not self.encoder or not self.decoder or len(self.depths) != len(self.encoder):
             raise ValueError(f"encoder is {self.encoder}, decoder {self.decoder} and depth {self.depth}; each needs at least "
                              "one stage, and a tuple of depths one number for each stage of the encoder.")
+        if self.decoder_depth and (self.block != "pooled" or len(self.decoder_depth) != len(self.decoder) - 1):
+            raise ValueError(f"decoder_depth is {self.decoder_depth}; it needs pooled blocks, and one number for each stage of the "
+                             f"decoder but the first, {len(self.decoder) - 1}.")
         left, top, right, bottom = self.crop
         if not (0 <= left < right <= 1 and 0 <= top < bottom <= 1):
             raise ValueError(f"crop is {self.crop}; it must be fractions with 0 <= left < right <= 1 "
@@ -129,13 +160,22 @@ class VAEConfig:
                         raise ValueError(f"{field} has {width} channels; each must be a multiple of groups = {self.groups}.")
             if self.hidden % self.groups:
                 raise ValueError(f"hidden is {self.hidden}; it must be a multiple of groups = {self.groups}.")
-        for side, count in (("halvings in the encoder", len(self.encoder)), ("doublings in the decoder", self.upsamplings)):
+        if self.padding == "valid" and (self.block != "strided" or self.head_padding == "same"):
+            raise ValueError("padding is 'valid'; it needs strided blocks, and a head_padding of 'reflect' or 'zeros'.")
+        halvings = [] if self.padding == "valid" else [("halvings in the encoder", len(self.encoder))]
+        if not halvings and self.encoder_base < 1:
+            raise ValueError(f"image_size is {self.image_size}; {len(self.encoder)} convolutions without padding leave nothing of it.")
+        for side, count in (*halvings, ("doublings in the decoder", self.upsamplings)):
             if self.block != "pooled" and self.image_size % 2 ** count:
                 raise ValueError(f"image_size is {self.image_size}; {count} {side} need a multiple of {2 ** count}.")
             if self.image_size < 2 ** count:
                 raise ValueError(f"image_size is {self.image_size}; {count} {side} need at least {2 ** count}.")
         if self.block == "pooled" and self.head != "conv":
             raise ValueError(f"head is {self.head!r}; pooled blocks, whose sides may be odd, need 'conv'.")
+        if self.block == "pooled" and self.latents != self.decoder[0] * self.decoder_sides[0] ** 2:
+            raise ValueError(f"latents is {self.latents}; pooled decoders reshape z to {self.decoder[0]} channels of "
+                             f"{self.decoder_sides[0]} x {self.decoder_sides[0]}, which needs "
+                             f"{self.decoder[0] * self.decoder_sides[0] ** 2}.")
 
     @property
     def depths(self) -> tuple[int, ...]:
@@ -145,7 +185,12 @@ class VAEConfig:
     @property
     def encoder_base(self) -> int:
         """Side of the encoder's last feature map, in pixels."""
-        return self.image_size // 2 ** len(self.encoder)
+        if self.padding != "valid":
+            return self.image_size // 2 ** len(self.encoder)
+        side = self.image_size
+        for _ in self.encoder:
+            side = (side - self.kernel) // 2 + 1
+        return side
 
     @property
     def upsamplings(self) -> int:

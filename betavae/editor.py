@@ -10,6 +10,7 @@ from torch import Tensor
 
 from betavae import face, hub, latent
 from betavae.classifier import Classifier, SideEffect, side_effects
+from betavae.config import choice
 from betavae.directions import Directions
 from betavae.image import preprocess, read, to_pil, to_tensor
 from betavae.mixture import Mixture
@@ -17,6 +18,7 @@ from betavae.model import VAE
 from betavae.recipe import Recipe, RecipeError
 
 SOURCES = ("prior", "mixture")  # what random faces are drawn from
+MASKS = ("unedited", "edited")  # by whose outline an edit of a model with masks is laid on
 
 
 class Editor:
@@ -95,10 +97,11 @@ class Editor:
         return preprocess(face.frame(read(image), crop), self.config)
 
     @torch.inference_mode()
-    def decode(self, z: Tensor, background: Image.Image | None = None) -> list[Image.Image]:
+    def decode(self, z: Tensor, background: Image.Image | None = None, placed: Tensor | None = None) -> list[Image.Image]:
         """Latents (n, d) or (d,) -> n RGB images, ``config.image_size`` square.
 
-        ``background``, what ``input`` gives of a photo, is where a model with masks puts the faces: see ``VAE.decode``.
+        ``background``, what ``input`` gives of a photo, is where a model with masks puts the faces, by the masks of the
+        latents ``placed`` if given: see ``VAE.decode``.
 
         Raises
         ------
@@ -106,7 +109,8 @@ class Editor:
             ``z`` has another shape, or a value that is not finite.
         """
         behind = None if background is None else to_tensor([background]).to(self.device)
-        return to_pil(self.model.decode(self._latents(z).to(self.device), behind))
+        placed = None if placed is None else self._latents(placed).to(self.device)
+        return to_pil(self.model.decode(self._latents(z).to(self.device), behind, placed))
 
     @torch.inference_mode()
     def cutout(self, z: Tensor) -> list[Image.Image]:
@@ -120,9 +124,19 @@ class Editor:
         return to_pil(self.model.cutout(self._latents(z).to(self.device)))
 
     def edit(self, z: Tensor, strengths: Mapping[str, float], locks: Iterable[str] = (),
-             background: Image.Image | None = None) -> list[Image.Image]:
-        """``decode(shift(z, strengths, locks), background)``: the faces z (n, d) with directions added, {"Smiling": 1.5}."""
-        return self.decode(self.shift(z, strengths, locks), background)
+             background: Image.Image | None = None, mask: str = "unedited") -> list[Image.Image]:
+        """``decode(shift(z, strengths, locks), background)``: the faces z (n, d) with directions added, {"Smiling": 1.5}.
+
+        ``mask`` chooses by whose outline a model with masks lays the face on: the "unedited" one's, as the published recipe
+        does, or the "edited" one's.
+
+        Raises
+        ------
+        ValueError
+            ``mask`` is neither.
+        """
+        choice("mask", mask, MASKS)
+        return self.decode(self.shift(z, strengths, locks), background, z if mask == "unedited" else None)
 
     def shift(self, z: Tensor, strengths: Mapping[str, float], locks: Iterable[str] = ()) -> Tensor:
         """z + sum of strength * direction, (n, d): the latents that ``edit`` decodes.

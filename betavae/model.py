@@ -54,15 +54,18 @@ class VAE(nn.Module):
         z, log_scale = self.flow(mu, context)
         return z, logvar + 2 * log_scale
 
-    def decode(self, z: Tensor, background: Tensor | None = None) -> Tensor:
+    def decode(self, z: Tensor, background: Tensor | None = None, placed: Tensor | None = None) -> Tensor:
         """Latents (n, d) -> images (n, 3, s, s) in [0, 1], whatever the range inside of the network is.
 
         A model with masks has learned to draw the face alone. It is laid over ``background``, images (n, 3, s, s) or
-        (1, 3, s, s) in [0, 1], by the mask that belongs to z; without one, over mid grey. Other models draw their own.
+        (1, 3, s, s) in [0, 1], by the mask that belongs to z, or to ``placed`` (n, d) where that is given: the unedited
+        faces, whose outlines an edit may have left. Without a background, over mid grey. Other models draw their own.
         """
         if self.mask_decoder is None:
             return torch.sigmoid(self.decoder(z))
         picture, mask = self.cutout(z).split([3, 1], 1)
+        if placed is not None:
+            mask = torch.sigmoid(self.mask_decoder(placed))
         return mask * picture + (1 - mask) * (0.5 if background is None else background)
 
     def cutout(self, z: Tensor) -> Tensor:
@@ -121,6 +124,8 @@ class Encoder(nn.Module):
             features = config.hidden
         self.mu = nn.Linear(features, config.latents)
         self.logvar = nn.Linear(features, config.latents)
+        self.mu_norm, self.logvar_norm = (
+            norm(config, config.latents, nn.BatchNorm1d) if config.latent_norm else nn.Identity() for _ in range(2))
         self.context = nn.Linear(features, FLOW_CONTEXT) if config.flow else None
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
@@ -133,7 +138,7 @@ class Encoder(nn.Module):
             h = self.blocks(h)
         h = self.hidden(h.flatten(1))
         # Float32 from here on, also under autocast: the KL is a sum of small differences.
-        return self.mu(h).float(), self.logvar(h).float(), None if self.context is None else self.context(h).float()
+        return self.mu_norm(self.mu(h).float()), self.logvar_norm(self.logvar(h).float()), None if self.context is None else self.context(h).float()
 
 
 class Flow(nn.Module):
@@ -180,22 +185,27 @@ class Decoder(nn.Module):
         side, *sides = config.decoder_sides
         width, *stages = config.decoder
         self.base = (width, side, side)
-        self.linear = nn.Linear(config.latents, width * side ** 2)
-        # Strided decoders go from the linear layer straight into the convolutions; BatchNorm there is over every unit.
+        # Pooled decoders reshape z itself. Strided ones go from the linear layer straight into the convolutions; BatchNorm
+        # there is over every unit.
+        self.linear = nn.Identity() if config.block == "pooled" else nn.Linear(config.latents, width * side ** 2)
         self.norm = norm(config, width * side ** 2, nn.BatchNorm1d) if config.block == "strided" else nn.Identity()
-        blocks = [norm(config, width), ACTIVATIONS[config.block]()] if config.block == "pooled" else []
-        depth = config.depth if isinstance(config.depth, int) else 1
-        for stage, side in zip(stages, sides):
+        blocks, before = [], side
+        depths = config.decoder_depth or (config.depth if isinstance(config.depth, int) else 1,) * len(stages)
+        for stage, side, depth in zip(stages, sides, depths):
+            if config.block == "pooled":
+                blocks.append(widening(config, width, before, side))
+                width, before = config.narrow, side
             for i in range(depth):
-                blocks.append(BLOCKS[config.block](config, width, stage, upsample=side if i == 0 else None))
+                upsample = side if i == 0 and config.block != "pooled" else None
+                blocks.append(BLOCKS[config.block](config, width, stage, upsample=upsample))
                 width = stage
         if config.block == "preactivation":
             blocks += [norm(config, width), nn.SiLU()]
         self.blocks = nn.Sequential(*blocks)
         if config.head == "conv":
-            self.head = nn.Sequential(conv(config, width, channels, bias=True))
+            self.head = nn.Sequential(last(config, width, channels))
         elif config.head == "pixelshuffle":
-            self.head = nn.Sequential(conv(config, width, 4 * channels, bias=True), nn.PixelShuffle(2))
+            self.head = nn.Sequential(last(config, width, 4 * channels), nn.PixelShuffle(2))
         else:
             self.head = nn.Sequential(doubling(config, width, channels))
 
@@ -260,17 +270,18 @@ class StridedBlock(nn.Sequential):
             layer = doubling(config, channels, width)
         else:
             kernel = config.kernel if stride == 2 else 3
-            layer = nn.Conv2d(channels, width, kernel, stride, (kernel - 1) // 2, padding_mode=config.padding)
+            valid = config.padding == "valid"
+            layer = nn.Conv2d(channels, width, kernel, stride, 0 if valid else (kernel - 1) // 2,
+                              padding_mode="zeros" if valid else config.padding)
         super().__init__(layer, norm(config, width), ACTIVATIONS[config.block]())
 
 
 class PooledBlock(nn.Sequential):
-    """A 3x3 convolution, norm, ELU, after nearest upsampling where it doubles; the encoder pools after its stages."""
+    """A 3x3 convolution, norm, ELU. What changes the resolution stands between blocks: pooling, and ``widening``."""
 
     def __init__(self, config: VAEConfig, channels: int, width: int, stride: int = 1, upsample: int | None = None):
-        super().__init__(nn.Upsample(size=upsample) if upsample else nn.Identity(),
-                         nn.Conv2d(channels, width, 3, 1, 1, padding_mode=config.padding),
-                         norm(config, width), ACTIVATIONS[config.block]())
+        super().__init__(nn.Conv2d(channels, width, 3, 1, 1, padding_mode=config.padding), norm(config, width),
+                         ACTIVATIONS[config.block]())
 
 
 BLOCKS = {"residual": ResidualBlock, "preactivation": PreactivationBlock, "strided": StridedBlock, "pooled": PooledBlock}
@@ -279,13 +290,20 @@ BLOCKS = {"residual": ResidualBlock, "preactivation": PreactivationBlock, "strid
 def norm(config: VAEConfig, width: int, batch: type[nn.Module] = nn.BatchNorm2d) -> nn.Module:
     """The config's normalisation of ``width`` channels. BatchNorm's running mean keeps 0.99 of itself in a step."""
     if config.norm == "group":
-        return nn.GroupNorm(config.groups, width)
-    return batch(width, eps=1e-5, momentum=0.01) if config.norm == "batch" else nn.Identity()
+        return nn.GroupNorm(config.groups, width, eps=config.norm_eps)
+    return batch(width, eps=config.norm_eps, momentum=0.01) if config.norm == "batch" else nn.Identity()
 
 
 def doubling(config: VAEConfig, channels: int, width: int) -> nn.ConvTranspose2d:
     """A transposed convolution that doubles the resolution exactly."""
     return nn.ConvTranspose2d(channels, width, config.kernel, 2, (config.kernel - 1) // 2, output_padding=config.kernel % 2)
+
+
+def widening(config: VAEConfig, channels: int, before: int, side: int) -> nn.Sequential:
+    """A 3x3 transposed convolution to ``config.narrow`` channels, from ``before`` pixels a side to twice as many or one more."""
+    odd = side % 2
+    return nn.Sequential(nn.ConvTranspose2d(channels, config.narrow, 3, 2, 1 - odd, output_padding=1 - odd),
+                         norm(config, config.narrow), ACTIVATIONS[config.block]())
 
 
 class DoublingConv2d(nn.Conv2d):
@@ -322,15 +340,21 @@ def _paired(weight: Tensor, dim: int) -> Tensor:
     return torch.stack([after, at + after, before + at, before], dim)
 
 
+def last(config: VAEConfig, channels: int, width: int) -> nn.Conv2d:
+    """The head's convolution, with the padding that the config names for it alone."""
+    return conv(config, channels, width, kernel=config.head_kernel, bias=True,
+                padding=config.padding if config.head_padding == "same" else config.head_padding)
+
+
 def conv(config: VAEConfig, channels: int, width: int, kernel: int = 3, stride: int = 1, bias: bool = False,
-         double: bool = False) -> nn.Conv2d:
+         double: bool = False, padding: str | None = None) -> nn.Conv2d:
     """A convolution that keeps (or, with stride 2, halves) the resolution, with Kaiming initialisation.
 
-    With ``double`` it is one of the picture upsampled to twice the resolution.
+    With ``double`` it is one of the picture upsampled to twice the resolution. ``padding`` is the config's unless given.
     """
     kind = DoublingConv2d if double else nn.Conv2d
     layer = kind(channels, width, kernel, stride, padding=(kernel - 1) // 2, bias=bias,
-                      padding_mode=config.padding if kernel > 1 else "zeros")
+                 padding_mode=(padding or config.padding) if kernel > 1 else "zeros")
     nn.init.kaiming_normal_(layer.weight, a=0.2, nonlinearity="leaky_relu")
     if bias:
         nn.init.zeros_(layer.bias)

@@ -195,9 +195,10 @@ def test_a_signal_saves_and_the_same_call_ends_bitwise_where_an_undisturbed_one_
     assert (tmp_path / "a" / "log.jsonl").read_text() == (tmp_path / "b" / "log.jsonl").read_text()
 
 
-def test_a_step_is_the_textbooks(faces):
+@pytest.mark.parametrize("clip", [{"clip": 50.0}, {"clip_each": 5.0}], ids=["whole", "each"])
+def test_a_step_is_the_textbooks(faces, clip):
     """AdamW and gradient clipping as PyTorch has them, one parameter after the other, on the same batches."""
-    config = dataclasses.replace(RUN, clip=50.0)
+    config = dataclasses.replace(RUN, **clip)
     ours, reference = Training(config, faces[0], CPU), Training(config, faces[0], CPU)
     optimizer = torch.optim.AdamW(reference.parameters, config.lr, weight_decay=0.0, foreach=False)
     norms = []
@@ -208,10 +209,11 @@ def test_a_step_is_the_textbooks(faces):
         loss, _ = reference.objective(reference.model(x, noise), x, mask, config.level(step / config.steps))
         optimizer.zero_grad()
         loss.backward()
-        norms.append(torch.nn.utils.clip_grad_norm_(reference.parameters, config.clip))
+        for clipped in [reference.parameters] if config.clip else [[parameter] for parameter in reference.parameters]:
+            norms.append(torch.nn.utils.clip_grad_norm_(clipped, config.clip or config.clip_each))
         optimizer.param_groups[0]["lr"] = config.learning_rate(step / config.steps)
         optimizer.step()
-    assert max(norms) > config.clip, "nothing was clipped"
+    assert max(norms) > (config.clip or config.clip_each), "nothing was clipped"
     for a, b in zip(ours.parameters, reference.parameters):
         torch.testing.assert_close(a, b, atol=2e-5, rtol=1e-3)
 

@@ -84,10 +84,29 @@ def test_ssim_is_the_papers():
 
 
 def test_dice_of_masks():
-    mask = torch.zeros(3, 1, 8, 8)
-    mask[:2, :, :4] = 1
-    logits = 200 * torch.stack([mask[0], 1 - mask[0], mask[2]]) - 100
-    torch.testing.assert_close(dice(logits, mask), torch.tensor([0, 1 - 1 / 65, 0]), atol=1e-5, rtol=0)
+    mask = torch.zeros(2, 1, 8, 8)
+    mask[:, :, :4] = 1
+    right, wrong = (100 * (2 * side - 1) for side in (mask, 1 - mask))
+    assert dice(right, mask).item() == pytest.approx(0, abs=1e-6)
+    assert dice(wrong, mask).item() == pytest.approx(1 - 1 / 65)
+    assert dice(torch.full_like(mask, -100), torch.zeros_like(mask)).item() == pytest.approx(0, abs=1e-6)
+    # Of one whole batch, not the mean of its images', and of squared areas: a grey mask of a half pays for a quarter each.
+    both = torch.stack([right[0], torch.full_like(right[0], -100)])
+    assert dice(both, mask).item() == pytest.approx(1 - (2 * 16 + 1) / (16 + 32 + 1))
+    assert dice(torch.zeros_like(mask), mask).item() == pytest.approx(1 - (2 * 16 + 1) / (64 / 4 + 32 + 1))
+
+
+def test_dice_of_a_batch_that_processes_share_is_the_whole_batchs():
+    mask, logits = (torch.rand(4, 1, 8, 8) > 0.5).float(), torch.randn(4, 1, 8, 8, requires_grad=True)
+    whole = dice(logits, mask)
+    expected, = torch.autograd.grad(whole, logits)
+    for i in (0, 2):
+        means = iter([(torch.sigmoid(logits) * mask).sum((1, 2, 3)).mean().detach(),
+                      (torch.sigmoid(logits).square() + mask.square()).sum((1, 2, 3)).mean().detach()])
+        part = dice(logits[i:i + 2], mask[i:i + 2], lambda value: next(means))
+        torch.testing.assert_close(part, whole)
+        gradient, = torch.autograd.grad(part, logits)
+        torch.testing.assert_close(gradient[i:i + 2] / 2, expected[i:i + 2])  # the processes' gradients are averaged
 
 
 def test_a_learned_variance_is_best_at_the_mean_squared_error():
@@ -133,11 +152,12 @@ def test_the_summed_loss_is_as_written(preset, weight):
     assert set(terms) == {"loss", "mse", "kl"} and terms["kl"] == pytest.approx(divergence.item(), rel=1e-4)
 
 
-def test_the_normalised_loss_is_as_written():
-    config = PRESETS["beta-norm"]
+@pytest.mark.parametrize(("preset", "beta"), [("beta-norm", 0.7 / 32), ("beta-norm-literal", 0.7)])
+def test_the_normalised_loss_is_as_written(preset, beta):
+    config = PRESETS[preset]
     output, x = made(config), torch.rand(2, 3, 128, 128)
     loss, _ = Objective(config)(output, x, None, config.level(0.0))
-    expected = F.mse_loss(torch.sigmoid(output.logits), x) + 0.7 * kl(output.mu, output.logvar).mean()
+    expected = F.mse_loss(torch.sigmoid(output.logits), x) + beta * kl(output.mu, output.logvar).mean()
     torch.testing.assert_close(loss, expected)
 
 
@@ -160,7 +180,8 @@ def test_only_the_face_and_its_mask_are_learned_where_there_are_masks():
 
 SMALL = {"model.image_size": "32", "model.latents": "8", "lr": "5e-3"}
 STRIDED = SMALL | {"model.encoder": "8,16,32", "model.decoder": "32,16,8"}
-POOLED = SMALL | {"model.encoder": "8,16,32", "model.decoder": "32,16,8,8", "model.depth": "2,1,1", "model.hidden": "64"}
+POOLED = SMALL | {"model.encoder": "8,16,32", "model.decoder": "8,32,32,16,8,8", "model.decoder_depth": "1,1,1,1,2",
+                  "model.depth": "2,1,1", "model.hidden": "64"}
 
 
 @pytest.mark.parametrize(("preset", "settings"), [

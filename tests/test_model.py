@@ -5,6 +5,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 from conftest import ROOT, TINY
+from PIL import Image
 from torch import nn
 from torch.distributions import Normal
 from torch.nn import functional as F
@@ -13,6 +14,7 @@ from benchmarks.train import PlainVAE
 from betavae import VAE, Directions, Editor, ModelError, VAEConfig, hub
 from betavae.image import to_tensor
 from betavae.model import VAEOutput, conv
+from train.initialisation import initialise
 from train.losses import divergence, kl
 from train.presets import PRESETS
 
@@ -22,10 +24,12 @@ def parameters(module) -> int:
 
 
 @pytest.mark.parametrize(("preset", "size"), [("capacity", 3_541_251), ("plain", 1_125_763), ("vae", 8_729_283),
-                                             ("masked", 16_598_820)])
+                                             ("beta-norm", 17_136_835), ("masked", 16_630_564)])
 def test_a_preset_has_the_published_size(preset, size):
     model = VAE(PRESETS[preset].model)
-    assert parameters(model) == size
+    # Keras, in which `masked` is published, counts BatchNorm's running means and variances as well.
+    running = sum(value.numel() for name, value in model.named_buffers() if "running" in name) if preset == "masked" else 0
+    assert parameters(model) + running == size
     if preset == "capacity":
         assert parameters(model.decoder) == 879_939
 
@@ -70,12 +74,51 @@ def test_a_strided_network_is_the_textbooks(preset):
         torch.testing.assert_close(made, expected, atol=1e-5, rtol=1e-5)
 
 
+def test_the_normalised_network_is_the_one_written_down():
+    # Encoder convolutions without padding, BatchNorm on mu and logvar; dense, BatchNorm over every unit and no activation.
+    config = PRESETS["beta-norm"].model
+    model = VAE(config)
+    x = torch.rand(4, 3, 128, 128)
+    h, sides = x, []
+    for block in model.encoder.blocks:
+        h = torch.relu(F.batch_norm(F.conv2d(h, block[0].weight, block[0].bias, 2), None, None, training=True))
+        sides.append(h.shape[-1])
+    assert sides == [62, 29, 13, 5] and h.flatten(1).shape[1] == 12_800
+    heads = [F.batch_norm(head(h.flatten(1)), None, None, training=True) for head in (model.encoder.mu, model.encoder.logvar)]
+    z = torch.randn(4, 32)
+    h = F.batch_norm(model.decoder.linear(z), None, None, training=True).unflatten(1, (512, 8, 8))
+    for block in model.decoder.blocks:
+        up = F.conv_transpose2d(h, block[0].weight, block[0].bias, 2, 2, 1)
+        h = torch.relu(F.batch_norm(up, None, None, training=True))
+    picture = torch.sigmoid(F.conv2d(h, model.decoder.head[0].weight, model.decoder.head[0].bias, padding=2))
+    for ours, theirs in zip((*model.encode(x), model.decode(z)), (*heads, picture)):
+        torch.testing.assert_close(ours, theirs, atol=2e-4, rtol=1e-3)
+
+
+def test_a_head_may_pad_otherwise_than_the_rest():
+    torch.manual_seed(0)
+    zeros, reflect = (VAE(dataclasses.replace(VAEConfig(), head_padding=padding)).eval() for padding in ("zeros", "same"))
+    reflect.load_state_dict(zeros.state_dict())
+    with torch.inference_mode():
+        difference = (zeros.decode(torch.zeros(1, 32)) - reflect.decode(torch.zeros(1, 32))).abs()[0].amax(0)
+    assert difference[1:-1, 1:-1].max() < 1e-6 < 1e-3 < difference[0].max()
+
+
+@pytest.mark.parametrize(("scheme", "deviation"), [("kaiming", (2 / (1.04 * 4096)) ** 0.5), ("glorot", (2 / (4096 + 32)) ** 0.5)])
+def test_weights_start_as_the_source_says(scheme, deviation):
+    torch.manual_seed(0)
+    model = VAE(PRESETS["capacity"].model)
+    initialise(model, scheme)
+    assert model.encoder.mu.weight.std().item() == pytest.approx(deviation, rel=0.02)
+    assert model.encoder.mu.bias.abs().max() == 0
+
+
 def test_pooling_halves_odd_sides_and_comes_back():
     sides = []
-    config = dataclasses.replace(PRESETS["masked"].model, encoder=(4,) * 6, decoder=(4,) * 7, hidden=8, latents=4)
+    config = dataclasses.replace(PRESETS["masked"].model, encoder=(4,) * 6, decoder=(4,) * 7, hidden=8, latents=16, narrow=4)
     model = VAE(config)
     for module in model.modules():
-        if isinstance(module, (nn.MaxPool2d, nn.Upsample)):
+        if isinstance(module, (nn.MaxPool2d, nn.ConvTranspose2d)):
             module.register_forward_hook(lambda module, inputs, output: sides.append(output.shape[-1]))
     model(torch.rand(2, 3, 144, 144))
     assert sides == [72, 36, 18, 9, 4, 2] + 2 * [4, 9, 18, 36, 72, 144]
@@ -86,7 +129,7 @@ def test_batch_norm_keeps_most_of_its_running_mean_and_survives_the_file(tmp_pat
     model = VAE(config)
     x = torch.rand(8, 3, 32, 32)
     model(x)
-    mean = F.conv2d(x, model.encoder.blocks[0][0].weight, model.encoder.blocks[0][0].bias, 2, 2).mean((0, 2, 3))
+    mean = F.conv2d(x, model.encoder.blocks[0][0].weight, model.encoder.blocks[0][0].bias, 2).mean((0, 2, 3))
     torch.testing.assert_close(model.encoder.blocks[0][1].running_mean, 0.01 * mean)
     model.encoder.blocks[0][1].running_var.fill_(1e6)  # more than float16 holds
     model.half().float().eval()
@@ -96,13 +139,25 @@ def test_batch_norm_keeps_most_of_its_running_mean_and_survives_the_file(tmp_pat
         torch.testing.assert_close(hub.load_model(tmp_path).encode(x), model.encode(x), atol=1e-5, rtol=1e-4)
 
 
-def test_a_masked_face_returns_to_its_own_background(tmp_path):
-    config = dataclasses.replace(PRESETS["masked"].model, image_size=32, encoder=(4, 8), depth=(1, 1), decoder=(8, 4, 4),
-                                 hidden=16, latents=8)
+@pytest.fixture
+def masked() -> VAE:
+    """A small model with masks that have both sides in them, whose BatchNorms have seen what they normalise."""
+    config = dataclasses.replace(PRESETS["masked"].model, image_size=32, encoder=(4, 8), depth=(1, 1), decoder_depth=(),
+                                 decoder=(8, 4, 4, 4, 4, 4), hidden=16, latents=8)
     torch.manual_seed(0)
-    model = VAE(config).eval()
+    model = VAE(config)
+    initialise(model, "glorot")
+    for layer in model.modules():
+        if isinstance(layer, (nn.BatchNorm1d, nn.BatchNorm2d)):
+            layer.momentum = None  # the plain mean of all batches
     with torch.no_grad():
-        model.mask_decoder.head[0].weight.mul_(20)  # a mask with both sides in it
+        model(torch.rand(64, 3, 32, 32), torch.randn(64, 8))
+        model.mask_decoder.head[0].weight.mul_(10)
+    return model.eval()
+
+
+def test_a_masked_face_returns_to_its_own_background(masked, tmp_path):
+    model = masked
     hub.save(model, tmp_path)
     editor = Editor.from_pretrained(tmp_path, device="cpu")
     photo = ROOT / "assets" / "examples" / "astronaut.jpg"
@@ -118,6 +173,20 @@ def test_a_masked_face_returns_to_its_own_background(tmp_path):
     torch.testing.assert_close(alone[outside], torch.full_like(alone, 0.5)[outside], atol=0.03, rtol=0)
     for picture in (over, alone):
         torch.testing.assert_close(picture[inside], drawn[inside], atol=0.03, rtol=0)
+
+
+def test_an_edit_is_laid_on_by_the_outline_of_the_unedited_face_or_of_the_edited_one(masked):
+    model = masked
+    editor = Editor(model, Directions([], 8))
+    z, edited = torch.randn(2, 1, 8)
+    black = Image.new("RGB", (32, 32))
+    picture, own = model.cutout(edited).split([3, 1], 1)
+    theirs = model.cutout(z)[:, 3:]
+    assert (own - theirs).abs().max() > 0.1
+    for placed, mask in ((None, own), (z, theirs)):
+        torch.testing.assert_close(to_tensor(editor.decode(edited, black, placed)), mask * picture, atol=0.003, rtol=0)
+    with pytest.raises(ValueError, match="mask is 'both'; choose from unedited, edited"):
+        editor.edit(z, {}, mask="both")
 
 
 def test_a_model_without_masks_says_so_and_draws_its_own_background(tiny):
@@ -192,8 +261,14 @@ def test_config_survives_json():
     ({"hidden": -1}, "hidden is -1"),
     ({"depth": (1, 2)}, "each stage of the encoder"),
     ({"flow": 1, "latents": 1}, "at least 2 latents"),
+    ({"padding": "valid"}, "needs strided blocks"),
+    ({"head_padding": "none"}, "'none'; choose from same, reflect, zeros"),
+    ({"head_kernel": 4}, "head_kernel is 4; it must be odd"),
+    ({"decoder_depth": (1, 2)}, "needs pooled blocks"),
+    ({"norm_eps": 0}, "norm_eps is 0"),
     ({"block": "pooled", "head": "transposed"}, "need 'conv'"),
     ({"block": "pooled", "encoder": (32,) * 7}, "at least 128"),
+    ({"block": "pooled"}, "needs 4096"),
     ({"mask": "yes"}, "mask is 'yes'"),
 ])
 def test_config_refuses_what_cannot_be_built(change, named):
@@ -335,7 +410,7 @@ def test_what_such_a_convolution_keeps_is_of_the_weights_that_it_has():
 
 def test_the_published_network_is_the_one_written_down_layer_after_layer():
     torch.manual_seed(0)
-    ours, plain = VAE(VAEConfig()), PlainVAE()
+    ours, plain = VAE(PRESETS["capacity"].model), PlainVAE()
     with torch.no_grad():
         for a, b in zip(plain.parameters(), ours.parameters(), strict=True):
             a.copy_(b)

@@ -23,6 +23,7 @@ def test_recipes_see_the_published_part_of_the_frame():
     boxes = {name: crop_box(PRESETS[name].model) for name in PRESETS}
     assert boxes["capacity"] == (15, 35, 163, 183)  # centre 148
     assert boxes["vae"] == (0, 20, 178, 198)  # centre 178
+    assert boxes["masked"] == (0, 0, 178, 218)  # all of it
     assert boxes["beta-norm"] == (21, 57, 149, 185)  # 128 x 128 at top 57, left 21
 
 
@@ -40,6 +41,8 @@ def test_settings_are_read_from_text():
     assert (config.model.latents, config.model.encoder, config.model.depth) == (16, (64, 128), 2)
     assert (config.model.crop, config.model.output) == ((0, 0.1, 1, 0.9), "tanh")
     assert override(PRESETS["masked"], {"model.depth": "1"}).model.depth == 1
+    assert override(PRESETS["masked"], {"model.decoder_depth": ""}).model.decoder_depth == ()
+    assert override(PRESETS["masked"], {"model.decoder_depth": "1,1,1,1,1,2"}).model.decoder_depth == (1, 1, 1, 1, 1, 2)
     assert override(PRESETS["masked"], {"model.depth": "1,1,1,1,1,2"}).model.depth == (1, 1, 1, 1, 1, 2)
     assert override(PRESETS["vae"], {}) == PRESETS["vae"]
 
@@ -82,14 +85,15 @@ def test_a_dry_run_is_one_object_and_needs_no_data(capsys):
     assert main(["--dry-run", "--device", "cpu"]) == 0
     plan = json.loads(capsys.readouterr().out)
     assert plan["parameters"] == 3_541_251
-    assert plan["config"]["images"] == 200 * 162_770 and plan["config"]["objective"] == "capacity"
+    assert plan["config"]["images"] == 200 * (162_770 + 19_867) and plan["config"]["objective"] == "capacity"
     assert plan["images_per_second"] > 0
 
 
 @pytest.mark.parametrize("preset", ["plain", "masked"])
 def test_a_dry_runs_memory_is_the_weights_four_times_their_average_and_the_batch(preset):
     sizes = {"model.image_size": "32", "model.latents": "8", "model.encoder": "4,8", "model.hidden": "16", "model.depth": "1",
-             "model.decoder": "8,4" if preset == "plain" else "8,4,4"}
+             "model.decoder": "8,4" if preset == "plain" else "8,4,4,4,4,4"}
+    sizes |= {"model.decoder_depth": "", "model.narrow": "4"} if preset == "masked" else {}
 
     def memory(batch):
         made = plan(override(PRESETS[preset], sizes | {"batch": str(batch)}), torch.device("cpu"))

@@ -18,6 +18,7 @@ from betavae.model import VAE
 from train.checkpoint import Averaged, Checkpoint, write_durably
 from train.data import Batches, Pictures
 from train.evaluation import reconstruction_and_kl
+from train.initialisation import initialise
 from train.losses import Objective
 from train.presets import TrainConfig
 from train.ranks import ALONE, Ranks
@@ -54,6 +55,7 @@ class Training:
         torch.manual_seed(config.seed)
         # Parameters are made after the seed and on the CPU first, so a seed means the same weights on every device.
         model = VAE(config.model)
+        initialise(model, config.init)
         if ranks.size > 1 and any(isinstance(layer, nn.BatchNorm2d | nn.BatchNorm1d) for layer in model.modules()):
             if device.type != "cuda":
                 raise ValueError("The network has BatchNorm, whose statistics several processes can share on GPUs only; "
@@ -101,9 +103,12 @@ class Training:
         loss.backward()
         gradients = [parameter.grad for parameter in self.parameters]
         self.ranks.mean_([*gradients, *terms.values()])
-        norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))
+        norms = torch.stack(torch._foreach_norm(gradients))
+        norm = torch.linalg.vector_norm(norms)
         bad = ~(norm.isfinite() & terms["loss"].isfinite())
         self.optimizer.found_inf = bad.float()
+        if config.clip_each:
+            torch._foreach_mul_(gradients, list((config.clip_each / norms).clamp(max=1)))
         if config.clip:
             self.optimizer.grad_scale = (norm / config.clip).clamp(min=1)
         self.optimizer.step()

@@ -62,14 +62,20 @@ def _windows(side: int, device: torch.device) -> Tensor:
     return torch.softmax(weight.masked_fill(offset.abs() > SSIM_WINDOW // 2, -math.inf), 1)
 
 
-def dice(logits: Tensor, mask: Tensor) -> Tensor:
-    """1 - Dice coefficient of predicted masks (n, 1, s, s) with true ones in [0, 1] (Milletari et al. 2016): (n,).
+def dice(logits: Tensor, mask: Tensor, mean: Callable[[Tensor], Tensor] | None = None) -> Tensor:
+    """1 - Dice coefficient of a batch of predicted masks (n, 1, s, s) with true ones in [0, 1]: shape ().
 
-    One pixel is added to both sides of the fraction, so that an empty mask rightly predicted costs nothing.
+    Areas are squared sums over the whole batch (Milletari et al. 2016, section 3), with one pixel an image added to both sides
+    of the fraction, so that empty masks rightly predicted cost nothing. ``mean`` gives the mean of a number over the processes
+    that share a batch: the fraction is then that of all of it, and the mean of the processes' gradients is its gradient.
     """
     predicted = torch.sigmoid(logits.float())
-    shared, size = (predicted * mask).sum((1, 2, 3)), (predicted + mask).sum((1, 2, 3))
-    return 1 - (2 * shared + 1) / (size + 1)
+    shared = (predicted * mask).sum((1, 2, 3)).mean()
+    areas = (predicted.square() + mask.square()).sum((1, 2, 3)).mean()
+    if mean is not None:
+        # The value is the whole batch's, the gradient this process's part of it.
+        shared, areas = (mean(part.detach()) + part - part.detach() for part in (shared, areas))
+    return 1 - (2 * shared + 1) / (areas + 1)
 
 
 def kl(mu: Tensor, logvar: Tensor) -> Tensor:
@@ -212,5 +218,5 @@ class Objective(nn.Module):
         # Outside of the face the picture is the photo itself, so that only the face is learned.
         picture = mask * torch.sigmoid(output.logits) + (1 - mask) * x
         terms = {"ssim": ssim(picture, x).mean(), "mae": (picture - x).abs().mean(),
-                 "mask_bce": F.binary_cross_entropy_with_logits(output.mask, mask), "dice": dice(output.mask, mask).mean()}
+                 "mask_bce": F.binary_cross_entropy_with_logits(output.mask, mask), "dice": dice(output.mask, mask, mean)}
         return 2 - terms["ssim"] + 4 * terms["mae"] + terms["mask_bce"] + terms["dice"], terms

@@ -8,15 +8,18 @@ import re
 import textwrap
 from dataclasses import dataclass
 
-from betavae.config import CENTRE_178, VAEConfig, choice
+from betavae.config import CENTRE_178, WHOLE, VAEConfig, choice
 
 CELEBA_TRAIN = 162_770  # images in CelebA's training split
+CELEBA_VAL = 19_867     # and in its validation split
 CELEBA_95 = 192_469     # 95 % of all its images
 
 RECONSTRUCTIONS = ("bce", "mse", "gaussian", "masked")
 OBJECTIVES = ("beta", "capacity", "controller")
 REDUCTIONS = ("sum", "mean")
 SCHEDULES = ("constant", "onecycle")
+SPLITS_TRAINED = ("train", "train+val", "all")
+INITS = ("default", "kaiming", "glorot", "he-glorot")
 
 
 @dataclass(frozen=True)
@@ -53,8 +56,12 @@ class TrainConfig:
         Share of the run over which beta or C rises linearly (0: the last value from the start).
     images : int
         Images seen in all.
+    splits : "train" | "train+val" | "all"
+        Splits that are trained on. Figures on a split that was trained on are no held-out figures, and say so.
     subset : int
-        Images of the training split that are used, the first by name (0: all).
+        Images of those splits that are used, the first by name (0: all).
+    init : "default" | "kaiming" | "glorot" | "he-glorot"
+        How weights start: as the layers do by themselves, or by ``train.initialisation``.
     batch : int
         Images a step, those of all processes together.
     lr : float
@@ -67,6 +74,8 @@ class TrainConfig:
         Adam's epsilon.
     clip : float
         Largest norm of the whole gradient (0: any).
+    clip_each : float
+        Largest norm of each variable's gradient (0: any), as Keras' ``clipnorm``.
     schedule : "constant" | "onecycle"
         Of the learning rate; "onecycle" goes up to lr over the warmup, then down to 0 along a cosine.
     warmup : float
@@ -108,6 +117,9 @@ class TrainConfig:
     warmup: float
     ema: float
     flip: bool
+    splits: str = "train"
+    init: str = "default"
+    clip_each: float = 0.0
     seed: int = 0
 
     def __post_init__(self):
@@ -115,8 +127,10 @@ class TrainConfig:
         choice("reduction", self.reduction, REDUCTIONS)
         choice("objective", self.objective, OBJECTIVES)
         choice("schedule", self.schedule, SCHEDULES)
+        choice("splits", self.splits, SPLITS_TRAINED)
+        choice("init", self.init, INITS)
         for fields, low, high in ((("batch",), 1, math.inf), (("images",), self.batch, math.inf),
-                                  (("subset", "seed", "clip", "beta_start", "beta", "gamma", "gain", "C_start", "C_end"),
+                                  (("subset", "seed", "clip", "clip_each", "beta_start", "beta", "gamma", "gain", "C_start", "C_end"),
                                    0, math.inf), (("ramp", "ema", "beta1", "beta2"), 0, 1)):
             for field in fields:
                 value = getattr(self, field)
@@ -179,7 +193,9 @@ def override(config: TrainConfig, texts: dict[str, str]) -> TrainConfig:
 
 def _value(name: str, text: str, example: object) -> object:
     """``text`` as a value of the kind of ``example``; numbers of a network may be several, with commas between them."""
-    kind = type(example[0]) if isinstance(example, tuple) else type(example)
+    kind = type(example) if not isinstance(example, tuple) else type(example[0]) if example else int
+    if example == () and not text:
+        return ()
     try:
         if kind is bool:
             return {"true": True, "false": False}[text.lower()]
@@ -218,7 +234,7 @@ def _text(value: object) -> str:
 
 
 # Burgess et al. 2018 with the residual network that CelebA editors publish.
-CAPACITY = VAEConfig()
+CAPACITY = VAEConfig(head_padding="zeros")
 LEAN = VAEConfig(encoder=(64, 128, 192, 256), decoder=(256, 256, 128, 64), block="preactivation", head="pixelshuffle",
                  groups=16, padding="zeros")
 PLAIN = VAEConfig(encoder=(32, 64, 128), decoder=(128, 64, 32), block="strided", norm="none", head="transposed",
@@ -226,22 +242,34 @@ PLAIN = VAEConfig(encoder=(32, 64, 128), decoder=(128, 64, 32), block="strided",
 VANILLA = dataclasses.replace(PLAIN, image_size=128, latents=128, crop=CENTRE_178, encoder=(32, 64, 128, 256, 512),
                               decoder=(512, 256, 128, 64, 32), output="tanh")
 BETA_NORM = dataclasses.replace(PLAIN, image_size=128, crop=(21 / 178, 57 / 218, 149 / 178, 185 / 218), kernel=5, norm="batch",
-                                encoder=(64, 128, 256, 512), decoder=(512, 256, 128, 64))
-# The widest square of the frame: what is to be left alone, the background, has to be in the picture.
-MASKED = VAEConfig(image_size=144, latents=2048, crop=CENTRE_178, encoder=(32, 64, 128, 256, 512, 512),
-                   decoder=(256, 128, 128, 128, 64, 32, 32), depth=(2, 2, 2, 2, 1, 1), block="pooled", norm="batch", hidden=1024,
-                   padding="zeros", mask=True)
+                                encoder=(64, 128, 256, 512), decoder=(512, 512, 256, 128, 64), padding="valid", latent_norm=True,
+                                head="conv", head_kernel=5, head_padding="zeros")
+MASKED = VAEConfig(image_size=144, latents=2048, crop=WHOLE, encoder=(32, 64, 128, 256, 512, 512),
+                   decoder=(512, 512, 512, 256, 128, 64, 32), depth=(2, 2, 2, 2, 1, 1), decoder_depth=(1, 1, 2, 2, 2, 2),
+                   block="pooled", norm="batch", norm_eps=1e-3, hidden=1024, padding="zeros", mask=True)
 
-# Adam's epsilon and decays are PyTorch's where a source gives none. `plain` names neither batch, length nor crop.
-_COLUMNS =       ("model",   "reconstruction", "reduction", "objective",  "beta_start", "beta", "gamma", "gain", "C_start", "C_end", "ramp", "images",           "subset", "batch", "lr", "beta1", "beta2", "eps", "clip", "schedule", "warmup", "ema", "flip")
+# What a row need not say: plain stochastic training with Adam as PyTorch has it. Rows name what differs.
+DEFAULTS = dict(reconstruction="mse", reduction="sum", objective="beta", beta_start=0.0, beta=1.0, gamma=1000.0, gain=0.01,
+                C_start=0.0, C_end=50.0, ramp=0.0, subset=0, lr=1e-3, beta1=0.9, beta2=0.999, eps=1e-8, clip=0.0,
+                schedule="constant", warmup=0.0, ema=0.0, flip=False)
+# 0.7 is the normalised beta that the source states. Its code divides the KL by the batch of 32 and the squared error not, so
+# what it minimises per image, and what its curves show, is a normalised beta of 0.7 / 32.
+BETA_NORM_ROW = dict(model=BETA_NORM, reduction="mean", beta=0.7 / 32, images=30 * CELEBA_95, batch=32, lr=1e-4, beta1=0.5,
+                     splits="all", init="he-glorot")
+
+# `plain` names neither batch, length nor crop.
 _ROWS = {
-    "capacity":  (CAPACITY,  "bce",            "sum",       "capacity",   1.0,          1.0,    1000.0,  0.01,   0.0,       50.0,    0.4,    200 * CELEBA_TRAIN, 0,        128,     3e-4, 0.9,     0.999,   1e-8,  0.0,    "constant", 0.0,      0.0,   False),
-    "beta-norm": (BETA_NORM, "mse",            "mean",      "beta",       0.0,          0.7,    1000.0,  0.01,   0.0,       50.0,    0.0,    30 * CELEBA_95,     0,        32,      1e-4, 0.5,     0.999,   1e-8,  0.0,    "constant", 0.0,      0.0,   False),
-    "vae":       (VANILLA,   "mse",            "sum",       "beta",       0.0,          1.0,    1000.0,  0.01,   0.0,       50.0,    0.0,    10 * 20_000,        20_000,   64,      1e-3, 0.9,     0.999,   1e-8,  0.0,    "constant", 0.0,      0.0,   False),
-    "beta4":     (VANILLA,   "mse",            "sum",       "beta",       0.0,          4.0,    1000.0,  0.01,   0.0,       50.0,    0.0,    5 * 20_000,         20_000,   64,      1e-3, 0.9,     0.999,   1e-8,  0.0,    "constant", 0.0,      0.0,   False),
-    "beta10":    (VANILLA,   "mse",            "sum",       "beta",       0.0,          10.0,   1000.0,  0.01,   0.0,       50.0,    0.0,    5 * 20_000,         20_000,   64,      1e-3, 0.9,     0.999,   1e-8,  0.0,    "constant", 0.0,      0.0,   False),
-    "plain":     (PLAIN,     "mse",            "sum",       "beta",       0.0,          1.0,    1000.0,  0.01,   0.0,       50.0,    0.0,    20 * CELEBA_TRAIN,  0,        128,     1e-3, 0.9,     0.999,   1e-8,  0.0,    "constant", 0.0,      0.0,   False),
-    "masked":    (MASKED,    "masked",         "mean",      "beta",       0.0,          1e-3,   1000.0,  0.01,   0.0,       50.0,    0.0,    113 * 4000 * 32,    0,        32,      1e-4, 0.9,     0.999,   1e-8,  1e-3,   "constant", 0.0,      0.0,   False),
-    "celeba64":  (LEAN,      "bce",            "sum",       "controller", 1.0,          1.0,    1000.0,  0.01,   5.0,       50.0,    0.25,   400_000,            0,        64,      1e-3, 0.9,     0.999,   1e-8,  0.0,    "onecycle", 0.1,      0.02,  True),
+    "capacity": dict(model=CAPACITY, reconstruction="bce", objective="capacity", beta_start=1.0, ramp=0.4,
+                     images=200 * (CELEBA_TRAIN + CELEBA_VAL), batch=128, lr=3e-4, splits="train+val", init="kaiming"),
+    "beta-norm": BETA_NORM_ROW,
+    "beta-norm-literal": BETA_NORM_ROW | dict(beta=0.7),
+    "vae": dict(model=VANILLA, images=10 * 20_000, subset=20_000, batch=64),
+    "beta4": dict(model=VANILLA, beta=4.0, images=5 * 20_000, subset=20_000, batch=64),
+    "beta10": dict(model=VANILLA, beta=10.0, images=5 * 20_000, subset=20_000, batch=64),
+    "plain": dict(model=PLAIN, images=20 * CELEBA_TRAIN, batch=128),
+    "masked": dict(model=MASKED, reconstruction="masked", reduction="mean", beta=1e-3, images=113 * 4000 * 32, batch=32, lr=1e-4,
+                   eps=1e-7, clip_each=1e-3, init="glorot"),
+    "celeba64": dict(model=LEAN, reconstruction="bce", objective="controller", beta_start=1.0, C_start=5.0, ramp=0.25,
+                     images=400_000, batch=64, schedule="onecycle", warmup=0.1, ema=0.02, flip=True),
 }
-PRESETS = {name: TrainConfig(preset=name, **dict(zip(_COLUMNS, row))) for name, row in _ROWS.items()}
+PRESETS = {name: TrainConfig(preset=name, **DEFAULTS | row) for name, row in _ROWS.items()}
