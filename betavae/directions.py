@@ -14,6 +14,8 @@ from torch import Tensor
 
 # The share of training faces, at each end, that lies outside of what the data is said to cover.
 TAIL = 0.01
+# Points on a side of a displacement field (``betavae/displacement.py``).
+GRID = 32
 
 
 class DirectionsError(ValueError):
@@ -51,6 +53,9 @@ class Direction:
         The score's 0 %, 1 %, ... 100 % quantiles over the training faces.
     measured : dict
         What the direction does to pictures, where that was measured (``train/selection.py``): effect, leak, ...
+    displacement : Tensor or None
+        float16 (2, GRID, GRID): by how much strength 1 moves what the picture shows, in x and y, in sides of the model's
+        square (``betavae/displacement.py``). None: it moves nothing, or that was not estimated.
     """
 
     name: str
@@ -64,6 +69,7 @@ class Direction:
     quantiles: tuple[float, ...]
     measured: dict[str, float] = dataclasses.field(default_factory=dict)
     turn: Tensor | None = None
+    displacement: Tensor | None = None
 
     def at(self, z: Tensor) -> Tensor:
         """The step of strength 1 at each of the faces z (n, d): (n, d)."""
@@ -101,6 +107,9 @@ class Directions(Mapping[str, Direction]):
             if direction.turn is not None and direction.turn.shape != (latents, latents):
                 raise DirectionsError(f"The turn of {direction.name} has the shape {tuple(direction.turn.shape)}; "
                                       f"this model needs ({latents}, {latents}).")
+            if direction.displacement is not None and direction.displacement.shape != (2, GRID, GRID):
+                raise DirectionsError(f"The displacement of {direction.name} has the shape "
+                                      f"{tuple(direction.displacement.shape)}; it must be (2, {GRID}, {GRID}).")
         self._directions = {direction.name: direction for direction in directions}
         self.latents = latents
         self.matrix = torch.stack([d.vector for d in directions]) if directions else torch.zeros(0, latents)
@@ -270,18 +279,20 @@ class Directions(Mapping[str, Direction]):
         return float(self.scores(z[None])[0, self.names.index(self[name].name)])
 
     def save(self, path: str | Path) -> None:
-        """One tensor (d,) a direction, ``NAME.turn`` (d, d) of one that turns, what is known of it as JSON in the file's metadata
+        """One tensor (d,) a direction, ``NAME.turn`` (d, d) of one that turns, ``NAME.displacement`` of one
+        that moves something, what is known of it as JSON in the file's metadata
         under its name, and the tensors ``latent.mean`` and ``latent.covariance``."""
         metadata = {}
         for direction in self.values():
             fields = {f.name: getattr(direction, f.name) for f in dataclasses.fields(Direction)}
-            del fields["name"], fields["vector"], fields["turn"]
+            del fields["name"], fields["vector"], fields["turn"], fields["displacement"]
             fields["quantiles"] = [round(q, 4) for q in direction.quantiles]
             metadata[direction.name] = json.dumps(fields)
         metadata["order"] = json.dumps(self.names)
         metadata["radius"] = json.dumps(self.radius)
         tensors = {name: d.vector.contiguous() for name, d in self.items()}
         tensors |= {f"{name}.turn": d.turn.contiguous() for name, d in self.items() if d.turn is not None}
+        tensors |= {f"{name}.displacement": d.displacement.contiguous() for name, d in self.items() if d.displacement is not None}
         save_file(tensors | {"latent.mean": self.mean, "latent.covariance": self.covariance}, path, metadata=metadata)
 
     @classmethod
@@ -303,8 +314,9 @@ class Directions(Mapping[str, Direction]):
                 for name in json.loads(metadata["order"]):
                     fields = json.loads(metadata[name])
                     fields["quantiles"] = tuple(fields["quantiles"])
-                    turn = file.get_tensor(f"{name}.turn") if f"{name}.turn" in file.keys() else None
-                    directions.append(Direction(name=name, vector=file.get_tensor(name), turn=turn, **fields))
+                    extra = {part: file.get_tensor(f"{name}.{part}") for part in ("turn", "displacement")
+                             if f"{name}.{part}" in file.keys()}
+                    directions.append(Direction(name=name, vector=file.get_tensor(name), **extra, **fields))
                 radius = json.loads(metadata["radius"])
                 mean, covariance = file.get_tensor("latent.mean"), file.get_tensor("latent.covariance")
         except (SafetensorError, KeyError, TypeError, ValueError) as error:

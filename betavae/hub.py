@@ -106,7 +106,7 @@ def load(folder: Path) -> Loaded:
     """
     model = load_model(folder)
     latents = model.config.latents
-    directions, classifier, mixture = _directions_path(folder), folder / "classifier.safetensors", folder / "mixture.safetensors"
+    directions, classifier, mixture = directions_path(folder), folder / "classifier.safetensors", folder / "mixture.safetensors"
     return Loaded(
         model,
         Directions.load(directions, latents) if directions else Directions([], latents),
@@ -185,7 +185,7 @@ def load_model(folder: Path) -> VAE:
     return model.eval().to(memory_format=torch.channels_last)
 
 
-def _directions_path(folder: Path) -> Path | None:
+def directions_path(folder: Path) -> Path | None:
     """A trained folder carries its directions; those of a shipped model are in directions/ under the model's name."""
     if (folder / "directions.safetensors").exists():
         return folder / "directions.safetensors"

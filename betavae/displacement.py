@@ -1,0 +1,198 @@
+"""Put an edit back into the photo: the photo's own pixels are moved and shaded, never redrawn.
+
+What moves when a direction is followed is a field of the direction, the same for every face: a grid of displacements per
+unit of strength, estimated once by optical flow between the model's own pictures (``estimate``). An edit moves the
+photo by the sum of its directions' fields, times their strengths, and then adds what the two decodes still differ by
+(``put_back``).
+
+Coordinates are continuous: the first pixel of a picture has its centre at (0.5, 0.5), as in OpenGL and CSS. In the
+*model's square*, the part of the aligned frame that the model sees, u = (x, y) goes from (0, 0) to (1, 1).
+"""
+
+from collections.abc import Callable, Mapping
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+
+from betavae.config import FRAME_HEIGHT, FRAME_WIDTH, VAEConfig
+from betavae.directions import GRID, Direction, Directions
+
+FLOW_SIDE = 128      # pixels of the pictures between which flow is sought
+FACES = 200          # over which it is the median
+SHARE = 0.75         # of the way from the middle to the nearer end of the data, at which it is sought
+SMOOTH = 2.0         # deviation of the Gaussian over the field, in pixels of FLOW_SIDE
+NOTHING = 1 / 256    # of the square's side; a field that moves less than this at the end of the data is none
+BORDER = 0.12        # width of the rim of the square in which an edit fades to nothing, in sides of the square
+LOW_PASS = 1.5 / 64  # deviation of the Gaussian over the residual, in sides of the square
+TILE = 1 << 20       # pixels of the photo that are worked on at a time
+
+
+# ---- a direction's field ------------------------------------------------------------------------------------------
+
+
+def estimate(decode: Callable[[Tensor], Tensor], direction: Direction, z: Tensor) -> Tensor | None:
+    """The displacement field of a direction, from the pictures of faces z (n, d): float16 (2, GRID, GRID), or None.
+
+    Optical flow (DIS; Kroeger et al. 2016) from every face's picture with the direction added, and taken away, to its plain
+    picture; the median over the faces, half the difference of both ways, smoothed. The value at a place is where its content
+    came from, with the opposite sign: content found at u after strength s was at u - s d(u).
+
+    Parameters
+    ----------
+    decode : callable
+        Latents (m, d) -> pictures (m, 3, s, s) in [0, 1], such as ``VAE.decode``.
+
+    Returns
+    -------
+    Tensor or None
+        Displacement in x and in y for strength 1, in sides of the model's square; None where nothing moves.
+    """
+    dose = SHARE * max(1e-3, min(-direction.low, direction.high))
+    flow = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
+    plain = _grey(decode(z))
+    ways = []
+    for sign in (1, -1):
+        edited = _grey(decode(z + sign * dose * direction.vector.to(z)))
+        # OpenCV: first(x) = second(x + flow(x)); what is at x in the edited picture was at x + flow(x) in the plain one.
+        flows = np.stack([flow.calc(after, before, None) for after, before in zip(edited, plain)])  # (n, side, side, 2)
+        ways.append(np.median(flows, 0))
+    field = -(ways[0] - ways[1]) / (2 * dose * FLOW_SIDE)
+    field = cv2.GaussianBlur(field, (0, 0), SMOOTH)
+    field = cv2.resize(field, (GRID, GRID), interpolation=cv2.INTER_AREA)
+    if np.linalg.norm(field, axis=2).max() * dose / SHARE < NOTHING:
+        return None
+    return torch.from_numpy(field.transpose(2, 0, 1).copy()).half()
+
+
+def _grey(pictures: Tensor) -> list[np.ndarray]:
+    """(n, 3, s, s) in [0, 1] -> n uint8 (FLOW_SIDE, FLOW_SIDE)."""
+    pixels = (pictures.detach().float().cpu().clamp(0, 1) * 255).round().byte().permute(0, 2, 3, 1).numpy()
+    return [cv2.resize(cv2.cvtColor(p, cv2.COLOR_RGB2GRAY), (FLOW_SIDE, FLOW_SIDE), interpolation=cv2.INTER_CUBIC) for p in pixels]
+
+
+def total(directions: Directions, strengths: Mapping[str, float]) -> np.ndarray | None:
+    """The sum of the directions' fields times their strengths: float32 (2, GRID, GRID), or None where nothing moves.
+
+    Raises
+    ------
+    DirectionsError
+        A name is unknown, or a strength is no finite number.
+    """
+    directions.strengths(strengths)
+    moving = [(s, directions[name].displacement) for name, s in strengths.items() if s and directions[name].displacement is not None]
+    return sum(s * field.float().numpy() for s, field in moving) if moving else None
+
+
+# ---- into the photo -----------------------------------------------------------------------------------------------
+
+
+def fade(u: np.ndarray) -> np.ndarray:
+    """How much of an edit is left at coordinates of the model's square, along one axis: 1 inside, 0 at the border and outside.
+
+    The mask is ``fade(x) * fade(y)``. In GLSL: ``smoothstep(0., BORDER, min(u, 1. - u))``.
+    """
+    t = np.clip(np.minimum(u, 1 - u) / BORDER, 0, 1)
+    return t * t * (3 - 2 * t)
+
+
+def put_back(pixels: np.ndarray, frame: np.ndarray, config: VAEConfig, before: Tensor, after: Tensor,
+             displacement: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
+    """A photo with an edit of one of its faces put back: (edited pixels uint8 (h, w, 3), mask bool (h, w)).
+
+    Every pixel outside of the mask is bit for bit the photo's. Memory beyond the two arrays is bounded.
+
+    The mathematics, for a photo pixel whose centre p lies at u in the model's square::
+
+        m(u) = fade(u.x) * fade(u.y)
+        v    = u - m(u) * D(u)                           D: displacement, sampled linearly, clamped to its edge
+        out  = photo(v) + m(u) * R(u)                    photo: sampled bicubically; R: sampled linearly
+        R    = G * (after - before(v))                   on the decodes' own grid; G: a Gaussian of deviation LOW_PASS
+
+    D's grid and R's pixels have their centres at ((i + 0.5) / n). Values are those of the file (gamma-encoded sRGB).
+
+    Parameters
+    ----------
+    pixels : uint8 (h, w, 3)
+        The upright photo; it is not changed.
+    frame : (2, 3)
+        The similarity that maps aligned-frame coordinates (178 x 218) to the photo's.
+    config : VAEConfig
+        Whose ``crop`` is the model's square.
+    before, after : Tensor
+        (1, 3, s, s) in [0, 1]: the model's picture of the face as it is, and edited.
+    displacement : (2, GRID, GRID), optional
+        What ``total`` gives of the edit: in sides of the model's square.
+    """
+    out, mask = pixels.copy(), np.zeros(pixels.shape[:2], dtype=bool)
+    residual = _residual(before, after, displacement)
+    if displacement is None and not residual.any():
+        return out, mask
+    height, width = mask.shape
+    square = _square(frame, config)  # (2, 3): coordinates of the square -> the photo's
+    inverse = cv2.invertAffineTransform(square)
+    corners = np.array([[0, 0], [1, 0], [0, 1], [1, 1]]) @ square[:, :2].T + square[:, 2]
+    left, top = np.clip(np.floor(corners.min(0)), 0, (width, height)).astype(int)
+    right, bottom = np.clip(np.ceil(corners.max(0)), 0, (width, height)).astype(int)
+    field = None if displacement is None else _image(displacement)
+    rows = max(1, TILE // max(1, right - left))
+    for y0 in range(top, bottom, rows):
+        y1 = min(bottom, y0 + rows)
+        x, y = np.meshgrid(np.arange(left, right, dtype=np.float32) + 0.5, np.arange(y0, y1, dtype=np.float32) + 0.5)
+        u = [inverse[i, 0] * x + inverse[i, 1] * y + inverse[i, 2] for i in (0, 1)]
+        u = [axis.astype(np.float32) for axis in u]
+        m = fade(u[0]) * fade(u[1])
+        inside = m > 0
+        if not inside.any():
+            continue
+        part = pixels[y0:y1, left:right]
+        if field is not None:
+            shift = -m[..., None] * _sample(field, *u)  # (rows, columns, 2), in sides of the square
+            shift = shift @ square[:, :2].T.astype(np.float32)  # in pixels
+            part = _moved(pixels, x, y, shift)
+        shaded = part + 255 * m[..., None] * _sample(residual, *u)
+        out[y0:y1, left:right][inside] = np.clip(np.rint(shaded), 0, 255).astype(np.uint8)[inside]
+        mask[y0:y1, left:right] = inside
+    return out, mask
+
+
+def _square(frame: np.ndarray, config: VAEConfig) -> np.ndarray:
+    """The affine map from the model's square, (0, 0) to (1, 1), to the photo, given that from the aligned frame: (2, 3)."""
+    frame = np.asarray(frame, dtype=np.float64)
+    left, top, right, bottom = np.array(config.crop) * (FRAME_WIDTH, FRAME_HEIGHT, FRAME_WIDTH, FRAME_HEIGHT)
+    return frame @ np.array([[right - left, 0, left], [0, bottom - top, top], [0, 0, 1]])
+
+
+def _residual(before: Tensor, after: Tensor, displacement: np.ndarray | None) -> np.ndarray:
+    """What the decodes still differ by once the first is moved, low-passed: float32 (s, s, 3)."""
+    before, after = (picture[0].detach().float().cpu().permute(1, 2, 0).numpy() for picture in (before, after))
+    side = len(before)
+    if displacement is not None:
+        x, y = np.meshgrid(*[np.arange(side, dtype=np.float32) + 0.5] * 2)
+        m = fade(x / side) * fade(y / side)
+        shift = -m[..., None] * _sample(_image(displacement), x / side, y / side) * side
+        before = cv2.remap(np.ascontiguousarray(before), x + shift[..., 0] - 0.5, y + shift[..., 1] - 0.5, cv2.INTER_LINEAR,
+                           borderMode=cv2.BORDER_REPLICATE)
+    return cv2.GaussianBlur(after - before, (0, 0), LOW_PASS * side, borderType=cv2.BORDER_REPLICATE)
+
+
+def _image(field: np.ndarray) -> np.ndarray:
+    """(c, n, n) -> float32 (n, n, c), as OpenCV has it."""
+    return np.ascontiguousarray(np.asarray(field, dtype=np.float32).transpose(1, 2, 0))
+
+
+def _sample(image: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """A picture (n, n, c) at coordinates of the square, linearly, clamped to its edge: (..., c)."""
+    n = len(image)
+    return cv2.remap(image, x * n - 0.5, y * n - 0.5, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+
+
+def _moved(pixels: np.ndarray, x: np.ndarray, y: np.ndarray, shift: np.ndarray) -> np.ndarray:
+    """The photo at pixel centres (x, y) plus a shift in pixels, bicubically; beyond its edges it is mirrored."""
+    # OpenCV cannot read from pictures of more than 32,767 pixels a side: it is given the part that is read.
+    reach = int(np.ceil(np.abs(shift).max())) + 3
+    y0, y1 = max(0, int(y[0, 0]) - reach), int(y[-1, 0]) + reach + 1
+    x0, x1 = max(0, int(x[0, 0]) - reach), int(x[0, -1]) + reach + 1
+    return cv2.remap(pixels[y0:y1, x0:x1], x + shift[..., 0] - 0.5 - x0, y + shift[..., 1] - 0.5 - y0, cv2.INTER_CUBIC,
+                     borderMode=cv2.BORDER_REFLECT_101)

@@ -1,0 +1,156 @@
+"""Displacement fields and putting an edit back into a photo: planted warps, known photos, and the shipped model."""
+
+import dataclasses
+import math
+import tracemalloc
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from skimage.data import astronaut
+
+from betavae import displacement
+from betavae.config import VAEConfig
+from betavae.directions import GRID, Direction, Directions, DirectionsError
+
+CONFIG = VAEConfig()
+QUANTILES = tuple(np.linspace(-2, 2, 101).tolist())
+
+
+def direction(name="planted", vector=(1.0, 0.0), field=None) -> Direction:
+    return Direction(name, torch.tensor(vector), "", 0, 0, "strength", 1.0, 1.0, QUANTILES, displacement=field)
+
+
+def similarity(scale: float, degrees: float, x: float, y: float) -> np.ndarray:
+    c, s = scale * math.cos(math.radians(degrees)), scale * math.sin(math.radians(degrees))
+    return np.array([[c, -s, x], [s, c, y]])
+
+
+def bump(dx: float, dy: float) -> np.ndarray:
+    """A field that moves the middle of the square by (dx, dy) and its rim by nothing: float32 (2, GRID, GRID)."""
+    t = (np.arange(GRID) + 0.5) / GRID
+    hill = np.sin(math.pi * t)[:, None] ** 2 * np.sin(math.pi * t)[None] ** 2
+    return np.stack([dx * hill, dy * hill]).astype(np.float32)
+
+
+def pictures(*shades: float) -> list[torch.Tensor]:
+    return [torch.full((1, 3, 64, 64), shade) for shade in shades]
+
+
+def moving_decoder(field: np.ndarray):
+    """A decoder whose first latent moves what the picture shows by ``field`` a unit; the others choose the picture."""
+    side = 64
+    x, y = np.meshgrid(*[np.arange(side, dtype=np.float32)] * 2)
+    grown = cv2.resize(field.transpose(1, 2, 0), (side, side)) * side
+
+    def decode(z: torch.Tensor) -> torch.Tensor:
+        moved = []
+        for first, seed in z.tolist():
+            random = np.random.default_rng(abs(int(seed * 1000)))
+            texture = cv2.GaussianBlur(random.random((side, side, 3), dtype=np.float32), (0, 0), 2)
+            texture = (texture - texture.min()) / np.ptp(texture)
+            moved.append(cv2.remap(texture, x - first * grown[..., 0], y - first * grown[..., 1], cv2.INTER_CUBIC,
+                                   borderMode=cv2.BORDER_REFLECT))
+        return torch.from_numpy(np.stack(moved)).permute(0, 3, 1, 2)
+
+    return decode
+
+
+def test_a_planted_displacement_is_found():
+    planted = bump(0.02, -0.01)
+    z = torch.stack([torch.zeros(24), torch.arange(1, 25).float()], 1)
+    found = displacement.estimate(moving_decoder(planted), direction(), z).float().numpy()
+    assert found.shape == (2, GRID, GRID)
+    # A tenth of what moves: the flow is smoothed, and the decoder's move is taken at the destination too.
+    assert np.abs(found - planted).mean() < 0.1 * np.abs(planted).mean() + 1e-4
+    assert np.corrcoef(found.ravel(), planted.ravel())[0, 1] > 0.98
+
+
+def test_a_direction_that_moves_nothing_has_no_displacement():
+    decode = moving_decoder(bump(0, 0))
+    z = torch.stack([torch.zeros(8), torch.arange(1, 9).float()], 1)
+    assert displacement.estimate(decode, direction(), z) is None
+
+
+def test_the_sum_of_fields_is_weighted_by_the_strengths():
+    a, b = bump(0.01, 0), bump(0, 0.02)
+    directions = Directions([direction("a", field=torch.from_numpy(a).half()), direction("b", (0.0, 1.0), torch.from_numpy(b).half()),
+                             direction("still", (1.0, 1.0))], 2)
+    summed = displacement.total(directions, {"a": 2.0, "b": -0.5, "still": 3.0})
+    np.testing.assert_allclose(summed, 2 * a - 0.5 * b, atol=2e-5)
+    assert displacement.total(directions, {"still": 3.0, "a": 0.0}) is None
+    with pytest.raises(DirectionsError, match="nobody"):
+        displacement.total(directions, {"nobody": 1.0})
+
+
+def test_displacements_are_saved_with_their_directions(tmp_path):
+    field = torch.from_numpy(bump(0.01, 0.02)).half()
+    saved = Directions([direction("a", field=field), direction("still", (0.0, 1.0))], 2)
+    saved.save(tmp_path / "directions.safetensors")
+    loaded = Directions.load(tmp_path / "directions.safetensors", 2)
+    assert torch.equal(loaded["a"].displacement, field) and loaded["still"].displacement is None
+    with pytest.raises(DirectionsError, match="displacement of a has the shape"):
+        Directions([dataclasses.replace(saved["a"], displacement=field[:, :8])], 2)
+
+
+@pytest.mark.parametrize("frame", [similarity(1, 0, 0, 0), similarity(2.3, 31, 150, -20), similarity(0.6, -140, 300, 250)],
+                         ids=["aligned", "tilted", "upside down"])
+def test_nothing_outside_of_the_mask_is_touched(frame):
+    photo = astronaut()
+    given = photo.copy()
+    edited, mask = displacement.put_back(photo, frame, CONFIG, *pictures(0.4, 0.7), bump(0.05, 0.03))
+    assert edited.shape == photo.shape and edited.dtype == np.uint8
+    np.testing.assert_array_equal(photo, given)
+    np.testing.assert_array_equal(edited[~mask], photo[~mask])
+    assert mask.any() and (edited[mask] != photo[mask]).any(1).mean() > 0.8
+    # The mask is the model's square: 148 of the frame's pixels a side, as far as it lies in the photo.
+    square = cv2.fillConvexPoly(np.zeros(photo.shape[:2], np.uint8), np.rint(
+        np.array([[15, 35], [163, 35], [163, 183], [15, 183]]) @ frame[:, :2].T + frame[:, 2]).astype(np.int32), 1)
+    assert (mask != (square > 0)).mean() < 0.01
+
+
+@pytest.mark.parametrize("field", [None, bump(0, 0)], ids=["no field", "a field of nothing"])
+def test_an_edit_of_nothing_is_the_photo(field):
+    before = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    edited, _ = displacement.put_back(astronaut(), similarity(1.7, 12, 40, 8), CONFIG, before, before.clone(), field)
+    np.testing.assert_array_equal(edited, astronaut())
+
+
+@pytest.mark.parametrize("scale, degrees", [(1.0, 0), (2.0, 90), (1.5, 35)])
+def test_the_photo_moves_as_far_as_the_field_says_in_the_frame(scale, degrees):
+    frame = similarity(scale, degrees, 250, 60)
+    centre = np.array([89.0, 109.0]) @ frame[:, :2].T + frame[:, 2]  # of the model's square
+    y, x = np.mgrid[:600, :600] + 0.5
+    spot = 255 * np.exp(-((x - centre[0]) ** 2 + (y - centre[1]) ** 2) / (2 * (3 * scale) ** 2))
+    photo = np.repeat(spot[..., None], 3, 2).astype(np.uint8)
+    edited, _ = displacement.put_back(photo, frame, CONFIG, *pictures(0.5, 0.5), bump(0.05, 0.02))
+    weight = edited[..., 0].astype(float)
+    found = np.array([(weight * x).sum(), (weight * y).sum()]) / weight.sum()
+    # 0.05 of the square's 148 pixels to the right and 0.02 down, as the frame has them.
+    expected = centre + np.array([0.05, 0.02]) * 148 @ frame[:, :2].T
+    assert np.abs(found - expected).max() < 0.12 * np.abs(expected - centre).max()
+
+
+def test_what_the_model_adds_is_added_in_the_middle_and_fades_to_the_rim():
+    photo = np.full((218, 178, 3), 100, np.uint8)
+    edited, mask = displacement.put_back(photo, similarity(1, 0, 0, 0), CONFIG, *pictures(0.4, 0.6))
+    assert abs(int(edited[109, 89, 0]) - (100 + 0.2 * 255)) <= 1
+    row = edited[109, :89, 0].astype(int)
+    assert row[0] == 100 and (np.diff(row) >= 0).all() and row.max() > 145 and mask[109, 20:158].all()
+
+
+def test_a_photo_of_a_hundred_megapixels_needs_little_more_than_itself():
+    photo = np.zeros((10_000, 10_000, 3), np.uint8)
+    tracemalloc.start()
+    edited, mask = displacement.put_back(photo, similarity(16, 10, 800, 300), CONFIG, *pictures(0.3, 0.6), bump(0.02, 0.02))
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak - edited.nbytes - mask.nbytes < 150e6
+
+
+def test_a_wide_panorama_is_edited():
+    photo = np.random.default_rng(0).integers(0, 255, (300, 40_000, 3), dtype=np.uint8)
+    edited, mask = displacement.put_back(photo, similarity(1, 0, 39_000, 20), CONFIG, *pictures(0.4, 0.6), bump(0.03, 0))
+    np.testing.assert_array_equal(edited[~mask], photo[~mask])
+    assert (edited[mask] != photo[mask]).mean() > 0.5

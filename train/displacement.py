@@ -1,0 +1,46 @@
+"""Give the directions of a model their displacement fields, by which an edit is put back into a photo.
+
+    python -m train.displacement                          the shipped model's directions
+    python -m train.displacement --model runs/capacity    those of a run, or of any model folder
+
+The stage "directions" of train/run.py does it by itself; the command is for directions that were made before.
+"""
+
+import argparse
+import dataclasses
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from betavae import Editor, hub
+from betavae.directions import Directions
+from betavae.displacement import FACES, estimate
+
+
+@torch.inference_mode()
+def with_displacements(directions: Directions, decode: Callable[[Tensor], Tensor], z: Tensor) -> Directions:
+    """The same directions, each with its displacement field as the pictures of faces z (n, d) show it."""
+    return directions.having([dataclasses.replace(direction, displacement=estimate(decode, direction, z))
+                              for direction in tqdm(directions.values(), desc="displacement")])
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--model", help="a model folder with directions; left out: the shipped model")
+    parser.add_argument("--seed", type=int, default=0, help="of the random faces between whose pictures flow is sought")
+    options = parser.parse_args(arguments)
+    folder = hub.resolve(options.model)
+    editor = Editor.from_pretrained(folder)
+    z = editor.sample(FACES, options.seed, source="mixture" if editor.mixture else "prior")
+    directions = with_displacements(editor.directions, editor.model.decode, z.to(editor.device))
+    path = hub.directions_path(folder)
+    directions.save(path)
+    moving = [name for name, direction in directions.items() if direction.displacement is not None]
+    print(f"{path}: {len(moving)} of {len(directions)} directions move what they show: {', '.join(moving)}")
+
+
+if __name__ == "__main__":
+    main()
