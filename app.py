@@ -11,8 +11,9 @@ import torch
 from starlette.routing import Mount
 
 from betavae.editor import Editor
-from betavae.ui import api, edit, explore, interpolate, make, model, page, sample
+from betavae.ui import api, components
 from betavae.ui.shelf import PREFIX, Shelf
+from betavae.ui.tabs import edit, explore, interpolate, make, model, sample
 
 NOTE = ("A small model trained on celebrity photos: it has their biases, and it blurs what it does not know. "
         "The attribute names are CelebA's labels, not facts about a person.")
@@ -49,7 +50,7 @@ def build_demo(editor: Editor, shelf: Shelf | None = None, others: Sequence[Edit
 def serving(**options) -> dict:
     """How a demo is served, the first one and those on the shelf; ``options`` are of its FastAPI application."""
     # On the server, rendering (ssr_mode) would need Node.
-    return {"head": page.head(), "footer_links": ["api"], "ssr_mode": False, "max_file_size": "50mb", "show_error": True,
+    return {"head": components.head(), "footer_links": ["api"], "ssr_mode": False, "max_file_size": "50mb", "show_error": True,
             "app_kwargs": {"exception_handlers": api.EXCEPTION_HANDLERS, **options}}
 
 

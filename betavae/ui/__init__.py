@@ -1,1 +1,1 @@
-"""The web app's tabs: one module each, the page's HTML, CSS and JavaScript beside them. Only app.py imports this."""
+"""The web app: tabs/ has a module for each tab, static/ the page's HTML, CSS and JavaScript. Only app.py imports this."""

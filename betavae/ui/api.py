@@ -28,8 +28,8 @@ from betavae.attributes import attribute
 from betavae.directions import Directions
 from betavae.editor import Editor
 from betavae.recipe import KEYWORD, Recipe
-from betavae.ui import page
-from betavae.ui.page import number, whole
+from betavae.ui import messages
+from betavae.ui.messages import number, whole
 
 MAX_PICTURES = 64
 MAX_SEED = 2**31 - 1
@@ -77,7 +77,7 @@ def endpoints(editor: Editor) -> list[Callable]:
         Returns:
             a PNG of the model's size
         """
-        return pictures(editor.decode(page.latent(latent)))[0]
+        return pictures(editor.decode(messages.latent(latent)))[0]
 
     def edit(latent: list[float], strengths: dict[str, float], locks: list[str] | None = None,
              vectors: dict[str, list[float]] | None = None) -> tuple[gr.FileData, list[float]]:
@@ -92,7 +92,8 @@ def endpoints(editor: Editor) -> list[Callable]:
             the picture
             the edited latent
         """
-        own = custom.from_vectors({name: page.latent(vector) for name, vector in mapping(vectors, "vectors").items()}, space)
+        given = {name: messages.latent(vector) for name, vector in mapping(vectors, "vectors").items()}
+        own = custom.from_vectors(given, space)
         z = face(latent)
         z = z + (space | own).shift(z[None], mapping(strengths, "strengths"), names(locks, "locks"))[0]
         return pictures(editor.decode(z))[0], z.tolist()
@@ -107,7 +108,7 @@ def endpoints(editor: Editor) -> list[Callable]:
             a PNG with the recipe inside; dropped on the page, it resumes the edit
         """
         read = Recipe.from_json(json.dumps(mapping(recipe, "recipe")))
-        (image,) = editor.apply(read, None if latent is None else page.latent(latent))
+        (image,) = editor.apply(read, None if latent is None else messages.latent(latent))
         if latent is None:
             image.info[KEYWORD] = read.to_json()  # which Gradio writes into the PNG
         return pictures([image])[0]
@@ -122,7 +123,7 @@ def endpoints(editor: Editor) -> list[Callable]:
         Returns:
             name, probability before and after, and the change in logits
         """
-        effects = editor.side_effects(page.latent(latent), mapping(strengths, "strengths"), names(locks, "locks"))
+        effects = editor.side_effects(messages.latent(latent), mapping(strengths, "strengths"), names(locks, "locks"))
         return [dataclasses.asdict(effect) for effect in effects]
 
     def remaining(strengths: dict[str, float], locks: list[str], latent: list[float] | None = None) -> dict[str, float]:
@@ -275,7 +276,7 @@ def endpoints(editor: Editor) -> list[Callable]:
                 "metrics": editor.metrics}
 
     def face(value: object) -> Tensor:
-        return editor.shift(page.latent(value), {})[0]
+        return editor.shift(messages.latent(value), {})[0]
 
     return [encode, decode, edit, apply, remaining, side_effects, spectrum, traverse, interpolate, sample, neighbours,
             percentiles, reach, directions, make_direction, model]

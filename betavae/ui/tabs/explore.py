@@ -11,7 +11,7 @@ from betavae import atlas
 from betavae.attributes import attribute
 from betavae.editor import Editor
 from betavae.latent import traverse
-from betavae.ui import page
+from betavae.ui import components, messages
 
 VALUES = (-3, -2, -1, 0, 1, 2, 3)  # of a traversal, in deviations of the prior
 MAX_STRIPS = 8
@@ -23,42 +23,42 @@ def build(editor: Editor, others: Sequence[Editor], edit: gr.HTML, tabs: gr.Tabs
     models = {model.name: model for model in (editor, *others)}
 
     def known(request):
-        return editor.shift(page.latent(request.get("z")), {})[0]
+        return editor.shift(messages.latent(request.get("z")), {})[0]
 
     def decode(request):
-        return {"picture": page.data_uri(editor.decode(known(request))[0])}
+        return {"picture": messages.data_uri(editor.decode(known(request))[0])}
 
     def take(request):
-        return {"z": page.edited(editor, request).tolist(), "caption": "The face from the Edit tab"}
+        return {"z": messages.edited(editor, request).tolist(), "caption": "The face from the Edit tab"}
 
     def generate(request):
-        face = page.random_face(editor)
+        face = messages.random_face(editor)
         return {"z": face["z"], "caption": face["caption"]}
 
     def strips(request):
         z, indices = known(request), request.get("latents")
         if not isinstance(indices, list) or not 1 <= len(indices) <= MAX_STRIPS:
             raise ValueError(f"The latents are not a list of 1 to {MAX_STRIPS}.")
-        return {"strips": [strip(editor, z, page.whole(i, "latent", 0, editor.config.latents - 1)) for i in indices]}
+        return {"strips": [strip(editor, z, messages.whole(i, "latent", 0, editor.config.latents - 1)) for i in indices]}
 
     def across(request):
         z, name = known(request), str(request.get("name"))
         return {"rows": [row(editor, model, z, name) for model in models.values()]}
 
     def go_on(event: gr.EventData):
-        return page.face(editor, known(event._data), str(event.caption)), gr.Tabs(selected="edit")
+        return messages.face(editor, known(event._data), str(event.caption)), gr.Tabs(selected="edit")
 
     rows = [dataclasses.asdict(latent) for latent in atlas.latents(editor)]
     most = max((row["kl"] or 0 for row in rows), default=0)
     for position, latent in enumerate(rows):
         latent |= {"share": (latent["kl"] or 0) / most if most else 0, "hidden": position >= SHOWN,
                    "nats": "" if latent["kl"] is None else f"{latent['kl']:.2f}", **told(latent["meanings"])}
-    stage = page.component(
-        "explore", None, [page.answering(function) for function in (decode, take, generate, strips, across)],
+    stage = components.html(
+        "explore", None, [messages.answering(function) for function in (decode, take, generate, strips, across)],
         rows=rows, values=VALUES, more=max(0, len(rows) - SHOWN), batch=MAX_STRIPS, compare=len(models) > 1,
         columns=columns(models.values()), notes=[note(model) for model in models.values() if atlas.missing(model)],
         faces=f"{editor.atlas['faces']:,}" if "faces" in editor.atlas else "")
-    stage.select(go_on, None, [edit, tabs], **page.QUIET)
+    stage.select(go_on, None, [edit, tabs], **components.QUIET)
 
 
 def told(meanings: Sequence[dict]) -> dict:
@@ -75,7 +75,7 @@ def told(meanings: Sequence[dict]) -> dict:
 
 def strip(editor: Editor, z: Tensor, index: int) -> list[str]:
     """The pictures of a face (d,) in which one latent takes each of VALUES."""
-    return [page.data_uri(image) for image in editor.decode(traverse(z, index, torch.tensor(VALUES, dtype=torch.float32)))]
+    return [messages.data_uri(image) for image in editor.decode(traverse(z, index, torch.tensor(VALUES, dtype=torch.float32)))]
 
 
 def row(editor: Editor, model: Editor, z: Tensor, name: str) -> dict:

@@ -1,7 +1,7 @@
 """Tab Model: what this model is, how well it does, what it cannot do, and which others there are."""
 
 from betavae.editor import Editor
-from betavae.ui import page
+from betavae.ui import components
 from betavae.ui.shelf import Shelf
 
 # What the training log has of each, as drawn: a chart's title, and its lines as (label, kind of entry, field).
@@ -30,9 +30,9 @@ def build(editor: Editor, shelf: Shelf | None = None) -> None:
         except ValueError as error:
             return {"error": str(error)}
 
-    page.component("model", None, [open_model] if shelf else [], title=editor.name, facts=facts(editor),
-                   scores=scores(editor), charts=charts(editor), limits=limits(editor),
-                   others=shelf.names if shelf else [], picker=shelf is not None)
+    components.html("model", None, [open_model] if shelf else [], title=editor.name, facts=facts(editor),
+                    scores=scores(editor), charts=charts(editor), limits=limits(editor),
+                    others=shelf.names if shelf else [], picker=shelf is not None)
 
 
 def facts(editor: Editor) -> list[dict]:

@@ -1,4 +1,4 @@
-"""What the tabs share: the files beside this one, and the messages between the page and the editor.
+"""The messages between the page and the editor.
 
 A face travels as a message of its own: latent, scores and pictures. The page holds it and sends the latent back with
 every request, so no Python object holds anything of any user.
@@ -21,25 +21,10 @@ from betavae.editor import Editor
 from betavae.image import ImageError, read
 from betavae.recipe import Recipe, RecipeError
 
-FOLDER = Path(__file__).resolve().parent
-
 # A little below 1 the generated faces are cleaner, and still varied.
 TEMPERATURE = 0.8
 
 MAX_PICTURES = 81  # of one request: the largest grid of a spectrum
-
-# Every event is the page's own. With a progress overlay Gradio would fade the stage out on each of them.
-QUIET = {"show_progress": "hidden", "api_visibility": "private"}
-
-
-def text(*names: str) -> str:
-    """The files of the page with these names, one after the other."""
-    return "\n".join((FOLDER / name).read_text(encoding="utf-8") for name in names)
-
-
-def head() -> str:
-    """What goes into the page's <head>: as a <style> there, it is in force before the first paint."""
-    return f"<style>{text('page.css')}</style>"
 
 
 def data_uri(image: Image.Image) -> str:
@@ -238,17 +223,3 @@ def at_once(function: Callable[[dict], dict]) -> Callable[[object], Awaitable[di
     async def answer_here(request: object) -> dict:
         return answer(request)
     return answer_here
-
-
-def photo_input(label: str, elem_id: str) -> gr.Image:
-    """A photo from a file, the camera or the clipboard; its events belong with ``uploaded``."""
-    return gr.Image(label=label, sources=["upload", "webcam", "clipboard"], height=168, buttons=[],
-                    placeholder="Drop a portrait, or click", elem_id=elem_id)
-
-
-def component(name: str, value: object = None, server_functions: list[Callable] | None = None,
-              elem_id: str | None = None, parts: tuple[str, ...] = (), **props: object) -> gr.HTML:
-    """gr.HTML out of ``name``.html, .css and .js; scripts share stage.js, and ``parts`` are more of them."""
-    return gr.HTML(value, html_template=text(f"{name}.html"), css_template=text("controls.css", f"{name}.css"),
-                   js_on_load=text("stage.js", *(f"{part}.js" for part in parts), f"{name}.js"),
-                   server_functions=server_functions, apply_default_css=False, elem_id=elem_id or name, **props)

@@ -9,7 +9,7 @@ from torch import Tensor
 from betavae import animation
 from betavae.editor import Editor
 from betavae.latent import EASINGS, along, evenly
-from betavae.ui import page
+from betavae.ui import components, messages
 
 OPENING_SEEDS = (10, 14)
 MAX_FACES = 8
@@ -26,23 +26,23 @@ def build(editor: Editor, edit: gr.HTML, tabs: gr.Tabs) -> gr.HTML:
     """
     def between(request):
         z = along(faces(editor, request), positions(request), *form(request))
-        return {"pictures": [page.data_uri(image) for image in editor.decode(z)]}
+        return {"pictures": [messages.data_uri(image) for image in editor.decode(z)]}
 
     def take(request):
         try:
-            return page.face(editor, page.edited(editor, request), "Edited face")
+            return messages.face(editor, messages.edited(editor, request), "Edited face")
         except ValueError as error:
-            page.toast(str(error))
+            messages.toast(str(error))
             return gr.skip()
 
     def load(upload):
         # An emptied input is ready for the next photo.
-        return page.uploaded(editor, upload) or gr.skip(), None
+        return messages.uploaded(editor, upload) or gr.skip(), None
 
     def go_on(event: gr.EventData):
         request = event._data
         z = along(faces(editor, request), positions(request), *form(request))[0]
-        return page.face(editor, z, str(request["caption"])), gr.Tabs(selected="edit")
+        return messages.face(editor, z, str(request["caption"])), gr.Tabs(selected="edit")
 
     def animate(event: gr.EventData):
         request = event._data
@@ -53,19 +53,19 @@ def build(editor: Editor, edit: gr.HTML, tabs: gr.Tabs) -> gr.HTML:
 
     with gr.Row(elem_classes="workbench"):
         with gr.Column(elem_classes="source", scale=0, min_width=196):
-            photo = page.photo_input("Add a photo", "photo-path")
+            photo = components.photo_input("Add a photo", "photo-path")
             random = gr.Button("Add a random face", elem_id="random-path")
             edited = gr.Button("Add the edited face", elem_id="edited-path")
-        stage = page.component("interpolate", None, [page.answering(between)], easings=list(EASINGS), most=MAX_FACES,
-                               opening=[page.generated(editor, seed) for seed in OPENING_SEEDS])
-        motion = page.component("animation", seconds=[MIN_SECONDS, MAX_SECONDS], sizes=SIZES)
+        stage = components.html("interpolate", None, [messages.answering(between)], easings=list(EASINGS), most=MAX_FACES,
+                                opening=[messages.generated(editor, seed) for seed in OPENING_SEEDS])
+        motion = components.html("animation", seconds=[MIN_SECONDS, MAX_SECONDS], sizes=SIZES)
 
-    photo.input(load, photo, [stage, photo], preprocess=False, **page.QUIET)
-    random.click(lambda: page.random_face(editor), None, stage, **page.QUIET)
+    photo.input(load, photo, [stage, photo], preprocess=False, **components.QUIET)
+    random.click(lambda: messages.random_face(editor), None, stage, **components.QUIET)
     # The browser holds that face; its script puts it in the place of the input's value.
-    edited.click(take, edit, stage, js="() => [window.editedFace()]", **page.QUIET)
-    stage.select(go_on, None, [edit, tabs], **page.QUIET)
-    motion.submit(animate, None, motion, concurrency_limit=2, **page.QUIET)
+    edited.click(take, edit, stage, js="() => [window.editedFace()]", **components.QUIET)
+    stage.select(go_on, None, [edit, tabs], **components.QUIET)
+    motion.submit(animate, None, motion, concurrency_limit=2, **components.QUIET)
     return stage
 
 
@@ -80,7 +80,7 @@ def faces(editor: Editor, request: dict) -> Tensor:
     value = request.get("faces")
     if not isinstance(value, list) or not 2 <= len(value) <= MAX_FACES:
         raise ValueError(f"The faces are not a list of 2 to {MAX_FACES} latents.")
-    return torch.cat([editor.shift(page.latent(z), {}) for z in value])
+    return torch.cat([editor.shift(messages.latent(z), {}) for z in value])
 
 
 def form(request: dict) -> tuple[str, str]:
@@ -108,11 +108,12 @@ def progress(editor: Editor, request: dict):
     path, closed, kind = faces(editor, request), request.get("closed") is True, str(request.get("format"))
     if kind not in animation.FORMATS:
         raise ValueError(f"The format is {kind!r}; choose from {', '.join(animation.FORMATS)}.")
-    seconds = page.number(request.get("seconds"), "seconds", MIN_SECONDS, MAX_SECONDS)
+    seconds = messages.number(request.get("seconds"), "seconds", MIN_SECONDS, MAX_SECONDS)
     count = round((len(path) - (not closed)) * seconds * FPS)
     job = {"job": request.get("job"), "total": count}
     writer = animation.FORMATS[kind](FPS)
-    for done, frame in enumerate(animation.frames(editor, along(path, evenly(count, closed), *form(request), closed), SIZES[kind])):
+    latents = along(path, evenly(count, closed), *form(request), closed)
+    for done, frame in enumerate(animation.frames(editor, latents, SIZES[kind])):
         if done % animation.BATCH == 0:
             yield job | {"done": done}
         writer.add(frame)

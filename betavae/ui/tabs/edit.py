@@ -11,61 +11,62 @@ from betavae.attributes import ATTRIBUTES, GROUPS, PRESETS, attribute
 from betavae.directions import Direction, Directions
 from betavae.editor import Editor
 from betavae.recipe import Recipe
-from betavae.ui import page
+from betavae.ui import components, messages
 
 OPENING_SEED = 29
 EXAMPLE_SEEDS = (2, 8, 14, 17, 47)
-EXAMPLES = Path(__file__).resolve().parents[2] / "assets" / "examples"
+EXAMPLES = Path(__file__).resolve().parents[3] / "assets" / "examples"
 PRECISION_LATENTS = 256  # with more the page is not told how far an edit is from the data: their squares are megabytes
 PARTS = ("space", "slider", "history", "viewport", "recipe", "effects", "proposals", "spectrum")
 
 
 def build(editor: Editor) -> gr.HTML:
     """The tab's content; the component that is returned shows any face message it is given."""
-    examples = [page.photo(editor, path, path.stem.replace("_", " ")) for path in example_files()]
-    examples += [page.generated(editor, seed) for seed in EXAMPLE_SEEDS]
+    examples = [messages.photo(editor, path, path.stem.replace("_", " ")) for path in example_files()]
+    examples += [messages.generated(editor, seed) for seed in EXAMPLE_SEEDS]
 
     def decode(request):
-        return {"picture": page.drawn(editor, page.latent(request.get("z")))[0]}
+        return {"picture": messages.drawn(editor, messages.latent(request.get("z")))[0]}
 
     def pictures(request):
-        return page.pictures(editor, request)
+        return messages.pictures(editor, request)
 
     def effects(request):
-        before, after = page.latent(request.get("before")), page.latent(request.get("after"))
+        before, after = messages.latent(request.get("before")), messages.latent(request.get("after"))
         return {"effects": [dataclasses.asdict(effect) | {
             "label": attribute(effect.name).label,
             "quantity": effect.name in editor.classifier.quantities,
         } for effect in editor.changes(before, after)]}
 
     def resume(request):
-        return page.resumed(editor, Recipe.from_json(str(request.get("recipe"))))
+        return messages.resumed(editor, Recipe.from_json(str(request.get("recipe"))))
 
     with gr.Row(elem_classes="workbench"):
         with gr.Column(elem_classes="source", scale=0, min_width=196):
-            photo = page.photo_input("Your photo", "photo")
+            photo = components.photo_input("Your photo", "photo")
             random = gr.Button("Random face", variant="primary", elem_id="random")
-            thumbnails = page.component("thumbnails", page.thumbnails(examples), elem_id="examples",
-                                        note=credit())
-        stage = page.component("edit", page.generated(editor, OPENING_SEED),
-                               [page.at_once(decode), *(page.answering(function) for function in (pictures, effects, resume))],
-                               parts=PARTS, groups=catalogue(editor), count=len(editor.directions), space=space(editor),
-                               presets=presets(editor), mask=editor.config.mask, effects=editor.classifier is not None)
+            thumbnails = components.html("thumbnails", messages.thumbnails(examples), elem_id="examples",
+                                         note=credit())
+        answers = [messages.answering(function) for function in (pictures, effects, resume)]
+        stage = components.html("edit", messages.generated(editor, OPENING_SEED), [messages.at_once(decode), *answers],
+                                parts=PARTS, groups=catalogue(editor), count=len(editor.directions),
+                                space=space(editor), presets=presets(editor), mask=editor.config.mask,
+                                effects=editor.classifier is not None)
 
     def choose(event: gr.EventData):
-        return page.renewed(examples[int(event.index)]), None
+        return messages.renewed(examples[int(event.index)]), None
 
     def load(upload):
         if not upload:  # the photo was taken out of the input: the face stays
             return gr.skip(), gr.skip()
-        face = page.uploaded(editor, upload, resume=True)
+        face = messages.uploaded(editor, upload, resume=True)
         # A refused photo leaves the input; the face on the stage stays.
         return (face, gr.skip()) if face else (gr.skip(), None)
 
     # Gradio would drop a photo that comes while the one before it is still on its way.
-    photo.input(load, photo, [stage, photo], preprocess=False, trigger_mode="always_last", **page.QUIET)
-    random.click(lambda: (page.random_face(editor), None), None, [stage, photo], **page.QUIET)
-    thumbnails.select(choose, None, [stage, photo], **page.QUIET)
+    photo.input(load, photo, [stage, photo], preprocess=False, trigger_mode="always_last", **components.QUIET)
+    random.click(lambda: (messages.random_face(editor), None), None, [stage, photo], **components.QUIET)
+    thumbnails.select(choose, None, [stage, photo], **components.QUIET)
     return stage
 
 

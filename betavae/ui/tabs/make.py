@@ -11,7 +11,8 @@ from betavae import custom
 from betavae.attributes import attribute
 from betavae.directions import Directions, DirectionsError
 from betavae.editor import Editor
-from betavae.ui import edit, page
+from betavae.ui import components, messages
+from betavae.ui.tabs import edit
 
 MAX_FACES = 20  # on a side
 
@@ -22,17 +23,18 @@ def build(editor: Editor) -> None:
         sides = [faces(request.get(side)) for side in ("positives", "negatives")]
         direction, report = custom.from_faces(str(request.get("name")), *sides, editor.directions)
         made = editor.directions.having([direction])
-        return {"direction": edit.slider(direction, editor.directions), "report": told(report), "warning": report.warning, "pack": packed(made)}
+        return {"direction": edit.slider(direction, editor.directions), "report": told(report), "warning": report.warning,
+                "pack": packed(made)}
 
     def pictures(request):
-        return page.pictures(editor, request)
+        return messages.pictures(editor, request)
 
     def take(side):
         def take_photos(uploads):
-            taken = [face for upload in uploads or [] if (face := page.uploaded(editor, upload))]
+            taken = [face for upload in uploads or [] if (face := messages.uploaded(editor, upload))]
             added = [{"z": face["z"], "picture": thumbnail["picture"], "caption": face["caption"]}
-                     for face, thumbnail in zip(taken, page.thumbnails(taken))]
-            return page.renewed({"side": side, "faces": added}) if added else gr.skip(), None
+                     for face, thumbnail in zip(taken, messages.thumbnails(taken))]
+            return messages.renewed({"side": side, "faces": added}) if added else gr.skip(), None
         return take_photos
 
     def load(upload):
@@ -42,21 +44,22 @@ def build(editor: Editor) -> None:
         try:
             loaded = custom.read(path, editor.directions)
         except DirectionsError as error:
-            page.toast(str(error).replace(str(path), name))
+            messages.toast(str(error).replace(str(path), name))
             return gr.skip(), None
-        return page.renewed({"directions": [edit.slider(direction, editor.directions) for direction in loaded.values()]}), None
+        sliders = [edit.slider(direction, editor.directions) for direction in loaded.values()]
+        return messages.renewed({"directions": sliders}), None
 
     # Out of sight: the boxes of the component hand over what is dropped on them or chosen with their buttons.
     with gr.Row(elem_classes="offstage"):
         inputs = {side: gr.File(label=side, file_count="multiple", file_types=["image"], elem_id=f"photos-{side}")
                   for side in ("positives", "negatives")}
         pack = gr.File(label="Direction", file_types=[".safetensors", ".pt", ".npy"], elem_id="pack")
-    stage = page.component("make", None, [page.answering(make), page.answering(pictures)], most=MAX_FACES,
-                           known=editor.directions.names)
+    stage = components.html("make", None, [messages.answering(make), messages.answering(pictures)], most=MAX_FACES,
+                            known=editor.directions.names)
 
     for side, photos in inputs.items():
-        photos.upload(take(side), photos, [stage, photos], preprocess=False, **page.QUIET)
-    pack.upload(load, pack, [stage, pack], preprocess=False, **page.QUIET)
+        photos.upload(take(side), photos, [stage, photos], preprocess=False, **components.QUIET)
+    pack.upload(load, pack, [stage, pack], preprocess=False, **components.QUIET)
 
 
 def faces(value: object) -> torch.Tensor:
@@ -69,7 +72,7 @@ def faces(value: object) -> torch.Tensor:
     """
     if not isinstance(value, list) or not 1 <= len(value) <= MAX_FACES:
         raise ValueError(f"A side is no list of 1 to {MAX_FACES} faces.")
-    rows = [page.latent(row) for row in value]
+    rows = [messages.latent(row) for row in value]
     if len({len(row) for row in rows}) > 1:
         raise ValueError("The faces of a side have latents of different sizes.")
     return torch.stack(rows)

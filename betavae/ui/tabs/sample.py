@@ -5,13 +5,13 @@ from torch import Tensor
 
 from betavae.editor import Editor
 from betavae.latent import neighbours
-from betavae.ui import page
+from betavae.ui import components, messages
 
 MAX_COUNT = 48
 MAX_SEED = 2**31 - 1
 MAX_TEMPERATURE, MAX_TRUNCATION = 1.5, 3.0
 PRIOR, MIXTURE, NEIGHBOURS = "N(0, I)", "Mixture", "Neighbours"
-OPENING = {"source": PRIOR, "seed": 0, "count": 24, "temperature": page.TEMPERATURE, "truncation": None, "radius": 3}
+OPENING = {"source": PRIOR, "seed": 0, "count": 24, "temperature": messages.TEMPERATURE, "truncation": None, "radius": 3}
 
 
 def build(editor: Editor, edit: gr.HTML, interpolate: gr.HTML, tabs: gr.Tabs) -> None:
@@ -21,7 +21,7 @@ def build(editor: Editor, edit: gr.HTML, interpolate: gr.HTML, tabs: gr.Tabs) ->
 
     def chosen(event: gr.EventData):
         request, index, name = event._data, int(event.index), str(event.grid)
-        return page.face(editor, latents(editor, request, name)[index], f"{name} {index + 1} of seed {request['seed']}")
+        return messages.face(editor, latents(editor, request, name)[index], f"{name} {index + 1} of seed {request['seed']}")
 
     def to_edit(event: gr.EventData):
         return chosen(event), gr.Tabs(selected="edit")
@@ -30,13 +30,13 @@ def build(editor: Editor, edit: gr.HTML, interpolate: gr.HTML, tabs: gr.Tabs) ->
         return chosen(event), gr.Tabs(selected="interpolate")
 
     sources = [PRIOR] + ([MIXTURE, "Both"] if editor.mixture else []) + [NEIGHBOURS]
-    samples = page.component("sample", {"grids": grids(editor, OPENING)}, [page.answering(draw)], sources=sources,
-                             opening=OPENING, limits={"count": MAX_COUNT, "seed": MAX_SEED, "truncation": MAX_TRUNCATION,
-                                                      "temperature": MAX_TEMPERATURE, "radius": radius_limit(editor)},
-                             note=note(editor))
+    samples = components.html("sample", {"grids": grids(editor, OPENING)}, [messages.answering(draw)], sources=sources,
+                              opening=OPENING, limits={"count": MAX_COUNT, "seed": MAX_SEED, "truncation": MAX_TRUNCATION,
+                                                       "temperature": MAX_TEMPERATURE, "radius": radius_limit(editor)},
+                              note=note(editor))
     # An event for each: of a tab that was not opened yet, Gradio loses the properties when it is told to stay as it is.
-    samples.select(to_edit, None, [edit, tabs], **page.QUIET)
-    samples.submit(to_path, None, [interpolate, tabs], **page.QUIET)
+    samples.select(to_edit, None, [edit, tabs], **components.QUIET)
+    samples.submit(to_path, None, [interpolate, tabs], **components.QUIET)
 
 
 def note(editor: Editor) -> str:
@@ -60,17 +60,17 @@ def latents(editor: Editor, request: dict, name: str) -> Tensor:
     ValueError
         The request is not of the form that the page sends.
     """
-    count, seed = (page.whole(request.get(key), key, low, high) for key, low, high in
+    count, seed = (messages.whole(request.get(key), key, low, high) for key, low, high in
                    (("count", 1, MAX_COUNT), ("seed", 0, MAX_SEED)))
     if name == NEIGHBOURS:
-        return neighbours(page.edited(editor, request), count, seed,
-                          page.number(request.get("radius"), "radius", 0, radius_limit(editor)))
+        return neighbours(messages.edited(editor, request), count, seed,
+                          messages.number(request.get("radius"), "radius", 0, radius_limit(editor)))
     if name not in (PRIOR, MIXTURE):
         raise ValueError(f"The source is {name!r}; choose from {PRIOR}, {MIXTURE}, {NEIGHBOURS}.")
     truncation = request.get("truncation")
     if truncation is not None:
-        truncation = page.number(truncation, "truncation", 0.1, MAX_TRUNCATION)
-    temperature = page.number(request.get("temperature"), "temperature", 0, MAX_TEMPERATURE)
+        truncation = messages.number(truncation, "truncation", 0.1, MAX_TRUNCATION)
+    temperature = messages.number(request.get("temperature"), "temperature", 0, MAX_TEMPERATURE)
     return editor.sample(count, seed, temperature, truncation, "prior" if name == PRIOR else "mixture")
 
 
@@ -78,5 +78,5 @@ def grids(editor: Editor, request: dict) -> list[dict]:
     """What the page shows of a request: for each grid its name and its pictures."""
     source = str(request.get("source"))
     names = (PRIOR, MIXTURE) if source == "Both" else (source,)
-    return [{"name": name, "pictures": [page.data_uri(image) for image in editor.decode(latents(editor, request, name))]}
+    return [{"name": name, "pictures": [messages.data_uri(image) for image in editor.decode(latents(editor, request, name))]}
             for name in names]
