@@ -4,6 +4,7 @@ import io
 import warnings
 from pathlib import Path
 
+import cv2
 import numpy as np
 import torch
 from PIL import Image, ImageOps, UnidentifiedImageError
@@ -100,6 +101,38 @@ def extend(face: Image.Image, config: VAEConfig) -> Image.Image:
     left, top, right, bottom = crop_box(config)
     pixels = np.asarray(face.resize((right - left, bottom - top), Image.Resampling.BICUBIC))
     return Image.fromarray(np.pad(pixels, ((top, FRAME_HEIGHT - bottom), (left, FRAME_WIDTH - right), (0, 0)), "edge"))
+
+
+def cut(pixels: np.ndarray, matrix: np.ndarray, width: int, height: int) -> np.ndarray:
+    """A turned and scaled window of a picture, as uint8 (height, width, 3): what is at p in it is at ``matrix`` (p, 1) there.
+
+    Both in continuous coordinates: the first pixel's centre is (0.5, 0.5). Where the window is the coarser one the pixels that
+    fall together are averaged; where it leaves the picture it is filled by reflection. The picture is never copied whole.
+
+    Parameters
+    ----------
+    pixels : uint8 (h, w, 3)
+    matrix : (2, 3)
+        A similarity.
+    """
+    scale = max(1.0, np.hypot(matrix[0, 0], matrix[1, 0]))  # the picture's pixels to one of the window
+    finer = 2 if scale > 1 else 1  # twice as fine and then averaged: what is left of the scale is below 2
+    corners = np.array([[0, 0], [width, 0], [0, height], [width, height]]) @ matrix[:, :2].T + matrix[:, 2]
+    size = np.array(pixels.shape[1::-1])
+    x0, y0 = np.clip(np.floor(corners.min(0)) - 2, 0, size - 1).astype(int)
+    x1, y1 = np.clip(np.ceil(corners.max(0)) + 2, 1, size).astype(int)
+    part = pixels[y0:max(y1, y0 + 1), x0:max(x1, x0 + 1)]
+    inner = np.array(part.shape[1::-1])
+    factor = max(1, int(scale / finer))
+    reduced = np.maximum(1, inner // factor)
+    if factor > 1:
+        part = cv2.resize(part, tuple(reduced.tolist()), interpolation=cv2.INTER_AREA)
+    # Window -> picture -> its part -> the reduced part; then from pixel centres to OpenCV's whole numbers.
+    inside = np.diag(reduced / inner) @ np.column_stack([matrix[:, :2] / finer, matrix[:, 2] - (x0, y0)])
+    inside[:, 2] += inside[:, :2] @ (0.5, 0.5) - 0.5
+    window = cv2.warpAffine(part, inside, (width * finer, height * finer), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
+                            borderMode=cv2.BORDER_REFLECT)
+    return cv2.resize(window, (width, height), interpolation=cv2.INTER_AREA) if finer > 1 else window
 
 
 def preprocess(frame: Image.Image, config: VAEConfig) -> Image.Image:

@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from skimage.data import astronaut
 
 from betavae import Editor, ImageError, VAEConfig
 from betavae.face import frame
-from betavae.image import crop, crop_box, from_uint8, preprocess, read, to_pil, to_tensor, uncrop
+from betavae.image import crop, crop_box, cut, from_uint8, preprocess, read, to_pil, to_tensor, uncrop
 from train.losses import bce_floor
 
 CONFIG = VAEConfig()
@@ -148,3 +149,24 @@ def test_an_editor_encodes_one_photo_or_a_list(tiny):
     torch.testing.assert_close(editor.encode(photos[0]), z[:1])
     assert not torch.allclose(z[0], z[1])
     assert [image.size for image in editor.decode(z)] == [(64, 64)] * 2
+
+
+def test_a_window_of_the_picture_itself_is_the_picture():
+    photo = astronaut()
+    np.testing.assert_array_equal(cut(photo, np.array([[1.0, 0, 0], [0, 1, 0]]), 512, 512), photo)
+
+
+def test_a_coarse_window_averages_what_falls_together():
+    photo = astronaut()
+    window = cut(photo, np.array([[4.0, 0, 0], [0, 4, 0]]), 128, 128)
+    means = photo.reshape(128, 4, 128, 4, 3).mean((1, 3))
+    assert np.abs(window - means).mean() < 1.5
+
+
+def test_a_turned_window_shows_the_same_places_and_reflects_beyond_the_edge():
+    photo = astronaut()
+    # A quarter turn: the window's x runs down the photo.
+    turned = cut(photo, np.array([[0.0, -1, 512], [1, 0, 0]]), 512, 512)
+    np.testing.assert_array_equal(turned, np.rot90(photo))
+    outside = cut(photo, np.array([[1.0, 0, -40], [0, 1, 0]]), 80, 512)
+    np.testing.assert_array_equal(outside[:, :40], outside[:, 40:][:, ::-1])
