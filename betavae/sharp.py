@@ -1,0 +1,130 @@
+"""A second decoder for sharp pictures: it draws detail onto the honest decode, at twice its size, from the same z."""
+
+import dataclasses
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+class SharpenerError(ValueError):
+    """A sharpener that cannot be loaded. The message is one sentence that names the file."""
+
+
+@dataclass(frozen=True)
+class SharpConfig:
+    """Size of a ``Sharpener``.
+
+    Parameters
+    ----------
+    latents : int
+        Dimension d of z.
+    image_size : int
+        Side s of the honest decode in pixels, even; the sharp picture's is 2 s.
+    width : int
+        Channels at s / 2 pixels, where most of the work is done.
+    blocks : int
+        Residual blocks there.
+    """
+
+    latents: int
+    image_size: int
+    width: int = 64
+    blocks: int = 5
+
+
+class Sharpener(nn.Module):
+    """Honest pictures (n, 3, s, s) in [0, 1] and their latents (n, d) -> sharp pictures (n, 3, 2s, 2s) in [0, 1].
+
+    The encoder and the honest decoder stay as they are, so every latent and every direction keeps its meaning. The network
+    adds a residual to the upsampled decode. Its residual blocks (EDSR, Lim et al. 2017: no normalisation) are modulated by z
+    (FiLM, Perez et al. 2018); pixel shuffles start as nearest upsampling (ICNR, Aitken et al. 2017), without which they draw a
+    checkerboard. The last convolution starts at zero: a new sharpener is bilinear upsampling.
+    """
+
+    def __init__(self, config: SharpConfig):
+        super().__init__()
+        self.config = config
+        width, half = config.width, config.width // 2
+        self.stem = nn.Conv2d(12, width, 3, padding=1)  # of 2 x 2 pixels each: (n, 12, s/2, s/2)
+        self.blocks = nn.ModuleList(ModulatedBlock(width, config.latents) for _ in range(config.blocks))
+        self.up = nn.Conv2d(width, 4 * half, 3, padding=1)
+        self.refine = nn.Conv2d(half, half, 3, padding=1)
+        self.last = nn.Conv2d(half, 12, 3, padding=1)
+        icnr_(self.up.weight)
+        nn.init.zeros_(self.last.weight)
+        nn.init.zeros_(self.last.bias)
+
+    def forward(self, picture: Tensor, z: Tensor) -> Tensor:
+        h = self.stem(F.pixel_unshuffle(2 * picture - 1, 2))
+        for block in self.blocks:
+            h = block(h, z)
+        h = F.leaky_relu(F.pixel_shuffle(self.up(F.leaky_relu(h, 0.2)), 2), 0.2)  # (n, width / 2, s, s)
+        h = F.leaky_relu(self.refine(h), 0.2)
+        detail = F.pixel_shuffle(self.last(h), 2)
+        return (upsampled(picture) + detail).clamp(0, 1)
+
+    def save(self, path: str | Path, weights: str) -> None:
+        """Its weights in float16; ``weights`` is the hash of the model that it belongs to (``betavae.hub.model_hash``)."""
+        tensors = {name: value.detach().half().cpu().contiguous() for name, value in self.state_dict().items()}
+        save_file(tensors, path, metadata={"format": "pt", "config": json.dumps(dataclasses.asdict(self.config)),
+                                           "weights": weights})
+
+    @classmethod
+    def load(cls, path: str | Path, weights: str) -> "Sharpener":
+        """Read what ``save`` wrote, strictly, in eval mode, for the model with the hash ``weights``.
+
+        Raises
+        ------
+        SharpenerError
+            The file is damaged, or belongs to another model.
+        """
+        path = Path(path)
+        try:
+            with safe_open(path, framework="pt") as file:
+                metadata = file.metadata() or {}
+                config = SharpConfig(**json.loads(metadata["config"]))
+                tensors = {name: file.get_tensor(name).float() for name in file.keys()}
+            owner = metadata["weights"]
+            sharpener = cls(config)
+            sharpener.load_state_dict(tensors)
+        except (SafetensorError, OSError, KeyError, TypeError, ValueError, RuntimeError) as error:
+            raise SharpenerError(f"The sharpener {str(path)!r} is damaged: {str(error).splitlines()[0]}") from error
+        if owner != weights:
+            raise SharpenerError(f"The sharpener {str(path)!r} is of the model {owner} and this is {weights}; train it anew "
+                                 "with --stages sharpen.")
+        return sharpener.eval().to(memory_format=torch.channels_last)
+
+
+class ModulatedBlock(nn.Module):
+    """conv, LeakyReLU, scale and shift by z, conv, plus the input."""
+
+    def __init__(self, width: int, latents: int):
+        super().__init__()
+        self.conv1 = nn.Conv2d(width, width, 3, padding=1)
+        self.conv2 = nn.Conv2d(width, width, 3, padding=1)
+        self.modulation = nn.Linear(latents, 2 * width)
+        nn.init.zeros_(self.modulation.weight)
+        nn.init.zeros_(self.modulation.bias)
+
+    def forward(self, x: Tensor, z: Tensor) -> Tensor:
+        scale, shift = self.modulation(z)[:, :, None, None].chunk(2, 1)
+        h = F.leaky_relu(self.conv1(x), 0.2) * (1 + scale) + shift
+        return x + 0.2 * self.conv2(h)
+
+
+def upsampled(picture: Tensor) -> Tensor:
+    """(n, 3, s, s) -> (n, 3, 2s, 2s), bilinear: what a sharp picture is compared with to see what was added."""
+    return F.interpolate(picture, scale_factor=2, mode="bilinear", align_corners=False)
+
+
+def icnr_(weight: Tensor, scale: int = 2) -> None:
+    """Start a convolution before a pixel shuffle as nearest upsampling: its ``scale ** 2`` sub-pixels share their weights."""
+    with torch.no_grad():
+        first = nn.init.kaiming_normal_(torch.empty_like(weight[::scale ** 2]), a=0.2)
+        weight.copy_(first.repeat_interleave(scale ** 2, 0))

@@ -1,0 +1,251 @@
+"""Train the second decoder: sharp pictures from the latents of a frozen VAE.
+
+    python train/run.py --data DIR --model FOLDER --stages sharpen --out FOLDER
+
+A patch discriminator that is shown the honest decode beside each picture judges the detail (hinge loss, spectral norm: Miyato et
+al. 2018; pix2pix: Isola et al. 2017), and its features are matched (pix2pixHD: Wang et al. 2018). What keeps the detail true to
+the face: the picture's low frequencies must be the decode's, L1, and the distance in the features of the run's classifier. The
+adversarial weight follows the ratio of the gradients at the last layer (VQGAN: Esser et al. 2021, equation 7), after a start
+without it; DiffAugment (Zhao et al. 2020) keeps the discriminator from learning the faces by heart.
+"""
+
+import copy
+import json
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.nn.utils.parametrizations import spectral_norm
+from tqdm import tqdm
+
+from betavae.classifier import Classifier
+from betavae.image import from_uint8
+from betavae.model import VAE
+from betavae.sharp import SharpConfig, Sharpener, upsampled
+from train.checkpoint import Averaged, Checkpoint
+from train.ranks import ALONE
+
+LOG_EVERY = 50
+SAVE_SECONDS = 120.0
+
+
+@dataclass(frozen=True)
+class SharpenConfig:
+    """Settings of one training of a sharpener. Every schedule is a function of images seen.
+
+    Parameters
+    ----------
+    images, batch, lr, ema : int, int, float, float
+        Images seen in all, a step; Adam's learning rate of both networks; half-life of the averaged weights as a share of
+        the run.
+    warmup : float
+        Share of the run before the discriminator has a say.
+    adversarial : float
+        Of the gradient of the other terms at the last layer, how much the discriminator's may be.
+    matching, lowpass, features : float
+        Weights, beside an L1 of weight 1, of the discriminator's features, of the low frequencies, of the classifier's features.
+    radius : int
+        Pixels of the sharp picture over which "low frequencies" are averaged.
+    seed : int
+        Of weights, data order and augmentation.
+    """
+
+    images: int = 400_000
+    batch: int = 16
+    lr: float = 2e-4
+    ema: float = 0.02
+    warmup: float = 0.1
+    adversarial: float = 0.5
+    matching: float = 5.0
+    lowpass: float = 10.0
+    features: float = 0.5
+    radius: int = 8
+    seed: int = 0
+
+    @property
+    def steps(self) -> int:
+        return -(-self.images // self.batch)
+
+
+class Discriminator(nn.Module):
+    """Pictures (n, 3, s, s) and the decodes they belong to, the same size -> feature maps, the last of them (n, 1, s/8, s/8)
+    realness by patch."""
+
+    def __init__(self, width: int = 32):
+        super().__init__()
+        sizes = (6, width, 2 * width, 4 * width)
+        self.layers = nn.ModuleList(spectral_norm(nn.Conv2d(a, b, 4, 2, 1)) for a, b in zip(sizes, sizes[1:]))
+        self.last = spectral_norm(nn.Conv2d(sizes[-1], 1, 3, padding=1))
+
+    def forward(self, picture: Tensor, decode: Tensor) -> list[Tensor]:
+        h, maps = 2 * torch.cat([picture, decode], 1) - 1, []
+        for layer in self.layers:
+            h = F.leaky_relu(layer(h), 0.2)
+            maps.append(h)
+        return [*maps, self.last(h)]
+
+
+def augment(pictures: list[Tensor], random: np.random.Generator) -> list[Tensor]:
+    """DiffAugment of pictures (n, 3, s, s) that belong together: the same colour and translation for all, other for each row."""
+    n, _, side, _ = pictures[0].shape
+    device = pictures[0].device
+
+    def draw(low: float, high: float) -> Tensor:
+        return torch.from_numpy(random.uniform(low, high, (n, 1, 1, 1)).astype(np.float32)).to(device)
+
+    brightness, saturation, contrast = draw(-0.5, 0.5), draw(0, 2), draw(0.5, 1.5)
+    reach = side // 8
+    rows, columns = random.integers(-reach, reach + 1, (2, n))
+    out = []
+    for x in pictures:
+        x = x + brightness
+        grey = x.mean(1, keepdim=True)
+        x = (x - grey) * saturation + grey
+        mean = x.mean((1, 2, 3), keepdim=True)
+        x = (x - mean) * contrast + mean
+        padded = F.pad(x, (reach,) * 4)
+        out.append(torch.stack([padded[i, :, reach + r:reach + r + side, reach + c:reach + c + side]
+                                for i, (r, c) in enumerate(zip(rows, columns))]))
+    return out
+
+
+def low(picture: Tensor, radius: int) -> Tensor:
+    """The low frequencies of pictures (n, 3, s, s): means over ``radius`` x ``radius`` pixels, every half of that."""
+    return F.avg_pool2d(picture, radius, radius // 2)
+
+
+class Sharpening:
+    """A training's networks and the step that moves them; a step is a function of the seed and its number alone.
+
+    Parameters
+    ----------
+    model : VAE
+        Frozen; ``classifier`` too, which sees pictures of ``model.config.image_size``.
+    pixels : Tensor
+        uint8 (n, 2s, 2s, 3), the training faces at the sharp picture's size; ``mu`` (n, d) are their latents.
+    """
+
+    def __init__(self, config: SharpenConfig, model: VAE, classifier: Classifier, pixels: Tensor, mu: Tensor, device: torch.device):
+        self.config, self.device = config, device
+        self.model, self.classifier = (part.to(device).eval().requires_grad_(False) for part in (model, classifier))
+        self.pixels, self.mu = pixels, mu
+        torch.manual_seed(config.seed)
+        size = SharpConfig(model.config.latents, model.config.image_size)
+        self.network, self.critic = (part.to(device, memory_format=torch.channels_last) for part in (Sharpener(size), Discriminator()))
+        self.optimizer, self.critic_optimizer = (torch.optim.Adam(part.parameters(), config.lr, (0.5, 0.99))
+                                                 for part in (self.network, self.critic))
+        self.average = Averaged(self.network, config.ema * config.images)
+        self._order = (-1, np.empty(0, int))
+
+    def rows(self, step: int) -> np.ndarray:
+        """Positions (b,) of a step's faces: every epoch shows each once."""
+        n, batch = len(self.mu), self.config.batch
+        positions = np.arange(step * batch, (step + 1) * batch)
+        parts = []
+        for epoch in np.unique(positions // n):
+            if epoch != self._order[0]:
+                self._order = epoch, np.random.default_rng((self.config.seed, epoch)).permutation(n)
+            parts.append(self._order[1][positions[positions // n == epoch] % n])
+        return np.concatenate(parts)
+
+    def step(self, step: int) -> dict[str, Tensor]:
+        """Make step number ``step``; returns the terms of the losses, shape () each."""
+        config, rows = self.config, self.rows(step)
+        real = from_uint8(self.pixels[torch.from_numpy(rows)]).to(self.device)
+        z = self.mu[torch.from_numpy(rows)].to(self.device)
+        with torch.no_grad():
+            honest = self.model.decode(z)
+            behind = upsampled(honest)
+        random = np.random.default_rng((config.seed, 1, step))
+        fake = self.network(honest, z)
+        terms = {
+            "l1": (fake - real).abs().mean(),
+            "lowpass": (low(fake, config.radius) - low(behind, config.radius)).abs().mean(),
+            "features": self._features(fake, real),
+        }
+        loss = terms["l1"] + config.lowpass * terms["lowpass"] + config.features * terms["features"]
+        if step * config.batch >= config.warmup * config.images:
+            terms |= self._judge(real, fake.detach(), behind, random)
+            seen, decode = augment([fake, behind], random)
+            with torch.no_grad():
+                wanted = self.critic(*augment([real, behind], random))
+            made = self.critic(seen, decode)
+            terms["matching"] = torch.stack([(a - b).abs().mean() for a, b in zip(made[:-1], wanted[:-1])]).mean()
+            terms["adversarial"] = -made[-1].mean()
+            terms["weight"] = self._weight(loss, terms["adversarial"])
+            # The features of a discriminator that has just begun say nothing: both of its terms come in over the next tenth.
+            ramp = min(1.0, (step * config.batch - config.warmup * config.images) / (0.1 * config.images) + 0.01)
+            loss = loss + ramp * (terms["weight"] * terms["adversarial"] + config.matching * terms["weight"] * terms["matching"])
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        self.optimizer.step()
+        self.average.update((step + 1) * config.batch, config.batch)
+        return {name: value.detach() for name, value in terms.items()}
+
+    def _features(self, fake: Tensor, real: Tensor) -> Tensor:
+        """Distance in the classifier's feature maps, each over its own size (Johnson et al. 2016)."""
+        side = self.model.config.image_size
+        ours, theirs = (_maps(self.classifier, F.interpolate(x, (side, side), mode="area")) for x in (fake, real))
+        return torch.stack([(a - b).abs().mean() / b.abs().mean() for a, b in zip(ours, theirs)]).mean()
+
+    def _judge(self, real: Tensor, fake: Tensor, behind: Tensor, random: np.random.Generator) -> dict[str, Tensor]:
+        """A step of the discriminator, hinge loss."""
+        right = self.critic(*augment([real, behind], random))[-1]
+        wrong = self.critic(*augment([fake, behind], random))[-1]
+        loss = F.relu(1 - right).mean() + F.relu(1 + wrong).mean()
+        self.critic_optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        self.critic_optimizer.step()
+        return {"critic": loss, "margin": right.mean() - wrong.mean()}
+
+    def _weight(self, rest: Tensor, adversarial: Tensor) -> Tensor:
+        last = self.network.last.weight
+        ours, theirs = (torch.autograd.grad(term, last, retain_graph=True)[0].norm() for term in (rest, adversarial))
+        return (self.config.adversarial * ours / (theirs + 1e-6)).clamp(max=10.0).detach()
+
+
+def _maps(classifier: Classifier, x: Tensor) -> list[Tensor]:
+    h, maps = classifier.stem(2 * x - 1), []
+    for block in classifier.blocks:
+        h = block(h)
+        maps.append(h)
+    return maps
+
+
+def fit_sharpener(config: SharpenConfig, model: VAE, classifier: Classifier, pixels: Tensor, mu: Tensor, out: Path,
+                  device: torch.device, save_seconds: float = SAVE_SECONDS) -> Sharpener:
+    """Train to ``config.images`` and return the sharpener with its averaged weights, in eval mode.
+
+    Goes on from the checkpoint in ``out / "sharpen"``. Logs there, ``log.jsonl``.
+
+    Raises
+    ------
+    CheckpointError
+        The checkpoint is of other settings, or cannot be read.
+    """
+    folder = Path(out) / "sharpen"
+    folder.mkdir(parents=True, exist_ok=True)
+    training = Sharpening(config, model, classifier, pixels, mu, device)
+    checkpoint = Checkpoint(folder, repr(config), network=training.network, critic=training.critic, optimizer=training.optimizer,
+                            critic_optimizer=training.critic_optimizer, average=training.average)
+    checkpoint.load(ALONE)
+    saved = time.monotonic()
+    with open(folder / "log.jsonl", "a", encoding="utf-8") as log, tqdm(
+            total=config.images, initial=checkpoint.step * config.batch, desc="sharpen", unit=" images", smoothing=0.05) as bar:
+        while checkpoint.step < config.steps:
+            terms = training.step(checkpoint.step)
+            checkpoint.step += 1
+            bar.update(config.batch)
+            if checkpoint.step % LOG_EVERY == 0:
+                log.write(json.dumps({"images": checkpoint.step * config.batch, **{k: round(float(v), 5) for k, v in terms.items()}}) + "\n")
+                log.flush()
+            if time.monotonic() - saved > save_seconds or checkpoint.step == config.steps:
+                checkpoint.save()
+                saved = time.monotonic()
+    network = copy.deepcopy(training.network)
+    network.load_state_dict(training.average.weights)
+    return network.eval()
