@@ -35,7 +35,7 @@ class SharpConfig:
     latents: int
     image_size: int
     width: int = 64
-    blocks: int = 5
+    blocks: int = 4
 
 
 class Sharpener(nn.Module):

@@ -46,7 +46,8 @@ class Training:
     step with the same weights, those that one process would have on the whole batch.
     """
 
-    def __init__(self, config: TrainConfig, train: Tensor | Pictures, device: torch.device, ranks: Ranks = ALONE):
+    def __init__(self, config: TrainConfig, train: Tensor | Pictures, device: torch.device, ranks: Ranks = ALONE,
+                 features: Callable[[Tensor], Tensor] | None = None):
         if config.batch % ranks.size:
             raise ValueError(f"The batch is {config.batch}; it must be a multiple of the {ranks.size} processes that share it.")
         self.config, self.device, self.ranks = config, device, ranks
@@ -62,7 +63,7 @@ class Training:
                                  "start one process, or give --model.norm group.")
             model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
         self.model = model.to(device, memory_format=torch.channels_last)
-        self.objective = Objective(config).to(device)
+        self.objective = Objective(config, features).to(device)
         self.parameters = [*self.model.parameters(), *self.objective.parameters()]
         # Fused kernels leave out an update, moments and all, where ``found_inf`` says so: no number is read for it.
         self.optimizer = torch.optim.AdamW(self.parameters, config.lr, (config.beta1, config.beta2), config.eps,
@@ -176,7 +177,8 @@ class Rate:
 
 def fit(config: TrainConfig, train: Tensor | Pictures, val: Tensor, out: str | Path, device: torch.device,
         ranks: Ranks = ALONE, save_seconds: float = SAVE_SECONDS,
-        on_validation: Callable[[VAE, int], None] | None = None) -> VAE:
+        on_validation: Callable[[VAE, int], None] | None = None,
+        features: Callable[[Tensor], Tensor] | None = None) -> VAE:
     """Train to ``config.images`` and return the model with its averaged weights, in eval mode.
 
     Goes on from the checkpoint in ``out`` if there is one; a resumed run is bitwise the uninterrupted one on one device.
@@ -195,6 +197,8 @@ def fit(config: TrainConfig, train: Tensor | Pictures, val: Tensor, out: str | P
         Time between two checkpoints.
     on_validation : callable, optional
         Called with the averaged model and the images seen, each time it is validated; by rank 0 alone.
+    features : callable, optional
+        Pictures (n, 3, s, s) -> (n, k), what ``config.perceptual`` weighs the error of.
 
     Raises
     ------
@@ -207,7 +211,7 @@ def fit(config: TrainConfig, train: Tensor | Pictures, val: Tensor, out: str | P
     """
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
-    training, rate = Training(config, train, device, ranks), Rate()
+    training, rate = Training(config, train, device, ranks, features), Rate()
     checkpoint = Checkpoint(out, config.to_json(), model=training.model, optimizer=training.optimizer,
                             objective=training.objective, average=training.average, meter=training.meter, rate=rate)
     resumed = checkpoint.load(ranks)

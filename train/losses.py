@@ -38,6 +38,19 @@ def gaussian_nll(error: Tensor, log_sigma: Tensor, values: int) -> Tensor:
     return 0.5 * error * torch.exp(-2 * log_sigma) + values * (log_sigma + 0.5 * math.log(2 * math.pi))
 
 
+def feature_error(features: Callable[[Tensor], Tensor], logits: Tensor, x: Tensor) -> Tensor:
+    """-log N(features of x; those of the picture, v I) up to a constant, with v their variance over the batch: shape (), nats.
+
+    Pixels weigh a smile as little as a lock of hair. Features of a classifier of faces weigh what people see (Hou et al. 2017,
+    "Deep Feature Consistent Variational Autoencoder").
+    """
+    with torch.no_grad():
+        wanted = features(x)
+        variance = wanted.var(0).clamp(min=1e-4)
+    made = features(torch.sigmoid(logits.float()))
+    return 0.5 * ((made - wanted).square() / variance).sum(1).mean()
+
+
 def ssim(a: Tensor, b: Tensor) -> Tensor:
     """Structural similarity of images (n, c, h, w) in [0, 1], from Gaussian 9x9 windows inside the image: (n,).
 
@@ -145,15 +158,18 @@ class Controller(nn.Module):
 class Objective(nn.Module):
     """Reconstruction + penalty of the KL, as a ``TrainConfig`` says. Its state belongs in a run's checkpoint.
 
+    ``features``, pictures (n, 3, s, s) -> (n, k), is what ``config.perceptual`` weighs the error of.
+
     Examples
     --------
     >>> objective = Objective(config).to(device)
     >>> loss, terms = objective(model(x), x, mask, config.level(progress))
     """
 
-    def __init__(self, config: TrainConfig):
+    def __init__(self, config: TrainConfig, features: Callable[[Tensor], Tensor] | None = None):
         super().__init__()
         self.reconstruction, self.reduction = config.reconstruction, config.reduction
+        self.perceptual, self.features = config.perceptual, features
         # A tanh network's pictures live in [-1, 1], where a squared error is four times that in [0, 1].
         self.scale = 4.0 if config.model.output == "tanh" else 1.0
         self.penalty = {"beta": Beta, "capacity": lambda: Capacity(config.gamma),
@@ -184,6 +200,9 @@ class Objective(nn.Module):
             training.
         """
         reconstruction, terms = getattr(self, f"_{self.reconstruction}")(output, x, mask, mean)
+        if self.perceptual:
+            terms["features"] = feature_error(self.features, output.logits, x)
+            reconstruction = reconstruction + self.perceptual * terms["features"] / self._per(x)
         held = divergence(output).sum(1).mean()
         # Before the penalty, which moves it.
         if isinstance(self.penalty, Controller):

@@ -38,6 +38,8 @@ class TrainConfig:
     reduction : "sum" | "mean"
         Reconstruction summed over an image's values and KL over latents, or both divided by their number ("masked" is
         always a mean over values). Always a mean over the batch.
+    perceptual : float
+        Weight of the error in the features of the run's own classifier (0: none). Of 64 px models.
     objective : "beta" | "capacity" | "controller"
         beta * KL; gamma * |KL - C|; or beta * KL with beta steered towards KL = C.
     beta_start : float
@@ -117,6 +119,7 @@ class TrainConfig:
     warmup: float
     ema: float
     flip: bool
+    perceptual: float = 0.0
     splits: str = "train"
     init: str = "default"
     clip_each: float = 0.0
@@ -130,7 +133,7 @@ class TrainConfig:
         choice("splits", self.splits, SPLITS_TRAINED)
         choice("init", self.init, INITS)
         for fields, low, high in ((("batch",), 1, math.inf), (("images",), self.batch, math.inf),
-                                  (("subset", "seed", "clip", "clip_each", "beta_start", "beta", "gamma", "gain", "C_start", "C_end"),
+                                  (("subset", "seed", "clip", "clip_each", "perceptual", "beta_start", "beta", "gamma", "gain", "C_start", "C_end"),
                                    0, math.inf), (("ramp", "ema", "beta1", "beta2"), 0, 1)):
             for field in fields:
                 value = getattr(self, field)
