@@ -20,12 +20,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.parametrizations import spectral_norm
+from scipy.stats import spearmanr
 from tqdm import tqdm
 
 from betavae.classifier import Classifier
 from betavae.image import from_uint8
 from betavae.model import VAE
 from betavae.sharp import SharpConfig, Sharpener, upsampled
+from train import metrics
 from train.checkpoint import Averaged, Checkpoint
 from train.ranks import ALONE
 
@@ -118,6 +120,11 @@ def low(picture: Tensor, radius: int) -> Tensor:
     return F.avg_pool2d(picture, radius, radius // 2)
 
 
+def resized(picture: Tensor, side: int) -> Tensor:
+    """Pictures at the size that the classifier sees."""
+    return F.interpolate(picture, (side, side), mode="area")
+
+
 class Sharpening:
     """A training's networks and the step that moves them; a step is a function of the seed and its number alone.
 
@@ -189,7 +196,7 @@ class Sharpening:
     def _features(self, fake: Tensor, real: Tensor) -> Tensor:
         """Distance in the classifier's feature maps, each over its own size (Johnson et al. 2016)."""
         side = self.model.config.image_size
-        ours, theirs = (_maps(self.classifier, F.interpolate(x, (side, side), mode="area")) for x in (fake, real))
+        ours, theirs = (_maps(self.classifier, resized(x, side)) for x in (fake, real))
         return torch.stack([(a - b).abs().mean() / b.abs().mean() for a, b in zip(ours, theirs)]).mean()
 
     def _judge(self, real: Tensor, fake: Tensor, behind: Tensor, random: np.random.Generator) -> dict[str, Tensor]:
@@ -249,3 +256,87 @@ def fit_sharpener(config: SharpenConfig, model: VAE, classifier: Classifier, pix
     network = copy.deepcopy(training.network)
     network.load_state_dict(training.average.weights)
     return network.eval()
+
+
+# ---- what it is worth -----------------------------------------------------------------------------------------------
+
+FACES_A_CHUNK = 50
+STEPS_ALONG = 9  # pictures along a slider, for its steadiness
+
+
+def laplacian_energy(pictures: Tensor) -> Tensor:
+    """Mean square of the Laplacian of the luma of pictures (n, 3, s, s) in [0, 1]: (n,). It falls with blur."""
+    luma = (pictures * torch.tensor([0.299, 0.587, 0.114], device=pictures.device)[:, None, None]).sum(1, keepdim=True)
+    kernel = torch.tensor([[0.0, 1, 0], [1, -4, 1], [0, 1, 0]], device=pictures.device)[None, None]
+    return F.conv2d(luma, kernel).square().mean((1, 2, 3))
+
+
+@torch.inference_mode()
+def measure(model: VAE, sharpener: Sharpener, pixels: Tensor, mu: Tensor, steps: dict[str, Tensor], judge: Classifier,
+            device: torch.device, radius: int = SharpenConfig.radius) -> dict:
+    """What the sharp pictures of faces are worth beside the honest ones.
+
+    Parameters
+    ----------
+    pixels : Tensor
+        uint8 (n, 2s, 2s, 3), real faces; ``mu`` (n, d) are their latents.
+    steps : dict of Tensor
+        Name -> (d,), what an edit of that name adds to z; names are the ``judge``'s columns, for the edits that are read.
+    judge : Classifier
+        One that neither the model nor the sharpener was trained with.
+
+    Returns
+    -------
+    dict
+        ``laplacian`` and ``laplacian_honest``: mean Laplacian energy over real photos'. ``frechet``, ``frechet_honest``:
+        Fréchet distance from the real faces in the judge's features. ``lowpass``: mean absolute difference of the low
+        frequencies from the honest decode's, in grey levels of 255. ``spearman``: by name, the rank correlation over faces
+        of how far the judge sees the edit go in sharp and in honest pictures. ``steadiness``: how much the added detail
+        changes between neighbouring pictures along an edit, over how much it changes between faces.
+    """
+    side = model.config.image_size
+    model, sharpener, judge = (part.to(device).eval() for part in (model, sharpener, judge))
+
+    def pictures(z: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        z = z.to(device)
+        honest = model.decode(z)
+        return honest, upsampled(honest), sharpener(honest, z)
+
+    def features(x: Tensor) -> Tensor:
+        return judge.features(resized(x, side)).cpu()
+
+    rows = {key: [] for key in ("real", "honest", "sharp", "energy_real", "energy_honest", "energy_sharp", "lowpass", "detail")}
+    for part, z in zip(pixels.split(FACES_A_CHUNK), mu.split(FACES_A_CHUNK)):
+        real = from_uint8(part).to(device)
+        _, behind, sharp = pictures(z)
+        for key, x in (("real", real), ("honest", behind), ("sharp", sharp)):
+            rows[key].append(features(x))
+            rows[f"energy_{key}"].append(laplacian_energy(x).cpu())
+        rows["lowpass"].append((low(sharp, radius) - low(behind, radius)).abs().mean((1, 2, 3)).cpu())
+        rows["detail"].append((sharp - behind)[:8].cpu())
+    rows = {key: torch.cat(value) for key, value in rows.items()}
+    between = (rows["detail"][1:] - rows["detail"][:-1]).abs().mean()
+    spearman, along = {}, []
+    for name, step in steps.items():
+        column = judge.names.index(name)
+        changes = []
+        for z in mu.split(FACES_A_CHUNK):
+            shown = [pictures(latents) for latents in (z, z + step)]
+            changes.append([(judge.standard(resized(after, side)) - judge.standard(resized(before, side)))[:, column].cpu()
+                            for before, after in zip(shown[0][1:], shown[1][1:])])
+        honest, sharp = (torch.cat(parts).numpy() for parts in zip(*changes))
+        spearman[name] = float(spearmanr(honest, sharp).statistic)
+        for z in mu[:4]:
+            _, behind, sharp = pictures(z + torch.linspace(-1, 1, STEPS_ALONG)[:, None] * step)
+            detail = sharp - behind
+            along.append((detail[1:] - detail[:-1]).abs().mean().cpu())
+    return {
+        "faces": len(mu),
+        "laplacian": float(rows["energy_sharp"].mean() / rows["energy_real"].mean()),
+        "laplacian_honest": float(rows["energy_honest"].mean() / rows["energy_real"].mean()),
+        "frechet": metrics.frechet_distance(rows["sharp"], rows["real"]),
+        "frechet_honest": metrics.frechet_distance(rows["honest"], rows["real"]),
+        "lowpass": float(255 * rows["lowpass"].mean()),
+        "spearman": spearman,
+        "steadiness": float(torch.stack(along).mean() / between),
+    }

@@ -1,0 +1,140 @@
+"""The second decoder: what it starts as, what it learns, how it is kept."""
+
+import json
+
+import pytest
+import torch
+from conftest import ROOT
+from torch.nn import functional as F
+
+from betavae import Editor, hub
+from betavae.image import to_tensor
+from betavae.sharp import SharpConfig, Sharpener, SharpenerError, icnr_, upsampled
+from train import sharpen
+from train.sharpen import SharpenConfig, fit_sharpener, laplacian_energy
+
+CPU = torch.device("cpu")
+SHIPPED = ROOT / "assets" / "celeba64"
+
+
+@pytest.fixture
+def shipped(celeba):
+    return hub.load(SHIPPED)
+
+
+@pytest.fixture(scope="session")
+def fine(unseen):
+    """Latents of the 32 first val faces, and the pictures that a sharp decoder should make of them: here the faces themselves."""
+    pixels = unseen.images("val")[:32]
+    editor = Editor.from_pretrained(device="cpu")
+    mu = editor.model.encode(pixels.permute(0, 3, 1, 2).float() / 255)[0].detach()
+    large = F.interpolate(pixels.permute(0, 3, 1, 2).float(), scale_factor=2, mode="bicubic").clamp(0, 255)
+    return editor, large.round().byte().permute(0, 2, 3, 1).contiguous(), mu
+
+
+def test_a_new_sharpener_is_upsampling():
+    torch.manual_seed(0)
+    picture, z = torch.rand(2, 3, 64, 64), torch.randn(2, 8)
+    made = Sharpener(SharpConfig(8, 64))(picture, z)
+    assert made.shape == (2, 3, 128, 128)
+    torch.testing.assert_close(made, upsampled(picture))
+
+
+def test_a_pixel_shuffle_starts_without_a_checkerboard():
+    torch.manual_seed(0)
+    layer = torch.nn.Conv2d(8, 16, 3, padding=1)
+    torch.nn.init.zeros_(layer.bias)
+    icnr_(layer.weight)
+    made = F.pixel_shuffle(layer(torch.randn(1, 8, 6, 6)), 2)
+    torch.testing.assert_close(made, F.interpolate(made[:, :, ::2, ::2], scale_factor=2))
+
+
+def test_it_comes_back_from_its_file_and_only_for_its_model(tmp_path):
+    torch.manual_seed(0)
+    sharpener = Sharpener(SharpConfig(8, 64, width=16, blocks=1))
+    torch.nn.init.normal_(sharpener.last.weight, std=0.1)
+    sharpener.half().float().save(tmp_path / "sharp.safetensors", "abc")
+    picture, z = torch.rand(2, 3, 64, 64), torch.randn(2, 8)
+    with torch.inference_mode():
+        torch.testing.assert_close(Sharpener.load(tmp_path / "sharp.safetensors", "abc")(picture, z), sharpener(picture, z))
+    with pytest.raises(SharpenerError, match="is of the model abc and this is xyz"):
+        Sharpener.load(tmp_path / "sharp.safetensors", "xyz")
+    (tmp_path / "sharp.safetensors").write_bytes(b"\0" * 50)
+    with pytest.raises(SharpenerError, match="sharp.safetensors.*damaged"):
+        Sharpener.load(tmp_path / "sharp.safetensors", "abc")
+
+
+def test_it_learns_detail_and_a_run_that_stops_goes_on_bitwise(fine, tmp_path, monkeypatch):
+    editor, pixels, mu = fine
+    config = SharpenConfig(images=240, batch=8, lr=1e-3)
+    arguments = (config, editor.model, editor.classifier, pixels, mu)
+    whole = fit_sharpener(*arguments, tmp_path / "whole", CPU)
+
+    class Stopped(Exception):
+        pass
+
+    real, steps = sharpen.Sharpening.step, []
+
+    def stop(self, step):
+        if len(steps) == 13:
+            raise Stopped
+        steps.append(step)
+        return real(self, step)
+
+    monkeypatch.setattr(sharpen.Sharpening, "step", stop)
+    with pytest.raises(Stopped):
+        fit_sharpener(*arguments, tmp_path / "parts", CPU, save_seconds=0)
+    monkeypatch.undo()
+    resumed = fit_sharpener(*arguments, tmp_path / "parts", CPU)
+    for a, b in zip(whole.state_dict().values(), resumed.state_dict().values()):
+        assert torch.equal(a, b)
+    # The discriminator came in after a tenth, and the pictures are nearer to the faces than the decodes are.
+    lines = [json.loads(line) for line in (tmp_path / "whole" / "sharpen" / "log.jsonl").read_text().splitlines()]
+    assert not lines or "adversarial" in lines[-1]
+    with torch.inference_mode():
+        honest = editor.model.decode(mu)
+        faces = pixels.permute(0, 3, 1, 2).float() / 255
+        before, after = ((made - faces).abs().mean() for made in (upsampled(honest), whole(honest, mu)))
+    assert after < before
+
+
+def test_the_energy_of_detail_falls_with_blur(fine):
+    _, pixels, _ = fine
+    faces = pixels.permute(0, 3, 1, 2).float() / 255
+    blurred = F.avg_pool2d(F.pad(faces, (1, 1, 1, 1), "reflect"), 3, 1)
+    assert (laplacian_energy(blurred) < 0.5 * laplacian_energy(faces)).all()
+
+
+def test_measures_know_upsampling_from_the_faces_themselves(fine):
+    editor, pixels, mu = fine
+
+    class Faces(Sharpener):
+        def forward(self, picture, z):
+            rows = (z[:, None] - mu[None]).square().sum(2).argmin(1)
+            return pixels[rows].permute(0, 3, 1, 2).float() / 255
+
+    steps = {"Smiling": 1.5 * editor.directions["Smiling"].vector}
+    size = SharpConfig(32, 64)
+    plain = sharpen.measure(editor.model, Sharpener(size), pixels, mu, steps, editor.classifier, CPU)
+    faces = sharpen.measure(editor.model, Faces(size), pixels, mu, steps, editor.classifier, CPU)
+    assert plain["laplacian"] == pytest.approx(plain["laplacian_honest"]) and plain["lowpass"] < 1e-3
+    assert plain["spearman"]["Smiling"] == pytest.approx(1) and plain["frechet"] == pytest.approx(plain["frechet_honest"], rel=1e-3)
+    assert faces["laplacian"] == pytest.approx(1) and faces["frechet"] == pytest.approx(0, abs=1e-6)
+    assert faces["lowpass"] > 2 and faces["spearman"]["Smiling"] < 0.9
+
+
+def test_an_editor_draws_sharp_pictures_where_its_model_has_a_second_decoder(tiny, tmp_path):
+    hub.save(tiny, tmp_path)
+    editor = Editor.from_pretrained(tmp_path, device="cpu")
+    z = editor.sample(2, seed=0)
+    with pytest.raises(ValueError, match="no second decoder"):
+        editor.decode(z, sharp=True)
+    sharpener = Sharpener(SharpConfig(8, 64, width=16, blocks=1))
+    torch.nn.init.normal_(sharpener.last.weight, std=0.05)
+    sharpener.save(tmp_path / "sharp.safetensors", editor.hash)
+    editor = Editor.from_pretrained(tmp_path, device="cpu")
+    honest, sharp = editor.decode(z), editor.edit(z, {}, sharp=True)
+    assert honest[0].size == (64, 64) and sharp[0].size == (128, 128)
+    with torch.inference_mode():
+        expected = editor.sharpener(editor.model.decode(z), z)
+    torch.testing.assert_close(to_tensor(sharp), expected, atol=0.003, rtol=0)
