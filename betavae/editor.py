@@ -16,6 +16,7 @@ from betavae.image import preprocess, read, to_pil, to_tensor
 from betavae.mixture import Mixture
 from betavae.model import VAE
 from betavae.recipe import Recipe, RecipeError
+from betavae.sharp import Sharpener
 
 SOURCES = ("prior", "mixture")  # what random faces are drawn from
 MASKS = ("unedited", "edited")  # by whose outline an edit of a model with masks is laid on
@@ -36,6 +37,7 @@ class Editor:
 
     def __init__(self, model: VAE, directions: Directions, metrics: dict | None = None, classifier: Classifier | None = None,
                  atlas: dict | None = None, mixture: Mixture | None = None, log: list[dict] | None = None,
+                 sharpener: Sharpener | None = None,
                  *, device: str | torch.device | None = None, name: str = ""):
         self.device = pick_device(device)
         self.model = model.to(self.device).eval()
@@ -46,6 +48,7 @@ class Editor:
         self.atlas = atlas or {}
         self.mixture = mixture
         self.log = log or []
+        self.sharpener = sharpener and sharpener.to(self.device).eval()
         self.name = name
 
     @classmethod
@@ -97,8 +100,11 @@ class Editor:
         return preprocess(face.frame(read(image), crop), self.config)
 
     @torch.inference_mode()
-    def decode(self, z: Tensor, background: Image.Image | None = None, placed: Tensor | None = None) -> list[Image.Image]:
+    def decode(self, z: Tensor, background: Image.Image | None = None, placed: Tensor | None = None,
+               sharp: bool = False) -> list[Image.Image]:
         """Latents (n, d) or (d,) -> n RGB images, ``config.image_size`` square.
+
+        With ``sharp`` they are twice that size: a second decoder has added detail that the latent does not hold.
 
         ``background``, what ``input`` gives of a photo, is where a model with masks puts the faces, by the masks of the
         latents ``placed`` if given: see ``VAE.decode``.
@@ -106,11 +112,16 @@ class Editor:
         Raises
         ------
         ValueError
-            ``z`` has another shape, or a value that is not finite.
+            ``z`` has another shape, or a value that is not finite; or ``sharp`` is asked of a model without a second decoder.
         """
         behind = None if background is None else to_tensor([background]).to(self.device)
+        if sharp and self.sharpener is None:
+            raise ValueError("This model has no second decoder, which draws sharp pictures; python train/run.py --stages sharpen "
+                             "trains one.")
         placed = None if placed is None else self._latents(placed).to(self.device)
-        return to_pil(self.model.decode(self._latents(z).to(self.device), behind, placed))
+        z = self._latents(z).to(self.device)
+        honest = self.model.decode(z, behind, placed)
+        return to_pil(self.sharpener(honest, z) if sharp else honest)
 
     @torch.inference_mode()
     def cutout(self, z: Tensor) -> list[Image.Image]:
@@ -124,7 +135,7 @@ class Editor:
         return to_pil(self.model.cutout(self._latents(z).to(self.device)))
 
     def edit(self, z: Tensor, strengths: Mapping[str, float], locks: Iterable[str] = (),
-             background: Image.Image | None = None, mask: str = "unedited") -> list[Image.Image]:
+             background: Image.Image | None = None, mask: str = "unedited", sharp: bool = False) -> list[Image.Image]:
         """``decode(shift(z, strengths, locks), background)``: the faces z (n, d) with directions added, {"Smiling": 1.5}.
 
         ``mask`` chooses by whose outline a model with masks lays the face on: the "unedited" one's, as the published recipe
@@ -136,7 +147,7 @@ class Editor:
             ``mask`` is neither.
         """
         choice("mask", mask, MASKS)
-        return self.decode(self.shift(z, strengths, locks), background, z if mask == "unedited" else None)
+        return self.decode(self.shift(z, strengths, locks), background, z if mask == "unedited" else None, sharp)
 
     def shift(self, z: Tensor, strengths: Mapping[str, float], locks: Iterable[str] = ()) -> Tensor:
         """z + sum of strength * direction, (n, d): the latents that ``edit`` decodes.

@@ -17,12 +17,13 @@ from betavae.config import VAEConfig
 from betavae.directions import Directions
 from betavae.mixture import Mixture
 from betavae.model import VAE
+from betavae.sharp import Sharpener
 
 ROOT = Path(__file__).resolve().parent.parent
 SHIPPED = ROOT / "assets" / "celeba64"
 FILES = ("config.json", "model.safetensors", "directions.safetensors", "metrics.json")
 # What the app also shows where a folder has it.
-EXTRAS = ("atlas.json", "classifier.safetensors", "log.jsonl", "mixture.safetensors")
+EXTRAS = ("atlas.json", "classifier.safetensors", "log.jsonl", "mixture.safetensors", "sharp.safetensors")
 
 MAX_BYTES = 2**29  # of a repository that is downloaded
 CLIENT_ERROR = HfHubHTTPError.__bases__[0]  # what the Hub's HTTP client raises; which library that is has changed twice
@@ -91,21 +92,23 @@ class Loaded(NamedTuple):
     atlas: dict
     mixture: Mixture | None
     log: list[dict]
+    sharpener: Sharpener | None
 
 
 def load(folder: Path) -> Loaded:
     """The model (``load_model``), its directions, its figures, the classifier that measures its pictures, what its latents
-    mean, the mixture of its faces, and the log of its training.
+    mean, the mixture of its faces, the log of its training, and its second decoder.
 
     Raises
     ------
     ModelError
         A file is missing, damaged, or does not belong to the others.
-    DirectionsError, ClassifierError, MixtureError
-        The same for the directions, the classifier and the mixture.
+    DirectionsError, ClassifierError, MixtureError, SharpenerError
+        The same for the directions, the classifier, the mixture and the second decoder.
     """
     model = load_model(folder)
     latents = model.config.latents
+    sharp = folder / "sharp.safetensors"
     directions, classifier, mixture = directions_path(folder), folder / "classifier.safetensors", folder / "mixture.safetensors"
     return Loaded(
         model,
@@ -115,6 +118,7 @@ def load(folder: Path) -> Loaded:
         _read_json(folder / "atlas.json"),
         Mixture.load(mixture, latents) if mixture.exists() else None,
         _read_log(folder / "log.jsonl"),
+        Sharpener.load(sharp, model_hash(model)) if sharp.exists() else None,
     )
 
 
