@@ -53,17 +53,22 @@ class Editor:
 
     @classmethod
     def from_pretrained(cls, name: str | Path | None = None, device: str | torch.device | None = None,
-                        title: str | None = None) -> "Editor":
+                        title: str | None = None, *, revision: str | None = None, token: str | bool | None = None,
+                        cache_dir: str | Path | None = None, local_files_only: bool = False,
+                        force_download: bool = False) -> "Editor":
         """The shipped model, a model folder, or a Hub repository "user/repo".
 
-        ``device`` is CUDA if present, else MPS, else the CPU, unless given; ``title`` is shown instead of the name.
+        ``device`` is CUDA if present, else MPS, else the CPU, unless given; ``title`` is shown instead of the name. The
+        rest is huggingface_hub's, of a repository: branch, tag or commit; the token, or False for none; where it is
+        cached; nothing but the cache; or all of it anew.
 
         Raises
         ------
         ModelError, DirectionsError, ClassifierError, MixtureError
             See ``betavae.hub.resolve`` and ``betavae.hub.load``.
         """
-        folder = hub.resolve(name)
+        folder = hub.resolve(name, revision=revision, token=token, cache_dir=cache_dir, local_files_only=local_files_only,
+                             force_download=force_download)
         return cls(*hub.load(folder), device=device, name=title or str(name or folder.name))
 
     @functools.cached_property

@@ -2,13 +2,10 @@
 
 import hashlib
 import json
-import re
 from pathlib import Path
 from typing import NamedTuple
 
 import torch
-from huggingface_hub import HfApi, snapshot_download
-from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, RepositoryNotFoundError
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
@@ -17,6 +14,7 @@ from betavae.config import VAEConfig
 from betavae.directions import Directions
 from betavae.mixture import Mixture
 from betavae.model import VAE
+from betavae.repository import HubError, fetch
 from betavae.sharp import Sharpener
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -26,17 +24,16 @@ FILES = ("config.json", "model.safetensors", "directions.safetensors", "metrics.
 EXTRAS = ("atlas.json", "classifier.safetensors", "log.jsonl", "mixture.safetensors", "sharp.safetensors")
 
 MAX_BYTES = 2**29  # of a repository that is downloaded
-CLIENT_ERROR = HfHubHTTPError.__bases__[0]  # what the Hub's HTTP client raises; which library that is has changed twice
 
 
 class ModelError(ValueError):
     """A model that cannot be loaded. The message is one sentence that names the file."""
 
 
-def resolve(name: str | Path | None) -> Path:
+def resolve(name: str | Path | None, **source) -> Path:
     """A model folder from nothing (the shipped model), a folder's path, or the name of a Hub repository, "user/repo".
 
-    A folder that exists wins over a repository of the same name.
+    A folder that exists wins over a repository of the same name. ``source``: see ``download``.
 
     Raises
     ------
@@ -46,40 +43,26 @@ def resolve(name: str | Path | None) -> Path:
     if name is None:
         return SHIPPED
     folder = Path(name).expanduser()
-    if folder.is_dir():
-        return folder
-    return download(str(name))
+    return folder if folder.is_dir() else download(str(name), **source)
 
 
-def download(repo: str) -> Path:
+def download(repo: str, **source) -> Path:
     """The model folder of a Hub repository, "user/repo", downloaded where it is not in the local cache.
+
+    ``source`` has huggingface_hub's ``revision``, ``token``, ``cache_dir``, ``local_files_only`` and ``force_download``.
+    With ``token=False`` a repository is opened as anybody may: no private one, also not from the cache.
 
     Raises
     ------
     ModelError
         It is no such name, there is none, it holds more than a model needs, or the Hub cannot be reached.
     """
-    if not re.fullmatch(r"[\w.-]+/[\w.-]+", repo):
+    if len(Path(repo).parts) != 2 or Path(repo).is_absolute():
         raise ModelError(f"There is no model folder {repo!r}; give a folder or a Hub repository as user/repo.")
     try:
-        _check_size(repo)
-        return Path(snapshot_download(repo, allow_patterns=[*FILES, *EXTRAS]))
-    except (RepositoryNotFoundError, HFValidationError) as error:
-        raise ModelError(f"There is neither a folder nor a public Hub repository {repo!r}.") from error
-    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
-        raise ModelError(f"The Hub repository {repo!r} cannot be reached and is not in the local cache; "
-                         "check the connection or give a folder.") from error
-
-
-def _check_size(repo: str) -> None:
-    """Anybody may ask a running app for a repository: nothing is downloaded that can be no model of ours."""
-    try:
-        files = HfApi().model_info(repo, files_metadata=True, timeout=10).siblings
-    except (CLIENT_ERROR, HFValidationError, OSError):
-        return  # the download, which meets the same, tells the user; or the local cache answers
-    size = sum(file.size or 0 for file in files if file.rfilename in (*FILES, *EXTRAS))
-    if size > MAX_BYTES:
-        raise ModelError(f"The Hub repository {repo!r} holds {size / 2**20:,.0f} MB; a model has {MAX_BYTES // 2**20} at most.")
+        return fetch(repo, (*FILES, *EXTRAS), MAX_BYTES, **source)
+    except HubError as error:
+        raise ModelError(str(error)) from error
 
 
 class Loaded(NamedTuple):

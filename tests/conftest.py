@@ -3,11 +3,14 @@
 import dataclasses
 import os
 import shutil
+import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 from browser import CHROMIUM, FLAGS, Server, Visitors
+from fake_hub import FakeHub
 from PIL import Image
 from playwright.sync_api import sync_playwright
 from skimage.data import astronaut
@@ -79,6 +82,23 @@ def unseen(celeba, cache) -> Dataset:
 def few(subset, tmp_path_factory) -> Path:
     """Too few of them for a run."""
     return first_faces(subset, (200, 30, 30), tmp_path_factory.mktemp("few"))
+
+
+@pytest.fixture
+def fake_hub(tmp_path_factory, monkeypatch):
+    """A Hub on loopback that the real client talks to, with the token of "someone" as this machine's own."""
+    with FakeHub() as there:
+        monkeypatch.setenv("HF_TOKEN", "hf_owner")
+        monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+        constants = "huggingface_hub.constants."
+        monkeypatch.setattr(constants + "ENDPOINT", there.url)
+        monkeypatch.setattr(constants + "HUGGINGFACE_CO_URL_TEMPLATE", there.url + "/{repo_id}/resolve/{revision}/{filename}")
+        monkeypatch.setattr(constants + "HF_HUB_CACHE", str(tmp_path_factory.mktemp("hub-cache")))
+        monkeypatch.setattr(constants + "HF_HUB_OFFLINE", False)
+        monkeypatch.setattr(constants + "HF_HUB_DISABLE_XET", True)
+        for waits in ("huggingface_hub.utils._http", "huggingface_hub.file_download", "betavae.repository"):
+            monkeypatch.setattr(f"{waits}.time", SimpleNamespace(sleep=there.waited.append, time=time.time))
+        yield there
 
 
 @pytest.fixture

@@ -1,6 +1,5 @@
 import dataclasses
 import json
-from types import SimpleNamespace
 
 import pytest
 import torch
@@ -337,33 +336,6 @@ def test_weights_that_are_not_finite_are_refused(tiny, tmp_path):
 def test_a_name_that_is_neither_folder_nor_repository():
     with pytest.raises(ModelError, match="'no/such/folder'"):
         Editor.from_pretrained("no/such/folder")
-
-
-def test_a_hub_repository_is_downloaded_and_opened(tiny, tmp_path, monkeypatch):
-    hub.save(tiny, tmp_path)
-    asked = []
-
-    def snapshot_download(name, allow_patterns):
-        asked.append((name, allow_patterns))
-        return str(tmp_path)
-
-    def model_info(self, repo, **_):
-        size = 2**40 if repo == "someone/everything" else 10**6
-        return SimpleNamespace(siblings=[SimpleNamespace(rfilename="model.safetensors", size=size)])
-
-    monkeypatch.setattr(hub, "snapshot_download", snapshot_download)
-    monkeypatch.setattr(hub.HfApi, "model_info", model_info)
-    assert Editor.from_pretrained("someone/faces").config == TINY
-    assert asked == [("someone/faces", [*hub.FILES, *hub.EXTRAS])]
-    with pytest.raises(ModelError, match="'someone/everything' holds 1,048,576 MB"):
-        Editor.from_pretrained("someone/everything")
-    assert len(asked) == 1
-
-
-def test_a_hub_that_cannot_be_reached_is_one_sentence(monkeypatch):
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    with pytest.raises(ModelError, match="'someone/faces' cannot be reached"):
-        Editor.from_pretrained("someone/faces")
 
 
 def test_unknown_device_is_named(tiny):

@@ -113,7 +113,8 @@ class Shelf:
         if "--" not in key:
             known = f"choose from {', '.join(self.names)}, or give" if self.folders else "give"
             raise ModelError(f"There is no model {key!r} here; {known} a Hub repository as user/repo.")
-        return hub.download(key.replace("--", "/"))
+        # As anybody: a visitor must not see what only the token of this server may.
+        return hub.download(key.replace("--", "/"), token=False)
 
     async def __call__(self, scope, receive, send) -> None:
         if scope["type"] != "http":

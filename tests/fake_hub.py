@@ -1,0 +1,326 @@
+"""A Hugging Face Hub on loopback, for the real client: accounts, repositories, uploads by LFS, commits, downloads, and faults.
+
+It answers what huggingface_hub asks, as the Hub does: status, error codes in headers, and content-addressed files. Xet is
+the client's own compiled code and asks for a storage service besides, so uploads here go by LFS (``HF_HUB_DISABLE_XET``).
+"""
+
+import base64
+import hashlib
+import json
+import re
+import threading
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from urllib.parse import parse_qs, unquote, urlsplit
+
+PREFIXES = {"model": "", "space": "spaces/"}
+
+
+@dataclass
+class Commit:
+    """Files as they were left by one commit."""
+
+    sha: str
+    title: str
+    files: dict[str, bytes]
+
+
+@dataclass
+class Repository:
+    """``commits`` of main, the oldest first; ``pulls`` are open pull requests, each one commit."""
+
+    kind: str
+    private: bool = False
+    gated: bool = False
+    sdk: str | None = None
+    commits: list[Commit] = field(default_factory=list)
+    pulls: list[Commit] = field(default_factory=list)
+
+    @property
+    def files(self) -> dict[str, bytes]:
+        return self.commits[-1].files if self.commits else {}
+
+    def at(self, revision: str) -> Commit | None:
+        if revision == "main":
+            return self.commits[-1]
+        if revision.startswith("refs/pr/"):
+            return self.pulls[int(revision.rpartition("/")[2]) - 1]
+        return next((commit for commit in [*self.commits, *self.pulls] if commit.sha == revision), None)
+
+    def commit(self, title: str, files: dict[str, bytes], pull: bool = False) -> Commit:
+        seed = json.dumps([title, len(self.commits), len(self.pulls), sorted(files)])
+        commit = Commit(hashlib.sha1(seed.encode()).hexdigest(), title, files)
+        (self.pulls if pull else self.commits).append(commit)
+        return commit
+
+
+@dataclass
+class Fault:
+    """What goes wrong with the next ``times`` requests that match ``method`` and ``path``, a regular expression.
+
+    ``status`` is answered instead of the truth, with ``headers``; without it the connection is cut: before the request
+    has done anything, or ``after`` it has, so that only the reply is lost.
+    """
+
+    method: str
+    path: str
+    status: int | None = None
+    headers: dict[str, str] = field(default_factory=dict)
+    after: bool = False
+    times: int = 10**6
+
+
+class FakeHub:
+    """The server as a context manager; ``url`` is what HF_ENDPOINT must be."""
+
+    def __init__(self):
+        self.tokens = {"hf_owner": "someone"}  # token -> account
+        self.read_only: set[str] = set()  # tokens that may not write
+        self.repositories: dict[str, Repository] = {}
+        self.faults: list[Fault] = []
+        self.waited: list[float] = []  # seconds that the client would have waited
+        self.storage: dict[str, bytes] = {}  # LFS
+        self.asked: list[tuple[str, str, str | None, str]] = []  # method, path, token, user agent
+
+    def __enter__(self) -> "FakeHub":
+        hub = self
+
+        class Handler(_Handler):
+            pass
+
+        Handler.hub = hub
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.server.daemon_threads = True
+        self.url = f"http://127.0.0.1:{self.server.server_port}"
+        threading.Thread(target=self.server.serve_forever, args=(0.02,), daemon=True).start()
+        return self
+
+    def __exit__(self, *_) -> None:
+        self.server.shutdown()
+        self.server.server_close()
+
+    def add(self, name: str, files: dict[str, bytes], **options) -> Repository:
+        """A repository that is there already; ``kind`` is "model" unless given."""
+        repository = self.repositories[name] = Repository(**{"kind": "model", **options})
+        repository.commit("initial commit", {".gitattributes": b""})
+        repository.commit("Upload", {".gitattributes": b"", **files})
+        return repository
+
+
+class _Refusal(Exception):
+    def __init__(self, status: int, message: str, code: str | None = None):
+        super().__init__(message)
+        self.status, self.message, self.code = status, message, code
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    hub: FakeHub
+
+    def log_message(self, *_) -> None:
+        pass
+
+    def _handle(self) -> None:
+        url = urlsplit(self.path)
+        self.route, self.query = unquote(url.path), parse_qs(url.query)
+        self.body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        token = (self.headers.get("Authorization") or "").removeprefix("Bearer ") or None
+        self.hub.asked.append((self.command, self.route, token, self.headers.get("User-Agent", "")))
+        fault = next((f for f in self.hub.faults
+                      if f.times and f.method == self.command and re.search(f.path, self.route)), None)
+        if fault:
+            fault.times -= 1
+            if fault.status:
+                return self._reply(fault.status, json.dumps({"error": "made to fail"}).encode(), fault.headers)
+        if fault and not fault.after:
+            return self._cut()
+        try:
+            self.account = self._account(token)
+            status, content, headers = self._answer()
+        except _Refusal as refusal:
+            headers = {"X-Error-Message": refusal.message} | ({"X-Error-Code": refusal.code} if refusal.code else {})
+            status, content = refusal.status, json.dumps({"error": refusal.message}).encode()
+        if fault:
+            return self._cut()
+        self._reply(status, content, headers)
+
+    do_GET = do_POST = do_PUT = do_DELETE = do_HEAD = _handle
+
+    def _cut(self) -> None:
+        self.close_connection = True
+        self.connection.shutdown(2)
+
+    def _reply(self, status: int, content: bytes, headers: dict[str, str]) -> None:
+        self.send_response(status)
+        for name, value in {"Content-Length": str(len(content)), "Content-Type": "application/json", **headers}.items():
+            self.send_header(name, value)
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(content)
+
+    def _account(self, token: str | None) -> str | None:
+        if token is None:
+            return None
+        if token not in self.hub.tokens:
+            raise _Refusal(401, "Invalid credentials in Authorization header")
+        self.token = token
+        return self.hub.tokens[token]
+
+    def _answer(self) -> tuple[int, bytes, dict[str, str]]:
+        for method, pattern, answer in _ROUTES:
+            match = re.fullmatch(pattern, self.route)
+            if match and (method == self.command or method == "GET" and self.command == "HEAD"):
+                result = answer(self, **match.groupdict())
+                return result if isinstance(result, tuple) else (200, json.dumps(result).encode(), {})
+        raise _Refusal(404, f"There is no {self.command} {self.route}")
+
+    def _repository(self, name: str, kind: str = "model", content: bool = False) -> Repository:
+        """Whoever may not see a repository is told the same as where there is none; a gated one's files are refused."""
+        repository = self.hub.repositories.get(name)
+        hidden = repository is not None and repository.private and self.account != name.partition("/")[0]
+        if repository is None or hidden or repository.kind != kind:
+            raise _Refusal(401 if self.account is None else 404, "Repository not found", "RepoNotFound")
+        if content and repository.gated and self.account != name.partition("/")[0]:
+            raise _Refusal(403 if self.account else 401, f"Access to model {name} is restricted.", "GatedRepo")
+        return repository
+
+    def _commit(self, repository: Repository, revision: str) -> Commit:
+        commit = repository.at(revision)
+        if commit is None:
+            raise _Refusal(404, f"Invalid rev id: {revision}", "RevisionNotFound")
+        return commit
+
+    def _writable(self, name: str, kind: str = "model") -> Repository:
+        if self.account is None:
+            raise _Refusal(401, "Invalid username or password.")
+        if self.token in self.hub.read_only or self.account != name.partition("/")[0]:
+            raise _Refusal(403, "You don't have the required permissions to perform this action")
+        return self._repository(name, kind)
+
+    def _whoami(self):
+        if self.account is None:
+            raise _Refusal(401, "Invalid username or password.")
+        return {"type": "user", "name": self.account, "orgs": []}
+
+    def _validate(self):
+        return {"errors": [], "warnings": []}
+
+    def _create(self):
+        asked = json.loads(self.body)
+        if self.account is None or self.token in self.hub.read_only or (asked["organization"] or self.account) != self.account:
+            raise _Refusal(403, "You don't have the rights to create a repository under this namespace")
+        name, kind = f"{self.account}/{asked['name']}", asked.get("type", "model")
+        url = f"{self.hub.url}/{PREFIXES[kind]}{name}"
+        if name in self.hub.repositories:
+            return 409, json.dumps({"error": "You already created this repo", "url": url}).encode(), {}
+        repository = self.hub.repositories[name] = Repository(kind, asked.get("visibility") == "private", sdk=asked.get("sdk"))
+        repository.commit("initial commit", {".gitattributes": b""})
+        return {"url": url}
+
+    def _delete(self):
+        asked = json.loads(self.body)
+        name = f"{asked.get('organization') or self.account}/{asked['name']}"
+        self._writable(name, asked.get("type", "model"))
+        del self.hub.repositories[name]
+        return {}
+
+    def _info(self, kind, name, revision="main"):
+        repository = self._repository(name, kind)
+        commit = self._commit(repository, revision)
+        return {"id": name, "modelId": name, "sha": commit.sha, "private": repository.private, "gated": repository.gated and "auto",
+                "tags": [], "siblings": [{"rfilename": path, "size": len(content), "blobId": _git_hash(content),
+                                          **({"lfs": {"size": len(content), "sha256": _sha256(content), "pointerSize": 134}}
+                                             if _large(path) else {})} for path, content in commit.files.items()]}
+
+    def _tree(self, kind, name, revision):
+        commit = self._commit(self._repository(name, kind, content=True), revision)
+        return [{"type": "file", "path": path, "size": len(content), "oid": _git_hash(content),
+                 **({"lfs": {"oid": _sha256(content), "size": len(content), "pointerSize": 134}} if _large(path) else {})}
+                for path, content in commit.files.items()]
+
+    def _preupload(self, kind, name, revision):
+        self._writable(name, kind)
+        return {"files": [{"path": file["path"], "uploadMode": "lfs" if _large(file["path"]) else "regular", "shouldIgnore": False}
+                          for file in json.loads(self.body)["files"]]}
+
+    def _batch(self, name):
+        self._writable(name, "space" if name in self.hub.repositories and self.hub.repositories[name].kind == "space" else "model")
+        return {"transfer": "basic", "objects": [
+            {"oid": item["oid"], "size": item["size"],
+             **({} if item["oid"] in self.hub.storage else {"actions": {"upload": {"href": f"{self.hub.url}/lfs/{item['oid']}"}}})}
+            for item in json.loads(self.body)["objects"]]}
+
+    def _store(self, oid):
+        if _sha256(self.body) != oid:
+            raise _Refusal(400, "The content is not what its hash says")
+        self.hub.storage[oid] = self.body
+        return {}
+
+    def _send(self, kind, name, revision):
+        repository = self._writable(name, kind)
+        lines = [json.loads(line) for line in self.body.splitlines()]
+        header = lines[0]["value"]
+        if header.get("parentCommit") not in (None, repository.commits[-1].sha):
+            raise _Refusal(412, "A commit has happened since. Please refresh and try again.")
+        files = dict(repository.files)
+        for line in lines[1:]:
+            value = line["value"]
+            if line["key"] == "file":
+                files[value["path"]] = base64.b64decode(value["content"])
+            elif line["key"] == "lfsFile":
+                files[value["path"]] = self.hub.storage[value["oid"]]
+            elif line["key"] == "deletedFile":
+                if value["path"] not in files:
+                    raise _Refusal(400, f"There is no {value['path']}")
+                del files[value["path"]]
+        pull = "create_pr" in self.query
+        commit = repository.commit(header["summary"], files, pull)
+        return {"commitUrl": f"{self.hub.url}/{PREFIXES[kind]}{name}/commit/{commit.sha}", "commitOid": commit.sha,
+                "pullRequestUrl": f"{self.hub.url}/{name}/discussions/{len(repository.pulls)}" if pull else None}
+
+    def _discussions(self, kind, name):
+        pulls = self._repository(name, kind).pulls
+        return {"start": 0, "count": len(pulls), "discussions": [
+            {"title": pull.title, "num": number, "author": {"name": self.account}, "isPullRequest": True, "status": "open",
+             "createdAt": "2025-01-01T00:00:00.000Z", "repo": {"name": name, "type": kind}}
+            for number, pull in enumerate(pulls, 1)]}
+
+    def _resolve(self, name, revision, path):
+        commit = self._commit(self._repository(name, content=True), revision)
+        if path not in commit.files:
+            raise _Refusal(404, "Entry not found", "EntryNotFound")
+        content = commit.files[path]
+        etag = _sha256(content) if _large(path) else _git_hash(content)
+        return 200, content, {"X-Repo-Commit": commit.sha, "ETag": f'"{etag}"', "Content-Type": "application/octet-stream"}
+
+
+_NAME = r"(?P<name>[\w.-]+/[\w.-]+)"
+_API = rf"/api/(?P<kind>model|space)s/{_NAME}"
+_ROUTES = [
+    ("GET", "/api/whoami-v2", _Handler._whoami),
+    ("POST", "/api/validate-yaml", _Handler._validate),
+    ("POST", "/api/repos/create", _Handler._create),
+    ("DELETE", "/api/repos/delete", _Handler._delete),
+    ("GET", _API, _Handler._info),
+    ("GET", rf"{_API}/revision/(?P<revision>.+)", _Handler._info),
+    ("GET", rf"{_API}/tree/(?P<revision>[\w./-]+?)", _Handler._tree),
+    ("POST", rf"{_API}/preupload/(?P<revision>.+)", _Handler._preupload),
+    ("POST", rf"{_API}/commit/(?P<revision>.+)", _Handler._send),
+    ("GET", rf"{_API}/discussions", _Handler._discussions),
+    ("POST", rf"/(?:spaces/)?{_NAME}\.git/info/lfs/objects/batch", _Handler._batch),
+    ("PUT", r"/lfs/(?P<oid>\w{64})", _Handler._store),
+    ("GET", rf"/{_NAME}/resolve/(?P<revision>[^/]+)/(?P<path>.+)", _Handler._resolve),
+]
+
+
+def _large(path: str) -> bool:
+    """What the Hub keeps in LFS by its default .gitattributes."""
+    return path.endswith((".safetensors", ".pt", ".npy", ".onnx"))
+
+
+def _sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+def _git_hash(content: bytes) -> str:
+    return hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()
