@@ -56,6 +56,9 @@ class Direction:
     displacement : Tensor or None
         float16 (2, GRID, GRID): by how much strength 1 moves what the picture shows, in x and y, in sides of the model's
         square (``betavae/displacement.py``). None: it moves nothing, or that was not estimated.
+    track : tuple of 3 floats or None
+        Lowest and highest strength that its slider offers, and the step, wherever a face stands: of a direction that was
+        published without what the data covers. None: the slider follows the quantiles.
     """
 
     name: str
@@ -70,6 +73,7 @@ class Direction:
     measured: dict[str, float] = dataclasses.field(default_factory=dict)
     turn: Tensor | None = None
     displacement: Tensor | None = None
+    track: tuple[float, float, float] | None = None
 
     def at(self, z: Tensor) -> Tensor:
         """The step of strength 1 at each of the faces z (n, d): (n, d)."""
@@ -78,12 +82,16 @@ class Direction:
 
     @property
     def low(self) -> float:
-        """Lower end of the range of scores that the data covers."""
+        """Lower end of the range of scores that the data covers, or of the track where that is not known."""
+        if self.track:
+            return self.track[0]
         return float(np.interp(TAIL, np.linspace(0, 1, len(self.quantiles)), self.quantiles))
 
     @property
     def high(self) -> float:
-        """Upper end of the range of scores that the data covers."""
+        """Upper end of the range of scores that the data covers, or of the track where that is not known."""
+        if self.track:
+            return self.track[1]
         return float(np.interp(1 - TAIL, np.linspace(0, 1, len(self.quantiles)), self.quantiles))
 
     def percentile(self, score: float) -> float:
@@ -260,8 +268,11 @@ class Directions(Mapping[str, Direction]):
         return float(np.interp(percentile, np.linspace(0, 100, len(quantiles)), quantiles)) - self._score(z, name)
 
     def sweep(self, z: Tensor, name: str, steps: int) -> list[float]:
-        """The strengths that lead a face (d,) through the scores that the data covers, from the lowest to the highest."""
-        own = self._score(z, name)
+        """The strengths that lead a face (d,) through the scores that the data covers, from the lowest to the highest.
+
+        Of a direction with a track: from its one end to the other.
+        """
+        own = 0.0 if self[name].track else self._score(z, name)
         return [score - own for score in np.linspace(self[name].low, self[name].high, steps).tolist()]
 
     def percentiles(self, z: Tensor) -> dict[str, float]:
@@ -314,6 +325,7 @@ class Directions(Mapping[str, Direction]):
                 for name in json.loads(metadata["order"]):
                     fields = json.loads(metadata[name])
                     fields["quantiles"] = tuple(fields["quantiles"])
+                    fields["track"] = tuple(fields["track"]) if fields.get("track") else None
                     extra = {part: file.get_tensor(f"{name}.{part}") for part in ("turn", "displacement")
                              if f"{name}.{part}" in file.keys()}
                     directions.append(Direction(name=name, vector=file.get_tensor(name), **extra, **fields))

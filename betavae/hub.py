@@ -2,13 +2,15 @@
 
 import hashlib
 import json
+import warnings
 from pathlib import Path
 from typing import NamedTuple
 
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 
+from betavae import published
 from betavae.classifier import Classifier
 from betavae.config import VAEConfig
 from betavae.directions import Directions
@@ -60,7 +62,7 @@ def download(repo: str, **source) -> Path:
     if len(Path(repo).parts) != 2 or Path(repo).is_absolute():
         raise ModelError(f"There is no model folder {repo!r}; give a folder or a Hub repository as user/repo.")
     try:
-        return fetch(repo, (*FILES, *EXTRAS), MAX_BYTES, **source)
+        return fetch(repo, (*FILES, *EXTRAS, *published.PATTERNS), MAX_BYTES, **source)
     except HubError as error:
         raise ModelError(str(error)) from error
 
@@ -90,19 +92,71 @@ def load(folder: Path) -> Loaded:
         The same for the directions, the classifier, the mixture and the second decoder.
     """
     model = load_model(folder)
-    latents = model.config.latents
-    sharp = folder / "sharp.safetensors"
-    directions, classifier, mixture = directions_path(folder), folder / "classifier.safetensors", folder / "mixture.safetensors"
+    latents, weights = model.config.latents, model_hash(model)
+
+    def own(path: Path) -> Path | None:
+        return path if _belongs(path, weights, folder) else None
+
+    directions = own(directions_path(folder) or folder / "directions.safetensors")
+    classifier, mixture, sharp = (own(folder / f"{name}.safetensors") for name in ("classifier", "mixture", "sharp"))
+    metrics, atlas = (own(folder / f"{name}.json") for name in ("metrics", "atlas"))
     return Loaded(
         model,
-        Directions.load(directions, latents) if directions else Directions([], latents),
-        _read_json(folder / "metrics.json"),
-        Classifier.load(classifier) if classifier.exists() else None,
-        _read_json(folder / "atlas.json"),
-        Mixture.load(mixture, latents) if mixture.exists() else None,
+        Directions.load(directions, latents) if directions else published.directions(folder, latents),
+        _read_json(metrics) if metrics else {},
+        Classifier.load(classifier) if classifier else None,
+        _read_json(atlas) if atlas else {},
+        Mixture.load(mixture, latents) if mixture else None,
         _read_log(folder / "log.jsonl"),
-        Sharpener.load(sharp, model_hash(model)) if sharp.exists() else None,
+        Sharpener.load(sharp, weights) if sharp else None,
     )
+
+
+class StaleFile(UserWarning):
+    """A file that lies beside a model and belongs to another. It is set aside."""
+
+
+def stamp(path: str | Path, weights: str) -> None:
+    """Write into a file of a model folder, .safetensors or .json, to which weights (``model_hash``) it belongs."""
+    path = Path(path)
+    part = path.with_name(path.name + ".part")
+    if path.suffix == ".json":
+        part.write_text(json.dumps({"weights": weights} | _read_json(path) | {"weights": weights}, indent=1) + "\n",
+                        encoding="utf-8")
+    else:
+        with safe_open(path, framework="pt") as file:
+            save_file({name: file.get_tensor(name) for name in file.keys()}, part,
+                      metadata={**(file.metadata() or {}), "weights": weights})
+    part.replace(path)
+
+
+def stamped(path: str | Path) -> str | None:
+    """The weights that a file was made for, by its ``stamp``; None where it does not say."""
+    path = Path(path)
+    if path.suffix == ".json":
+        return _read_json(path).get("weights")
+    try:
+        with safe_open(path, framework="pt") as file:
+            return (file.metadata() or {}).get("weights")
+    except (SafetensorError, OSError):
+        return None  # whoever reads it says what is wrong
+
+
+def _belongs(path: Path, weights: str, folder: Path) -> bool:
+    """Whether a file is there and is this model's.
+
+    A file without a stamp is taken on trust where nothing in the folder's run.json says that its files are stamped: shipped
+    folders and those from before there were stamps. A classifier of pixels belongs to data, not to weights, and needs none.
+    """
+    if not path.exists() or path.name == "sharp.safetensors":  # which checks for itself
+        return path.exists()
+    owner = stamped(path)
+    if owner is None and path.name != "classifier.safetensors":
+        owner = weights if _read_json(folder / "run.json").get("weights") is None else "unknown"
+    if owner not in (None, weights):
+        warnings.warn(f"{str(path)!r} is of the weights {owner} and this model has {weights}: it is set aside; make it anew.",
+                      StaleFile, stacklevel=3)
+    return owner in (None, weights)
 
 
 def model_hash(model: VAE) -> str:
@@ -139,25 +193,30 @@ def _read_log(path: Path) -> list[dict]:
 def load_model(folder: Path) -> VAE:
     """The model of a folder, in eval mode on the CPU.
 
-    Loading is strict: every tensor of the config's model, no other, of the right shape, and finite.
+    Loading is strict: every tensor of the config's model, no other, of the right shape, and finite. The published
+    model of the ``capacity`` recipe, which has no config.json, is known by its tensors' names.
 
     Raises
     ------
     ModelError
         config.json or model.safetensors is missing, damaged, or does not belong to the other.
     """
-    for name in FILES[:2]:
-        if not (folder / name).is_file():
-            raise ModelError(f"The model folder {str(folder)!r} has no file {name}.")
-    try:
-        config = VAEConfig.load(folder / "config.json")
-    except (ValueError, OSError) as error:
-        raise ModelError(f"{str(folder / 'config.json')!r} is not a model's configuration: {error}") from error
     path = folder / "model.safetensors"
+    if not path.is_file():
+        raise ModelError(f"The model folder {str(folder)!r} has no file model.safetensors.")
     try:
         weights = load_file(path)
     except (SafetensorError, OSError) as error:
         raise ModelError(f"{str(path)!r} is damaged: it cannot be read as safetensors.") from error
+    if (folder / "config.json").is_file():
+        try:
+            config = VAEConfig.load(folder / "config.json")
+        except (ValueError, OSError) as error:
+            raise ModelError(f"{str(folder / 'config.json')!r} is not a model's configuration: {error}") from error
+    elif published.recognised(weights):
+        config, weights = published.weights(weights)
+    else:
+        raise ModelError(f"The model folder {str(folder)!r} has no file config.json.")
     # Meta tensors: nothing is initialised only to be overwritten.
     with torch.device("meta"):
         model = VAE(config)
@@ -165,7 +224,7 @@ def load_model(folder: Path) -> VAE:
         model.load_state_dict(weights, strict=True, assign=True)
     except RuntimeError as error:
         first = str(error).splitlines()[1].strip() if "\n" in str(error) else str(error)
-        raise ModelError(f"{str(path)!r} does not fit config.json beside it: {first}") from error
+        raise ModelError(f"{str(path)!r} does not fit its configuration: {first}") from error
     if not all(torch.isfinite(value).all() for value in weights.values()):
         raise ModelError(f"{str(path)!r} is damaged: it has weights that are not finite.")
     model.float()  # stored in half precision, computed in single
@@ -190,7 +249,7 @@ def save(model: VAE, folder: str | Path) -> None:
     parameters = dict(model.named_parameters())
     weights = {name: (value.half() if name in parameters else value).cpu().contiguous()
                for name, value in model.state_dict().items()}
-    save_file(weights, folder / "model.safetensors.part")
+    save_file(weights, folder / "model.safetensors.part", metadata={"format": "pt", "weights": model_hash(model)})
     (folder / "model.safetensors.part").replace(folder / "model.safetensors")
     (folder / "config.json.part").write_text(model.config.to_json() + "\n", encoding="utf-8")
     (folder / "config.json.part").replace(folder / "config.json")

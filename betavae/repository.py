@@ -199,14 +199,13 @@ def _answer(error: HfHubHTTPError) -> str:
         return "there is no such repository, or it is private and the token here may not see it"
     wait = _retry_after(error)
     known = {
-        402: "the account's plan does not include it; a Space with Python on free CPU hardware needs PRO, a static one does not",
+        402: "the account's plan does not include it; a Space that runs Python on free CPU hardware needs PRO",
         403: "the token has no right to do that; it needs the role 'write' there",
         404: "the Hub does not find it",
         409: "the Hub has something in conflict with it",
         412: "somebody else committed meanwhile; run it again",
         413: "the Hub finds it too large",
-        429: f"the Hub's rate limit is reached; try again in {wait:.0f} seconds" if wait else "the Hub's rate limit is reached; "
-             "try again later",
+        429: f"the Hub's rate limit is reached; try again {f'in {wait:.0f} seconds' if wait else 'later'}",
     }
     if status >= 500:
         return f"the Hub is out of order (HTTP {status}); try again later"

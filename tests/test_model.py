@@ -1,5 +1,6 @@
 import dataclasses
 import json
+import shutil
 
 import pytest
 import torch
@@ -336,6 +337,32 @@ def test_weights_that_are_not_finite_are_refused(tiny, tmp_path):
 def test_a_name_that_is_neither_folder_nor_repository():
     with pytest.raises(ModelError, match="'no/such/folder'"):
         Editor.from_pretrained("no/such/folder")
+
+
+def test_files_of_other_weights_are_set_aside_with_a_sentence(shelf, tmp_path):
+    folder = tmp_path / "model"
+    shutil.copytree(shelf / "one", folder)
+    (folder / "metrics.json").write_text('{"val": {}}')
+    for name in ("directions.safetensors", "metrics.json"):
+        hub.stamp(folder / name, hub.model_hash(hub.load_model(folder)))
+    loaded = hub.load(folder)
+    assert len(loaded.directions) == 2 and "val" in loaded.metrics
+    assert list(loaded.directions) == list(hub.load(shelf / "one").directions)
+    # Another training leaves other weights there.
+    hub.save(tiny, folder)
+    hub.save(VAE(dataclasses.replace(TINY)), folder)
+    with pytest.warns(hub.StaleFile) as said:
+        loaded = hub.load(folder)
+    assert len(loaded.directions) == 0 and loaded.metrics == {}
+    assert [name for name in ("directions.safetensors", "metrics.json") if any(name in str(w.message) for w in said)] == [
+        "directions.safetensors", "metrics.json"]
+    # A file that does not say is trusted, unless its run stamps every file.
+    shutil.copy(shelf / "one" / "directions.safetensors", folder)
+    with pytest.warns(hub.StaleFile, match="metrics"):
+        assert len(hub.load(folder).directions) == 2
+    (folder / "run.json").write_text(json.dumps({"weights": hub.model_hash(hub.load_model(folder))}))
+    with pytest.warns(hub.StaleFile, match="of the weights unknown"):
+        assert len(hub.load(folder).directions) == 0
 
 
 def test_unknown_device_is_named(tiny):

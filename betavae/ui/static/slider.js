@@ -61,18 +61,25 @@ class Slider {
 
   // The track of a face that stands at `own`: the data's range, a margin, and the face.
   place(own) {
-    const { low, high } = this.direction;
+    const { low, high, track } = this.direction;
     this.own = own;
+    if (track) return this.lay(...track);
     const margin = MARGIN * (high - low);
     const from = Math.min(low - margin, own - margin / 4) - own;
     const to = Math.max(high + margin, own + margin / 4) - own;
     // 1, 2 or 5 times a power of ten; and the ends multiples of it, for 0, this face, is a value the input must take.
     const power = 10 ** Math.floor(Math.log10((to - from) / STEPS));
     const step = [5, 2, 1].find((factor) => factor * power * STEPS <= to - from) * power;
+    this.lay(Math.floor(from / step) * step, Math.ceil(to / step) * step, step);
+  }
+
+  // A track from one strength to another.
+  lay(from, to, step) {
+    const { own, direction: { low, high } } = this;
     this.digits = Math.max(0, Math.ceil(-Math.log10(5 * step)));
     Object.assign(this.input, { min: -1e9, max: 1e9, step: step.toPrecision(1) });
-    this.input.min = (Math.floor(from / step) * step).toFixed(6);
-    this.input.max = (Math.ceil(to / step) * step).toFixed(6);
+    this.input.min = from.toFixed(6);
+    this.input.max = to.toFixed(6);
     for (const [end, strength] of Object.entries({ own: 0, low: low - own, high: high - own })) {
       this.row.style.setProperty(`--${end}`, this.share(strength));
     }

@@ -87,7 +87,7 @@ def slider(direction: Direction, space: Directions) -> dict:
             "weights": brief(torch.linalg.solve(space.covariance.double(), direction.vector.double())),
             "turn": None if direction.turn is None else base64.b64encode(direction.turn.numpy().astype("<f4")).decode(),
             "unit": direction.unit, "per_strength": direction.per_strength,
-            "low": direction.low, "high": direction.high, "quantiles": direction.quantiles}
+            "low": direction.low, "high": direction.high, "track": direction.track, "quantiles": direction.quantiles}
 
 
 def space(editor: Editor) -> dict:
