@@ -73,7 +73,7 @@ def _make(editor: Editor, options: argparse.Namespace) -> int:
     space = editor.directions
     sides = (editor.encode(photos, options.crop) for photos in (options.positives, options.negatives))
     direction, report = custom.from_faces(options.name, *sides, space)
-    space.having([direction]).save(options.out)
+    space.having([editor.with_displacement(direction)]).save(options.out)
     if report.stability is not None:
         print(f"unseen faces on the right side: {report.leave_one_out:.0%}; stability: {report.stability:.2f}")
     print("most like: " + ", ".join(f"{name} ({cosine:+.2f})" for name, cosine in report.nearest))

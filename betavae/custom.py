@@ -4,7 +4,8 @@ What a few faces cannot tell is told: how well the direction recognises a face i
 with other faces, and which known directions it resembles.
 """
 
-from collections.abc import Mapping
+import dataclasses
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from pickle import UnpicklingError
@@ -15,10 +16,13 @@ import torch
 from torch import Tensor
 
 from betavae.directions import Direction, Directions, DirectionsError
+from betavae.displacement import estimate
+from betavae.latent import noise
 
 ENOUGH_FACES = 10      # on each side; with fewer, one face weighs a tenth of the direction or more
 STABLE = 0.8           # cosine between the direction and those of resampled faces
 BOOTSTRAPS = 200
+FLOW_FACES = 32        # between whose pictures a displacement field is sought
 
 
 @dataclass(frozen=True)
@@ -66,6 +70,18 @@ def from_faces(name: str, positives: Tensor, negatives: Tensor, space: Direction
     stability = _stability(vector, positives, negatives, space) if few > 1 else None
     nearest = sorted(space.cosine(vector).items(), key=lambda item: -abs(item[1]))[:3]
     return direction, Report(score, stability, nearest, _warning(few, score, stability))
+
+
+def with_displacement(direction: Direction, decode: Callable[[Tensor], Tensor], space: Directions) -> Direction:
+    """The direction with the field by which its edits move a photo, where it has none: of a few faces of the population.
+
+    ``decode`` makes the pictures (m, 3, s, s) of latents (m, d): see ``betavae.displacement.estimate``.
+    """
+    if direction.displacement is not None:
+        return direction
+    factor = torch.linalg.cholesky(space.covariance.double())
+    faces = space.mean + (noise(FLOW_FACES, space.latents, seed=0).double() @ factor.T).float()
+    return dataclasses.replace(direction, displacement=estimate(decode, direction, faces))
 
 
 def read(path: str | Path, space: Directions) -> Directions:

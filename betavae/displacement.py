@@ -9,6 +9,7 @@ Coordinates are continuous: the first pixel of a picture has its centre at (0.5,
 *model's square*, the part of the aligned frame that the model sees, u = (x, y) goes from (0, 0) to (1, 1).
 """
 
+import base64
 from collections.abc import Callable, Mapping
 
 import cv2
@@ -23,16 +24,23 @@ FLOW_SIDE = 128      # pixels of the pictures between which flow is sought
 FACES = 200          # over which it is the median
 SHARE = 0.75         # of the way from the middle to the nearer end of the data, at which it is sought
 SMOOTH = 2.0         # deviation of the Gaussian over the field, in pixels of FLOW_SIDE
-NOTHING = 1 / 256    # of the square's side; a field that moves less than this at the end of the data is none
+EXPLAINED = 0.03     # of what changes in the pictures, in mean square; a field that explains less is none
+GAIN = 1.3           # how much further a photo is moved than flow between two blurred pictures finds
 BORDER = 0.12        # width of the rim of the square in which an edit fades to nothing, in sides of the square
-LOW_PASS = 1 / 64    # deviation of the Gaussian over the residual, in sides of the square
+LOW_PASS = 0.75 / 64  # deviation of the Gaussian over the residual, in sides of the square
 SHARPEN = 0.2        # of the photo's finest detail, added where a pixel is halfway between two of the photo's
 TILE = 1 << 20       # pixels of the photo that are worked on at a time
+
+
+# Things that are not in the photo, or that go on beyond the model's square: these only the model's own picture shows.
+NOT_IN_THE_PHOTO = ("Eyeglasses", "Wearing_Hat", "Wearing_Earrings", "Wearing_Necklace", "Wearing_Necktie", "Bald",
+                    "background_brightness", "background_warmth", "background_tint")
 
 
 # ---- a direction's field ------------------------------------------------------------------------------------------
 
 
+@torch.inference_mode()
 def estimate(decode: Callable[[Tensor], Tensor], direction: Direction, z: Tensor) -> Tensor | None:
     """The displacement field of a direction, from the pictures of faces z (n, d): float16 (2, GRID, GRID), or None.
 
@@ -53,18 +61,28 @@ def estimate(decode: Callable[[Tensor], Tensor], direction: Direction, z: Tensor
     dose = SHARE * max(1e-3, min(-direction.low, direction.high))
     flow = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
     plain = _grey(decode(z))
-    ways = []
-    for sign in (1, -1):
-        edited = _grey(decode(z + sign * dose * direction.vector.to(z)))
-        # OpenCV: first(x) = second(x + flow(x)); what is at x in the edited picture was at x + flow(x) in the plain one.
-        flows = np.stack([flow.calc(after, before, None) for after, before in zip(edited, plain)])  # (n, side, side, 2)
-        ways.append(np.median(flows, 0))
-    field = -(ways[0] - ways[1]) / (2 * dose * FLOW_SIDE)
-    field = cv2.GaussianBlur(field, (0, 0), SMOOTH)
-    field = cv2.resize(field, (GRID, GRID), interpolation=cv2.INTER_AREA)
-    if np.linalg.norm(field, axis=2).max() * dose / SHARE < NOTHING:
+    ways = {sign * dose: _grey(decode(z + sign * dose * direction.vector.to(z))) for sign in (1, -1)}
+    # OpenCV: first(x) = second(x + flow(x)); what is at x in the edited picture was at x + flow(x) in the plain one.
+    forth, back = (np.median([flow.calc(after, before, None) for after, before in zip(edited, plain)], 0)
+                   for edited in ways.values())  # (FLOW_SIDE, FLOW_SIDE, 2)
+    field = cv2.GaussianBlur((back - forth) / (2 * dose), (0, 0), SMOOTH)  # in pixels
+    if _explained(field, plain, ways) < EXPLAINED:
         return None
+    field = cv2.resize(field / FLOW_SIDE, (GRID, GRID), interpolation=cv2.INTER_AREA)
     return torch.from_numpy(field.transpose(2, 0, 1).copy()).half()
+
+
+def _explained(field: np.ndarray, plain: list[np.ndarray], ways: dict[float, list[np.ndarray]]) -> float:
+    """The share of what changes between pictures, in mean square, that moving them by ``field`` times a strength accounts for."""
+    x, y = np.meshgrid(*[np.arange(FLOW_SIDE, dtype=np.float32)] * 2)
+    changed = left = 0.0
+    for strength, edited in ways.items():
+        maps = (x - strength * field[..., 0]).astype(np.float32), (y - strength * field[..., 1]).astype(np.float32)
+        for before, after in zip(plain, edited):
+            moved = cv2.remap(before, *maps, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+            changed += np.square(after.astype(np.float32) - before).mean()
+            left += np.square(after.astype(np.float32) - moved).mean()
+    return 1 - left / changed if changed else 0.0
 
 
 def _grey(pictures: Tensor) -> list[np.ndarray]:
@@ -74,7 +92,9 @@ def _grey(pictures: Tensor) -> list[np.ndarray]:
 
 
 def total(directions: Directions, strengths: Mapping[str, float]) -> np.ndarray | None:
-    """The sum of the directions' fields times their strengths: float32 (2, GRID, GRID), or None where nothing moves.
+    """By how much an edit moves a photo: float32 (2, GRID, GRID), in sides of the model's square, or None where nothing moves.
+
+    The sum of the directions' fields times their strengths, times GAIN.
 
     Raises
     ------
@@ -83,7 +103,25 @@ def total(directions: Directions, strengths: Mapping[str, float]) -> np.ndarray 
     """
     directions.strengths(strengths)
     moving = [(s, directions[name].displacement) for name, s in strengths.items() if s and directions[name].displacement is not None]
-    return sum(s * field.float().numpy() for s, field in moving) if moving else None
+    return GAIN * sum(s * field.float().numpy() for s, field in moving) if moving else None
+
+
+def can_put_back(name: str) -> bool:
+    """Whether an edit along a direction can be put back into a photo by moving and shading what is there."""
+    return name not in NOT_IN_THE_PHOTO
+
+
+def on_the_wire(direction: Direction) -> dict | None:
+    """A direction's field as a page has it, {"scale": float, "data": text}, or None: what ``total`` gives for strength 1.
+
+    ``data`` is base64 of 2 x GRID x GRID signed bytes, first all of x, then all of y, row by row from the top; a byte times
+    ``scale`` is a displacement in sides of the model's square.
+    """
+    if direction.displacement is None:
+        return None
+    field = GAIN * direction.displacement.float().numpy()
+    scale = float(np.abs(field).max()) / 127
+    return {"scale": scale, "data": base64.b64encode(np.rint(field / scale).astype(np.int8).tobytes()).decode()}
 
 
 def touch(matte: np.ndarray | None, strengths: Mapping[str, float]) -> np.ndarray | None:

@@ -8,10 +8,10 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from betavae import face, hub, latent
+from betavae import custom, face, hub, latent
 from betavae.classifier import Classifier, SideEffect, side_effects
 from betavae.config import choice
-from betavae.directions import Directions
+from betavae.directions import Direction, Directions
 from betavae.image import preprocess, read, to_pil, to_tensor
 from betavae.mixture import Mixture
 from betavae.model import VAE
@@ -103,6 +103,10 @@ class Editor:
     def input(self, image, crop: str = "auto") -> Image.Image:
         """What the model is shown of a photo: RGB, ``config.image_size`` square."""
         return preprocess(face.frame(read(image), crop), self.config)
+
+    def with_displacement(self, direction: Direction) -> Direction:
+        """A direction of your own with the field by which its edits move a photo: ``custom.with_displacement``."""
+        return custom.with_displacement(direction, lambda z: self.model.decode(z.to(self.device)), self.directions)
 
     @torch.inference_mode()
     def decode(self, z: Tensor, background: Image.Image | None = None, placed: Tensor | None = None,

@@ -1,5 +1,6 @@
 """Displacement fields and putting an edit back into a photo: planted warps, known photos, and the shipped model."""
 
+import base64
 import dataclasses
 import math
 import tracemalloc
@@ -8,13 +9,19 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from skimage.data import astronaut
 
-from betavae import displacement
+from betavae import Editor, displacement
 from betavae.config import VAEConfig
 from betavae.directions import GRID, Direction, Directions, DirectionsError
+from betavae.image import cut, to_tensor
+from betavae.person import Person, matte
 
 CONFIG = VAEConfig()
+# The frame of scikit-image's astronaut, by her eyes.
+ASTRONAUT = np.array([[1.115, -0.069, 133.9], [0.069, 1.115, -28.6]])
+SQUARE = np.array([[148 / 64, 0, 15], [0, 148 / 64, 35], [0, 0, 1]])  # what the model sees of a frame
 QUANTILES = tuple(np.linspace(-2, 2, 101).tolist())
 
 
@@ -57,6 +64,11 @@ def moving_decoder(field: np.ndarray):
     return decode
 
 
+@pytest.fixture(scope="module")
+def editor():
+    return Editor.from_pretrained(device="cpu")
+
+
 def test_a_planted_displacement_is_found():
     planted = bump(0.02, -0.01)
     z = torch.stack([torch.zeros(24), torch.arange(1, 25).float()], 1)
@@ -78,10 +90,24 @@ def test_the_sum_of_fields_is_weighted_by_the_strengths():
     directions = Directions([direction("a", field=torch.from_numpy(a).half()), direction("b", (0.0, 1.0), torch.from_numpy(b).half()),
                              direction("still", (1.0, 1.0))], 2)
     summed = displacement.total(directions, {"a": 2.0, "b": -0.5, "still": 3.0})
-    np.testing.assert_allclose(summed, 2 * a - 0.5 * b, atol=2e-5)
+    np.testing.assert_allclose(summed, displacement.GAIN * (2 * a - 0.5 * b), atol=3e-5)
     assert displacement.total(directions, {"still": 3.0, "a": 0.0}) is None
     with pytest.raises(DirectionsError, match="nobody"):
         displacement.total(directions, {"nobody": 1.0})
+
+
+def test_a_page_is_told_a_field_in_bytes():
+    field = torch.from_numpy(bump(0.01, -0.02)).half()
+    directions = Directions([direction("a", field=field), direction("still", (0.0, 1.0))], 2)
+    told = displacement.on_the_wire(directions["a"])
+    read = np.frombuffer(base64.b64decode(told["data"]), np.int8).reshape(2, GRID, GRID) * told["scale"]
+    np.testing.assert_allclose(read, displacement.total(directions, {"a": 1.0}), atol=told["scale"] / 2 + 1e-7)
+    assert displacement.on_the_wire(directions["still"]) is None
+
+
+def test_glasses_cannot_be_put_back(editor):
+    assert not displacement.can_put_back("Eyeglasses") and displacement.can_put_back("Smiling")
+    assert set(displacement.NOT_IN_THE_PHOTO) < set(editor.directions)
 
 
 def test_displacements_are_saved_with_their_directions(tmp_path):
@@ -154,3 +180,44 @@ def test_a_wide_panorama_is_edited():
     edited, mask = displacement.put_back(photo, similarity(1, 0, 39_000, 20), CONFIG, *pictures(0.4, 0.6), bump(0.03, 0))
     np.testing.assert_array_equal(edited[~mask], photo[~mask])
     assert (edited[mask] != photo[mask]).mean() > 0.5
+
+
+def test_the_shipped_fields_move_what_their_names_say(editor):
+    smile, yaw = (editor.directions[name].displacement.float() for name in ("Smiling", "yaw"))
+    rows, columns = torch.meshgrid(*[(torch.arange(GRID) + 0.5) / GRID] * 2, indexing="ij")
+    mouth = (rows > 0.65) & (rows < 0.8)
+    left, right = mouth & (columns > 0.3) & (columns < 0.45), mouth & (columns > 0.55) & (columns < 0.7)
+    # The corners of the mouth go apart; the nose turns and the whole middle of the face with it, to one side.
+    assert smile[0][left].mean() < -0.004 and smile[0][right].mean() > 0.004
+    middle = yaw[0][(rows > 0.4) & (rows < 0.7) & (columns > 0.4) & (columns < 0.6)]
+    assert (middle.sign() == middle.sign()[0]).all() and middle.abs().mean() > 0.008
+    assert editor.directions["light_side"].displacement is None
+
+
+def test_a_direction_of_ones_own_gets_a_field_from_a_few_faces(editor):
+    shipped = editor.directions["Smiling"]
+    own = editor.with_displacement(dataclasses.replace(shipped, name="Mine", displacement=None))
+    fields = torch.stack([d.displacement.float().flatten() for d in (shipped, own)])
+    assert torch.corrcoef(fields)[0, 1] > 0.9
+    assert editor.with_displacement(shipped) is shipped
+
+
+def test_a_smile_put_back_is_seen_and_the_photo_stays_sharp(editor):
+    photo, frame = astronaut(), ASTRONAUT
+    z = editor.encode(Image.fromarray(cut(photo, frame, 178, 218)), crop="aligned")
+    person = matte(Person.load(), photo, frame, CONFIG)
+
+    @torch.inference_mode()
+    def smiling(strength: float) -> tuple[float, float]:
+        strengths = {"Smiling": strength}
+        pictures = editor.model.decode(torch.cat([z, editor.shift(z, strengths)])).split(1)
+        edited, mask = displacement.put_back(photo, frame, CONFIG, *pictures, displacement.total(editor.directions, strengths),
+                                             displacement.touch(person, strengths))
+        np.testing.assert_array_equal(edited[~mask], photo[~mask])
+        seen = cut(edited, frame @ SQUARE, 64, 64)
+        logit = editor.classifier(to_tensor([Image.fromarray(seen)]))[0, editor.classifier.names.index("Smiling")]
+        return float(logit), np.square(cv2.Laplacian(edited, cv2.CV_32F)[60:180, 150:290]).mean()
+
+    (down, down_energy), (same, energy), (up, up_energy) = (smiling(strength) for strength in (-2.0, 0.0, 2.0))
+    assert down < same - 1 and up > same + 0.3
+    assert min(down_energy, up_energy) > 0.9 * energy

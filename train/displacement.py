@@ -10,7 +10,6 @@ import argparse
 import dataclasses
 from collections.abc import Callable
 
-import torch
 from torch import Tensor
 from tqdm import tqdm
 
@@ -18,12 +17,17 @@ from betavae import Editor, hub
 from betavae.directions import Directions
 from betavae.displacement import FACES, estimate
 
+EVERY = 100  # of a run's training faces one in so many, and FACES at most, are those between whose pictures flow is sought
+# Light and colour: nothing moves, though their shading looks to optical flow as if it did.
+STILL = ("face_brightness", "light_side", "background_brightness", "background_warmth", "background_tint", "Pale_Skin",
+         "Black_Hair", "Blond_Hair", "Brown_Hair", "Gray_Hair")
 
-@torch.inference_mode()
+
 def with_displacements(directions: Directions, decode: Callable[[Tensor], Tensor], z: Tensor) -> Directions:
     """The same directions, each with its displacement field as the pictures of faces z (n, d) show it."""
-    return directions.having([dataclasses.replace(direction, displacement=estimate(decode, direction, z))
-                              for direction in tqdm(directions.values(), desc="displacement")])
+    return directions.having([
+        dataclasses.replace(direction, displacement=None if direction.name in STILL else estimate(decode, direction, z))
+        for direction in tqdm(directions.values(), desc="displacement")])
 
 
 def main(arguments: list[str] | None = None) -> None:

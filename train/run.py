@@ -40,6 +40,7 @@ from betavae.model import VAE
 from train import evaluation, figures, metrics, probes, selection
 from train.classifier import fit_classifier, score
 from train.data import Dataset, load, open_data
+from train.displacement import EVERY, FACES, with_displacements
 from train.loop import SAVE_SECONDS, Diverged, Interrupted, fit
 from train.mixture import fit_mixture, posterior_samples
 from train.plan import plan
@@ -243,6 +244,7 @@ def _directions(out: Path, model: VAE, dataset: Dataset, latents: Latents, devic
                                          lambda names: tqdm(names, desc="directions"))
         directions = probes.with_quantiles(chosen, mu)
         (out / "selection.json").write_text(json.dumps(table, indent=1) + "\n")
+    directions = with_displacements(directions, model.decode, mu[::EVERY][:FACES].to(device))
     known = _rows(dataset.celeba.attributes | measured, dataset.indices("val"))
     selection.held_out(directions, val, known).save(out / "directions.safetensors")
     (out / "atlas.json").write_text(json.dumps(probes.atlas(mu, columns), indent=1) + "\n")

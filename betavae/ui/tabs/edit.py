@@ -9,6 +9,7 @@ import torch
 
 from betavae.attributes import ATTRIBUTES, GROUPS, PRESETS, attribute
 from betavae.directions import Direction, Directions
+from betavae.displacement import can_put_back, on_the_wire
 from betavae.editor import Editor
 from betavae.recipe import Recipe
 from betavae.ui import components, messages
@@ -86,6 +87,7 @@ def slider(direction: Direction, space: Directions) -> dict:
     return {"name": direction.name, "label": entry.label, "primary": entry.primary, "vector": brief(direction.vector),
             "weights": brief(torch.linalg.solve(space.covariance.double(), direction.vector.double())),
             "turn": None if direction.turn is None else base64.b64encode(direction.turn.numpy().astype("<f4")).decode(),
+            "displacement": on_the_wire(direction), "put_back": can_put_back(direction.name),
             "unit": direction.unit, "per_strength": direction.per_strength,
             "low": direction.low, "high": direction.high, "track": direction.track, "quantiles": direction.quantiles}
 

@@ -22,6 +22,7 @@ def build(editor: Editor) -> None:
     def make(request):
         sides = [faces(request.get(side)) for side in ("positives", "negatives")]
         direction, report = custom.from_faces(str(request.get("name")), *sides, editor.directions)
+        direction = editor.with_displacement(direction)
         made = editor.directions.having([direction])
         return {"direction": edit.slider(direction, editor.directions), "report": told(report), "warning": report.warning,
                 "pack": packed(made)}
@@ -46,7 +47,9 @@ def build(editor: Editor) -> None:
         except DirectionsError as error:
             messages.toast(str(error).replace(str(path), name))
             return gr.skip(), None
-        sliders = [edit.slider(direction, editor.directions) for direction in loaded.values()]
+        # A pack brings its displacement fields; a bare vector has none.
+        own = [editor.with_displacement(direction) for direction in loaded.values()] if len(loaded) == 1 else loaded.values()
+        sliders = [edit.slider(direction, editor.directions) for direction in own]
         return messages.renewed({"directions": sliders}), None
 
     # Out of sight: the boxes of the component hand over what is dropped on them or chosen with their buttons.
