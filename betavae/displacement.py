@@ -17,8 +17,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from betavae.config import FRAME_HEIGHT, FRAME_WIDTH, VAEConfig
+from betavae.config import VAEConfig
 from betavae.directions import GRID, Direction, Directions
+from betavae.image import square
 
 FLOW_SIDE = 128      # pixels of the pictures between which flow is sought
 FACES = 200          # over which it is the median
@@ -189,9 +190,9 @@ def put_back(pixels: np.ndarray, frame: np.ndarray, config: VAEConfig, before: T
     if displacement is None and not residual.any():
         return out, mask
     height, width = mask.shape
-    square = _square(frame, config)  # (2, 3): coordinates of the square -> the photo's
-    inverse = cv2.invertAffineTransform(square)
-    corners = np.array([[0, 0], [1, 0], [0, 1], [1, 1]]) @ square[:, :2].T + square[:, 2]
+    matrix = square(frame, config)  # (2, 3): u -> p
+    inverse = cv2.invertAffineTransform(matrix)
+    corners = np.array([[0, 0], [1, 0], [0, 1], [1, 1]]) @ matrix[:, :2].T + matrix[:, 2]
     left, top = np.clip(np.floor(corners.min(0)), 0, (width, height)).astype(int)
     right, bottom = np.clip(np.ceil(corners.max(0)), 0, (width, height)).astype(int)
     field = None if displacement is None else _image(displacement)
@@ -209,20 +210,13 @@ def put_back(pixels: np.ndarray, frame: np.ndarray, config: VAEConfig, before: T
         part, v = pixels[y0:y1, left:right], u
         if field is not None:
             moves = -m[..., None] * _sample(field, *u)  # (rows, columns, 2), in sides of the square
-            part = _moved(pixels, x, y, moves @ square[:, :2].T.astype(np.float32))
+            part = _moved(pixels, x, y, moves @ matrix[:, :2].T.astype(np.float32))
             v = [axis + move for axis, move in zip(u, np.moveaxis(moves, 2, 0))]
         share = m if touched is None else m * _sample(touched, *v)
         shaded = part + 255 * share[..., None] * _sample(residual, *u)
         out[y0:y1, left:right][inside] = np.clip(np.rint(shaded), 0, 255).astype(np.uint8)[inside]
         mask[y0:y1, left:right] = inside
     return out, mask
-
-
-def _square(frame: np.ndarray, config: VAEConfig) -> np.ndarray:
-    """The affine map from the model's square, (0, 0) to (1, 1), to the photo, given that from the aligned frame: (2, 3)."""
-    frame = np.asarray(frame, dtype=np.float64)
-    left, top, right, bottom = np.array(config.crop) * (FRAME_WIDTH, FRAME_HEIGHT, FRAME_WIDTH, FRAME_HEIGHT)
-    return frame @ np.array([[right - left, 0, left], [0, bottom - top, top], [0, 0, 1]])
 
 
 def _residual(before: Tensor, after: Tensor, displacement: np.ndarray | None) -> np.ndarray:

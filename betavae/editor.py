@@ -4,6 +4,7 @@ import functools
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
@@ -12,9 +13,11 @@ from betavae import custom, face, hub, latent
 from betavae.classifier import Classifier, SideEffect, side_effects
 from betavae.config import choice
 from betavae.directions import Direction, Directions
-from betavae.image import preprocess, read, to_pil, to_tensor
+from betavae.displacement import put_back, total, touch
+from betavae.image import cut, preprocess, read, square, to_pil, to_tensor
 from betavae.mixture import Mixture
 from betavae.model import VAE
+from betavae.person import matte, shipped
 from betavae.recipe import Recipe, RecipeError
 from betavae.sharp import Sharpener
 
@@ -157,6 +160,36 @@ class Editor:
         """
         choice("mask", mask, MASKS)
         return self.decode(self.shift(z, strengths, locks), background, z if mask == "unedited" else None, sharp)
+
+    @torch.inference_mode()
+    def put_into(self, pixels: np.ndarray, frame: np.ndarray, z: Tensor, strengths: Mapping[str, float],
+                 locks: Iterable[str] = ()) -> tuple[np.ndarray, np.ndarray]:
+        """A photo with an edit of one of its faces put back: (edited pixels uint8 (h, w, 3), mask bool (h, w)).
+
+        The photo's own pixels are moved and shaded (``displacement.put_back``); outside of the mask they are the photo's, bit
+        for bit. What an edit of the person adds keeps to the person.
+
+        Parameters
+        ----------
+        pixels : uint8 (h, w, 3)
+            The upright photo.
+        frame : (2, 3)
+            The similarity that maps aligned-frame coordinates (178 x 218) to the photo's.
+        z : Tensor
+            (1, d): the latent of that face.
+
+        Raises
+        ------
+        DirectionsError
+            A name is unknown, or a strength is no finite number.
+        """
+        z = self._latents(z)
+        pair = torch.cat([z, self.shift(z, strengths, locks)]).to(self.device)
+        side = self.config.image_size
+        behind = to_tensor([Image.fromarray(cut(pixels, square(frame, self.config, side), side, side))])
+        before, after = self.model.decode(pair, behind.to(self.device)).split(1)
+        person = matte(shipped(), pixels, frame, self.config)
+        return put_back(pixels, frame, self.config, before, after, total(self.directions, strengths), touch(person, strengths))
 
     def shift(self, z: Tensor, strengths: Mapping[str, float], locks: Iterable[str] = ()) -> Tensor:
         """z + sum of strength * direction, (n, d): the latents that ``edit`` decodes.

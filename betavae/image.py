@@ -83,6 +83,17 @@ def crop_box(config: VAEConfig, width: int = FRAME_WIDTH, height: int = FRAME_HE
     return round(left * width), round(top * height), round(right * width), round(bottom * height)
 
 
+def square(frame: np.ndarray, config: VAEConfig, side: int = 1) -> np.ndarray:
+    """The similarity from what the model sees of a photo, as a square of that side, to the photo: (2, 3).
+
+    ``frame`` (2, 3) is that from the aligned frame, 178 x 218. All coordinates are continuous: the first pixel's centre is
+    (0.5, 0.5). ``cut(pixels, square(frame, config, n), n, n)`` is the picture.
+    """
+    left, top, right, bottom = crop_box(config)
+    scaling = np.array([[(right - left) / side, 0, left], [0, (bottom - top) / side, top], [0, 0, 1]])
+    return np.asarray(frame, dtype=np.float64) @ scaling
+
+
 def crop(frame: Image.Image, config: VAEConfig) -> Image.Image:
     """That part of an aligned frame (178 x 218, or any size of that shape), at the frame's own scale."""
     return frame.crop(crop_box(config, *frame.size))

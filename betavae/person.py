@@ -1,5 +1,6 @@
 """Where the person is in a photo, and where the background: a matte, by which an edit of either leaves the other alone."""
 
+import functools
 from pathlib import Path
 
 import cv2
@@ -11,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from betavae.config import FRAME_HEIGHT, FRAME_WIDTH, VAEConfig
-from betavae.image import cut, from_uint8
+from betavae.image import crop_box, cut, from_uint8, square
 
 SHIPPED = Path(__file__).resolve().parent / "models" / "person.safetensors"
 WIDTH, HEIGHT = 72, 88  # of the aligned frame as the network sees it
@@ -68,6 +69,12 @@ class Person(nn.Module):
         return model.eval()
 
 
+@functools.cache
+def shipped() -> Person:
+    """The network that comes with the package, read once."""
+    return Person.load()
+
+
 def _layer(channels: int, width: int, kernel: int = 3, stride: int = 1) -> nn.Sequential:
     return nn.Sequential(nn.Conv2d(channels, width, kernel, stride, 1, bias=False), nn.GroupNorm(8, width), nn.SiLU())
 
@@ -109,17 +116,13 @@ def matte(network: Person, pixels: np.ndarray, frame: np.ndarray, config: VAECon
     config : VAEConfig
         Whose ``crop`` is the model's square.
     """
-    left, top, right, bottom = np.array(config.crop) * (FRAME_WIDTH, FRAME_HEIGHT, FRAME_WIDTH, FRAME_HEIGHT)
     frame = np.asarray(frame, dtype=np.float64)
-    whole = cut(pixels, frame @ _scaling(FRAME_WIDTH / WIDTH, FRAME_HEIGHT / HEIGHT, 0, 0), WIDTH, HEIGHT)
+    whole = cut(pixels, frame @ np.diag([FRAME_WIDTH / WIDTH, FRAME_HEIGHT / HEIGHT, 1]), WIDTH, HEIGHT)
     share = network(from_uint8(torch.from_numpy(whole)[None])).sigmoid()[0, 0].numpy()
-    guide = cut(pixels, frame @ _scaling((right - left) / SIDE, (bottom - top) / SIDE, left, top), SIDE, SIDE)
+    left, top, right, bottom = crop_box(config)
     t = (np.arange(SIDE, dtype=np.float32) + 0.5) / SIDE
-    x, y = (left + t * (right - left)) * WIDTH / FRAME_WIDTH, (top + t * (bottom - top)) * HEIGHT / FRAME_HEIGHT
-    coarse = cv2.remap(share, *np.meshgrid((x - 0.5).astype(np.float32), (y - 0.5).astype(np.float32)), cv2.INTER_LINEAR,
-                       borderMode=cv2.BORDER_REPLICATE)
+    x, y = (left + t * (right - left)) * (WIDTH / FRAME_WIDTH), (top + t * (bottom - top)) * (HEIGHT / FRAME_HEIGHT)
+    coarse = cv2.remap(share, *np.meshgrid(x - 0.5, y - 0.5), cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    guide = cut(pixels, square(frame, config, SIDE), SIDE, SIDE)
     return guided_filter(guide.astype(np.float32) / 255, coarse, round(RADIUS * SIDE), EPSILON).clip(0, 1)
 
-
-def _scaling(x: float, y: float, left: float, top: float) -> np.ndarray:
-    return np.array([[x, 0, left], [0, y, top], [0, 0, 1]])
