@@ -1,38 +1,266 @@
-"""From a photo to a frame: the 178 x 218 portrait format of aligned CelebA, which the models were trained on."""
+"""Find the faces in a photo, and the similarity that frames each as the training data is framed.
 
+The models were trained on CelebA's aligned frame, 178 x 218 pixels with the eyes, nose and mouth near ``TEMPLATE``. A photo's face
+is brought there by the similarity (turn, scale, shift) that fits its five points best.
+
+Coordinates are pixels, (x, y); the first pixel's centre is at (0.5, 0.5). The five points are the eyes, the nose and the corners
+of the mouth, left to right in an upright picture.
+"""
+
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
 from PIL import Image
 
 from betavae.config import FRAME_HEIGHT, FRAME_WIDTH
 
-CROPS = ("auto", "aligned")
+CROPS = ("auto", "aligned", "centre")
+MODELS = Path(__file__).resolve().parent / "models"
+
+# Mean landmarks of CelebA's aligned frame and by how much the refiner's points are off from them on average, over 2,000
+# training images: python -m benchmarks.framing --fit.
+TEMPLATE = np.array([[70.2, 113.2], [108.4, 113.3], [88.9, 134.7], [72.6, 153.2], [106.2, 153.3]])
+BIAS = np.array([[0.1, 1.0], [0.5, 0.9], [0.4, 3.6], [-0.3, 2.2], [0.6, 2.1]])
+
+LEVELS = (640, 1280, 2560)  # longest sides of the copies that are searched; beyond them YuNet misses what fills the picture
+TURNS = (45, -45, 90, -90, 180)  # degrees, of the copies that are searched where nothing stands upright
+SCORE = 0.8                 # of the detector, and of the refiner: below it a find is no face
+MIRRORED = [1, 0, 2, 4, 3]  # the five points of a mirrored picture, in their order
+PATCH, PATCH_SIDE = 48, 96  # what the refiner sees: pixels, and how much of the aligned frame, around ...
+PATCH_CENTRE = (89.3, 125.5)
+LARGE = 1 / 8               # of the photo's longest side: with a face of that size smaller ones are not searched for
 
 
-def frame(photo: Image.Image, crop: str = "auto") -> Image.Image:
-    """Cut an upright RGB photo to the aligned frame's shape, at the photo's own scale.
+@dataclass(frozen=True)
+class Face:
+    """A face in a photo: ``landmarks`` (5, 2) in the photo's pixels, and how sure the detector is, ``score`` in [0, 1]."""
 
-    Parameters
-    ----------
-    photo : PIL.Image.Image
-        RGB, upright (``betavae.image.read``).
-    crop : "auto" | "aligned"
-        "aligned": the photo is such a frame already and is used whole.
-        "auto": the largest centred frame that fits in the photo. A portrait in which head and shoulders fill the
-        picture comes out framed like the training data: eyes just above the middle, some background on each side.
+    landmarks: np.ndarray
+    score: float
+
+    @property
+    def frame(self) -> np.ndarray:
+        """The similarity that maps the aligned frame to the photo: (2, 3)."""
+        return similarity(TEMPLATE, self.landmarks)
+
+    @property
+    def size(self) -> float:
+        """Width of the face in the photo's pixels: half of the aligned frame's."""
+        return float(np.hypot(*self.frame[:, 0]) * FRAME_WIDTH / 2)
+
+    @property
+    def box(self) -> tuple[float, float, float, float]:
+        """Left, top, right, bottom around forehead and chin, in the photo's pixels."""
+        corners = apply(self.frame, np.array([[45, 75], [134, 75], [45, 185], [134, 185]], dtype=float))
+        return (*corners.min(0).tolist(), *corners.max(0).tolist())
+
+
+def find(photo: Image.Image) -> list[Face]:
+    """The faces of an upright RGB photo, largest first.
+
+    YuNet (Wu et al. 2023) looks at smaller copies of the photo; where it finds nothing, at copies that are turned. The output
+    network of MTCNN (Zhang et al. 2016) then finds the five points again on each face's own upright crop, and what it does not
+    take for a face is left out. Faces from 40 pixels on, of photos up to 2,560 pixels a side; of larger photos from 1/64 of the
+    longer side on.
+    """
+    width, height = photo.size
+    faces: list[Face] = []
+    for side in LEVELS:
+        scale = min(1.0, side / max(width, height))
+        copy = np.asarray(photo.resize((max(1, round(width * scale)), max(1, round(height * scale))), Image.Resampling.BOX,
+                                       reducing_gap=2.0))
+        back = np.array([width / copy.shape[1], height / copy.shape[0]])
+        found = _confirmed(photo, _search(copy), back)
+        if not found and side == LEVELS[0]:
+            # A face on its side is often taken for a worse one at another turn: the best find tells which it is.
+            turns = (_confirmed(photo, _turned(copy, angle), back) for angle in TURNS)
+            found = max(turns, key=lambda turn: max((face.score for face in turn), default=0.0))
+        for face in found:
+            _add(faces, face)
+        if scale == 1 or any(face.size > LARGE * max(width, height) for face in faces):
+            break
+    return sorted(faces, key=lambda face: -face.size)
+
+
+def _confirmed(photo: Image.Image, found: list[Face], back: np.ndarray) -> list[Face]:
+    """What was found in a copy, ``back`` times smaller, with points refined in the photo, without what is no face."""
+    refined = (_refined(photo, Face(face.landmarks * back, face.score)) for face in found)
+    return [face for face in refined if face]
+
+
+def _add(faces: list[Face], face: Face) -> None:
+    """Add a face unless it is one that is there already, seen at another size."""
+    middle = face.landmarks.mean(0)
+    if all(np.hypot(*(middle - other.landmarks.mean(0))) > 0.3 * max(face.size, other.size) for other in faces):
+        faces.append(face)
+
+
+def _search(copy: np.ndarray) -> list[Face]:
+    """What YuNet finds in uint8 (h, w, 3)."""
+    height, width = copy.shape[:2]
+    detector = _yunet()
+    detector.setInputSize((width, height))
+    _, rows = detector.detect(np.ascontiguousarray(copy[..., ::-1]))
+    # A row: box (4), the five points (10), score. YuNet's pixel centres are whole numbers.
+    return [Face(row[4:14].reshape(5, 2).astype(float) + 0.5, float(row[14])) for row in (() if rows is None else rows)]
+
+
+def _turned(copy: np.ndarray, angle: float) -> list[Face]:
+    """What YuNet finds in the copy turned by ``angle`` degrees, counter-clockwise, in the coordinates of the copy itself."""
+    height, width = copy.shape[:2]
+    turn = cv2.getRotationMatrix2D((width / 2, height / 2), angle, 1.0)
+    w, h = (np.abs(turn[:, :2]) @ (width, height)).round().astype(int)
+    turn[:, 2] += (w / 2 - width / 2, h / 2 - height / 2)
+    found = _search(cv2.warpAffine(copy, _centred(turn), (int(w), int(h)), borderMode=cv2.BORDER_REPLICATE))
+    back = cv2.invertAffineTransform(turn)
+    return [Face(apply(back, face.landmarks), face.score) for face in found]
+
+
+def _refined(photo: Image.Image, face: Face) -> Face | None:
+    """The face with points found on its own upright crop; None if that shows no face."""
+    points, score = face.landmarks, 0.0
+    for _ in range(2):  # the second time on a crop that the first has put upright
+        frame = similarity(TEMPLATE, points)
+        corner = np.array(PATCH_CENTRE) - PATCH_SIDE / 2
+        place = frame @ np.array([[PATCH_SIDE / PATCH, 0, corner[0]], [0, PATCH_SIDE / PATCH, corner[1]], [0, 0, 1]])
+        patch = sample(photo, place, PATCH, PATCH)
+        seen, score = _onet(patch)
+        aligned = seen * PATCH_SIDE + corner - BIAS
+        points = apply(frame, aligned)
+    return Face(points, min(face.score, score)) if score > SCORE else None
+
+
+def _onet(patch: np.ndarray) -> tuple[np.ndarray, float]:
+    """uint8 (48, 48, 3) -> the five points (5, 2) in sides of the patch, and whether it is a face; the mean of it and its mirror."""
+    network, points, scores = _output_network(), [], []
+    for mirrored in (False, True):
+        x = (patch[:, ::-1] if mirrored else patch).astype(np.float32)
+        # The network was trained in MATLAB, column by column: (1, width, height, 3).
+        network.setInput(np.ascontiguousarray(((x - 127.5) / 128).transpose(1, 0, 2)[None]))
+        _, marks, face = network.forward(["dense_5", "dense_6", "softmax_2"])
+        marks = marks.reshape(2, 5).T
+        points.append((marks * (-1, 1) + (1, 0))[MIRRORED] if mirrored else marks)
+        scores.append(float(face[0, 1]))
+    return np.mean(points, 0), float(np.mean(scores))
+
+
+# OpenCV's networks hold the picture that they are at: one for each thread.
+_here = threading.local()
+
+
+def _yunet() -> "cv2.FaceDetectorYN":
+    if not hasattr(_here, "yunet"):
+        # OpenCV 5 warns of a target that it sets itself.
+        cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_ERROR)
+        _here.yunet = cv2.FaceDetectorYN.create(str(MODELS / "yunet.onnx"), "", (320, 320), SCORE, 0.3, 5000)
+    return _here.yunet
+
+
+def _output_network() -> "cv2.dnn.Net":
+    if not hasattr(_here, "onet"):
+        _here.onet = cv2.dnn.readNetFromONNX(str(MODELS / "onet.onnx"))
+    return _here.onet
+
+
+# ---- similarities -------------------------------------------------------------------------------------------------
+
+
+def similarity(source: np.ndarray, target: np.ndarray) -> np.ndarray:
+    """The similarity (2, 3), without mirroring, that maps points (n, 2) nearest to others (Umeyama 1991, in closed form)."""
+    source, target = (np.asarray(points, dtype=float)[:, 0] + 1j * np.asarray(points, dtype=float)[:, 1] for points in (source, target))
+    a, b = source - source.mean(), target - target.mean()
+    # In the plane a similarity is a complex factor and a shift: least squares has the solution <a, b> / <a, a>.
+    factor = np.vdot(a, b) / np.vdot(a, a)
+    shift = target.mean() - factor * source.mean()
+    return np.array([[factor.real, -factor.imag, shift.real], [factor.imag, factor.real, shift.imag]])
+
+
+def by_eyes(left: tuple[float, float], right: tuple[float, float]) -> np.ndarray:
+    """The frame (2, 3) of a face with its eyes at these places of the photo, left and right as in the picture.
 
     Raises
     ------
     ValueError
-        ``crop`` is neither, or the photo is called aligned and is more than 2 % off the shape 178 x 218.
+        The eyes are at one place.
     """
-    width, height = photo.size
-    if crop == "aligned":
-        if abs(width * FRAME_HEIGHT / (height * FRAME_WIDTH) - 1) > 0.02:
-            raise ValueError(f'The image is {width} x {height}; crop="aligned" needs the shape of '
-                             f'{FRAME_WIDTH} x {FRAME_HEIGHT}; use crop="auto" for other photos.')
-        return photo
-    if crop != "auto":
-        raise ValueError(f"crop is {crop!r}; choose from {', '.join(CROPS)}.")
+    eyes = np.array([left, right], dtype=float)
+    if eyes.shape != (2, 2) or not np.isfinite(eyes).all() or np.hypot(*(eyes[1] - eyes[0])) < 1:
+        raise ValueError(f"The eyes are at {left} and {right}; they must be two places at least a pixel apart.")
+    return similarity(TEMPLATE[:2], eyes)
+
+
+def apply(matrix: np.ndarray, points: np.ndarray) -> np.ndarray:
+    """Points (n, 2) mapped by an affine map (2, 3)."""
+    return points @ matrix[:, :2].T + matrix[:, 2]
+
+
+def _centred(matrix: np.ndarray) -> np.ndarray:
+    """A map between continuous coordinates as OpenCV has it, where pixel centres are whole numbers."""
+    moved = matrix.copy()
+    moved[:, 2] += matrix[:, :2] @ (0.5, 0.5) - 0.5
+    return moved
+
+
+# ---- pixels -------------------------------------------------------------------------------------------------------
+
+
+def sample(photo: Image.Image, place: np.ndarray, width: int, height: int) -> np.ndarray:
+    """The part of a photo at ``place``, the affine map (2, 3) from the part's pixels to the photo's: uint8 (height, width, 3).
+
+    Antialiased: a pixel is the mean of what it covers, to within a factor of two of its size. Where the part leaves the photo, the
+    photo is mirrored, never black. Memory is that of the part.
+    """
+    step = float(np.hypot(*place[:, 0]))  # photo pixels a pixel
+    corners = apply(place, np.array([[0, 0], [width, 0], [0, height], [width, height]], dtype=float))
+    margin = 2 * step + 2
+    low = np.floor(corners.min(0) - margin).astype(int)
+    high = np.ceil(corners.max(0) + margin).astype(int)
+    shrink = max(1, int(step / 2))
+    x0, y0, x1, y1 = *np.clip(low, 0, photo.size), *np.clip(high, 0, photo.size)
+    if x1 - x0 < 1 or y1 - y0 < 1:  # the part lies outside: what is mirrored into it is anywhere in the photo
+        x0, y0, x1, y1 = 0, 0, *photo.size
+    elif (low < 0).any() or (high > photo.size).any():
+        # What is mirrored comes from as far inside as the part reaches out.
+        reach_low, reach_high = np.maximum(0, -low), np.maximum(0, high - photo.size)
+        x0, y0 = (max(0, int(v)) for v in np.minimum((x0, y0), np.array(photo.size) - reach_high - 1))
+        x1, y1 = (int(v) for v in np.minimum(photo.size, np.maximum((x1, y1), reach_low + 1)))
+    part = photo.crop((int(x0), int(y0), int(x1), int(y1)))
+    if shrink > 1:
+        part = part.reduce(shrink)
+    pixels = np.asarray(part.convert("RGB"))
+    # Twice as fine, then means of 2 x 2.
+    inner = place.copy()
+    inner[:, 2] -= (x0, y0)
+    inner /= shrink
+    fine = inner @ np.array([[0.5, 0, 0], [0, 0.5, 0], [0, 0, 1]])
+    made = cv2.warpAffine(pixels, _centred(fine), (2 * width, 2 * height), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
+                          borderMode=cv2.BORDER_REFLECT)
+    return cv2.resize(made, (width, height), interpolation=cv2.INTER_AREA)
+
+
+def align(photo: Image.Image, frame: np.ndarray) -> Image.Image:
+    """The aligned frame, RGB 178 x 218, that a frame (2, 3) cuts out of a photo."""
+    return Image.fromarray(sample(photo, frame, FRAME_WIDTH, FRAME_HEIGHT))
+
+
+def centre(width: int, height: int) -> np.ndarray:
+    """The largest centred frame that fits into a photo, upright: (2, 3)."""
     scale = min(width / FRAME_WIDTH, height / FRAME_HEIGHT)
-    w, h = round(FRAME_WIDTH * scale), round(FRAME_HEIGHT * scale)
-    left, top = (width - w) // 2, (height - h) // 2
-    return photo.crop((left, top, left + w, top + h))
+    return np.array([[scale, 0, (width - scale * FRAME_WIDTH) / 2], [0, scale, (height - scale * FRAME_HEIGHT) / 2]])
+
+
+def whole(width: int, height: int) -> np.ndarray:
+    """The frame that is all of a photo, of an image that is aligned already: (2, 3).
+
+    Raises
+    ------
+    ValueError
+        The photo is more than 2 % off the shape 178 x 218.
+    """
+    if abs(width * FRAME_HEIGHT / (height * FRAME_WIDTH) - 1) > 0.02:
+        raise ValueError(f'The image is {width} x {height}; crop="aligned" needs the shape of {FRAME_WIDTH} x {FRAME_HEIGHT}; '
+                         'use crop="auto" for other photos.')
+    return np.array([[width / FRAME_WIDTH, 0, 0], [0, height / FRAME_HEIGHT, 0]])
