@@ -6,7 +6,8 @@ from betavae.editor import Editor
 from betavae.hub import ModelError
 from betavae.image import ImageError
 from betavae.model import VAE, VAEOutput
+from betavae.photo import NoFaceError, Photo
 from betavae.recipe import Recipe, RecipeError
 
-__all__ = ["VAE", "Direction", "Directions", "DirectionsError", "Editor", "ImageError", "ModelError", "Recipe", "RecipeError",
-           "VAEConfig", "VAEOutput"]
+__all__ = ["VAE", "Direction", "Directions", "DirectionsError", "Editor", "ImageError", "ModelError", "NoFaceError",
+           "Photo", "Recipe", "RecipeError", "VAEConfig", "VAEOutput"]

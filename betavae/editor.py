@@ -9,15 +9,16 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from betavae import custom, face, hub, latent
+from betavae import custom, hub, latent
 from betavae.classifier import Classifier, SideEffect, side_effects
 from betavae.config import choice
 from betavae.directions import Direction, Directions
 from betavae.displacement import put_back, total, touch
-from betavae.image import cut, preprocess, read, square, to_pil, to_tensor
+from betavae.image import cut, preprocess, square, to_pil, to_tensor
 from betavae.mixture import Mixture
 from betavae.model import VAE
 from betavae.person import matte, shipped
+from betavae.photo import Photo
 from betavae.recipe import Recipe, RecipeError
 from betavae.sharp import Sharpener
 
@@ -79,15 +80,29 @@ class Editor:
         """Which model this is, in 12 hexadecimal digits: see ``betavae.hub.model_hash``."""
         return hub.model_hash(self.model)
 
-    @torch.inference_mode()
-    def encode(self, image, crop: str = "auto") -> Tensor:
-        """Posterior means of one or more photos.
+    def open(self, source, crop: str = "auto") -> Photo:
+        """A photo with its faces found, the largest of them framed: see ``betavae.Photo``.
 
         Parameters
         ----------
-        image : PIL image, path, bytes, or a list of these
-        crop : "auto" | "aligned"
-            How a photo is framed: see ``betavae.face.frame``.
+        source : path, bytes or PIL image
+        crop : "auto" | "aligned" | "centre"
+
+        Raises
+        ------
+        ImageError, ValueError
+            A picture that cannot be used, or a ``crop`` that does not exist or fit. A photo without a face is no error yet.
+        """
+        return Photo(source, self._encoded, crop)
+
+    def encode(self, image, crop: str = "auto") -> Tensor:
+        """Posterior means of one or more photos, each of its largest face.
+
+        Parameters
+        ----------
+        image : path, bytes, PIL image or Photo, or a list of these
+        crop : "auto" | "aligned" | "centre"
+            How a photo is framed, unless it is a ``Photo``, which is framed already.
 
         Returns
         -------
@@ -96,16 +111,51 @@ class Editor:
 
         Raises
         ------
+        NoFaceError
+            A photo has no face.
         ImageError, ValueError
             A picture that cannot be used, or a ``crop`` that does not exist or fit.
         """
         images = image if isinstance(image, (list, tuple)) else [image]
-        mu, _ = self.model.encode(to_tensor([self.input(photo, crop) for photo in images]).to(self.device))
+        return torch.cat([self._photo(photo, crop).z for photo in images])
+
+    @torch.inference_mode()
+    def _encoded(self, frame: Image.Image) -> Tensor:
+        """An aligned frame -> z (1, d)."""
+        mu, _ = self.model.encode(to_tensor([preprocess(frame, self.config)]).to(self.device))
         return mu.cpu()
 
+    def _photo(self, source, crop: str = "auto") -> Photo:
+        return source if isinstance(source, Photo) else self.open(source, crop)
+
     def input(self, image, crop: str = "auto") -> Image.Image:
-        """What the model is shown of a photo: RGB, ``config.image_size`` square."""
-        return preprocess(face.frame(read(image), crop), self.config)
+        """What the model is shown of a photo: RGB, ``config.image_size`` square; arguments and errors as of ``encode``."""
+        return preprocess(self._photo(image, crop).aligned(), self.config)
+
+    def put_back(self, photo, strengths: Mapping[str, float], locks: Iterable[str] = ()) -> Image.Image:
+        """A photo with its framed face edited: the photo's own pixels, moved and shaded (``betavae.displacement.put_back``).
+
+        Parameters
+        ----------
+        photo : Photo, path, bytes or PIL image
+        strengths, locks
+            As for ``edit``.
+
+        Returns
+        -------
+        PIL.Image.Image
+            The photo's size, orientation, mode, ICC profile and EXIF; what lies outside of the face's square is the photo's, bit for
+            bit. ``Photo.save`` keeps profile and EXIF in the file.
+
+        Raises
+        ------
+        NoFaceError
+            The photo has no face.
+        DirectionsError
+            A name is unknown, or a strength is no finite number.
+        """
+        photo = self._photo(photo)
+        return photo.finished(*self.put_into(photo.pixels, photo.frame, photo.z, strengths, locks))
 
     def with_displacement(self, direction: Direction) -> Direction:
         """A direction of your own with the field by which its edits move a photo: ``custom.with_displacement``."""

@@ -16,6 +16,7 @@ import numpy as np
 from PIL import Image
 
 from betavae.config import FRAME_HEIGHT, FRAME_WIDTH
+from betavae.image import cut
 
 CROPS = ("auto", "aligned", "centre")
 MODELS = Path(__file__).resolve().parent / "models"
@@ -58,25 +59,25 @@ class Face:
         return (*corners.min(0).tolist(), *corners.max(0).tolist())
 
 
-def find(photo: Image.Image) -> list[Face]:
-    """The faces of an upright RGB photo, largest first.
+def find(pixels: np.ndarray) -> list[Face]:
+    """The faces of an upright RGB photo, uint8 (h, w, 3), largest first.
 
     YuNet (Wu et al. 2023) looks at smaller copies of the photo; where it finds nothing, at copies that are turned. The output
     network of MTCNN (Zhang et al. 2016) then finds the five points again on each face's own upright crop, and what it does not
     take for a face is left out. Faces from 40 pixels on, of photos up to 2,560 pixels a side; of larger photos from 1/64 of the
     longer side on.
     """
-    width, height = photo.size
+    height, width = pixels.shape[:2]
     faces: list[Face] = []
     for side in LEVELS:
         scale = min(1.0, side / max(width, height))
-        copy = np.asarray(photo.resize((max(1, round(width * scale)), max(1, round(height * scale))), Image.Resampling.BOX,
-                                       reducing_gap=2.0))
+        size = max(1, round(width * scale)), max(1, round(height * scale))
+        copy = cv2.resize(pixels, size, interpolation=cv2.INTER_AREA) if scale < 1 else pixels
         back = np.array([width / copy.shape[1], height / copy.shape[0]])
-        found = _confirmed(photo, _search(copy), back)
+        found = _confirmed(pixels, _search(copy), back)
         if not found and side == LEVELS[0]:
             # A face on its side is often taken for a worse one at another turn: the best find tells which it is.
-            turns = (_confirmed(photo, _turned(copy, angle), back) for angle in TURNS)
+            turns = (_confirmed(pixels, _turned(copy, angle), back) for angle in TURNS)
             found = max(turns, key=lambda turn: max((face.score for face in turn), default=0.0))
         for face in found:
             _add(faces, face)
@@ -85,9 +86,9 @@ def find(photo: Image.Image) -> list[Face]:
     return sorted(faces, key=lambda face: -face.size)
 
 
-def _confirmed(photo: Image.Image, found: list[Face], back: np.ndarray) -> list[Face]:
+def _confirmed(pixels: np.ndarray, found: list[Face], back: np.ndarray) -> list[Face]:
     """What was found in a copy, ``back`` times smaller, with points refined in the photo, without what is no face."""
-    refined = (_refined(photo, Face(face.landmarks * back, face.score)) for face in found)
+    refined = (_refined(pixels, Face(face.landmarks * back, face.score)) for face in found)
     return [face for face in refined if face]
 
 
@@ -119,14 +120,14 @@ def _turned(copy: np.ndarray, angle: float) -> list[Face]:
     return [Face(apply(back, face.landmarks), face.score) for face in found]
 
 
-def _refined(photo: Image.Image, face: Face) -> Face | None:
+def _refined(pixels: np.ndarray, face: Face) -> Face | None:
     """The face with points found on its own upright crop; None if that shows no face."""
     points, score = face.landmarks, 0.0
     for _ in range(2):  # the second time on a crop that the first has put upright
         frame = similarity(TEMPLATE, points)
         corner = np.array(PATCH_CENTRE) - PATCH_SIDE / 2
         place = frame @ np.array([[PATCH_SIDE / PATCH, 0, corner[0]], [0, PATCH_SIDE / PATCH, corner[1]], [0, 0, 1]])
-        patch = sample(photo, place, PATCH, PATCH)
+        patch = cut(pixels, place, PATCH, PATCH)
         seen, score = _onet(patch)
         aligned = seen * PATCH_SIDE + corner - BIAS
         points = apply(frame, aligned)
@@ -204,46 +205,12 @@ def _centred(matrix: np.ndarray) -> np.ndarray:
     return moved
 
 
-# ---- pixels -------------------------------------------------------------------------------------------------------
+# ---- frames -------------------------------------------------------------------------------------------------------
 
 
-def sample(photo: Image.Image, place: np.ndarray, width: int, height: int) -> np.ndarray:
-    """The part of a photo at ``place``, the affine map (2, 3) from the part's pixels to the photo's: uint8 (height, width, 3).
-
-    Antialiased: a pixel is the mean of what it covers, to within a factor of two of its size. Where the part leaves the photo, the
-    photo is mirrored, never black. Memory is that of the part.
-    """
-    step = float(np.hypot(*place[:, 0]))  # photo pixels a pixel
-    corners = apply(place, np.array([[0, 0], [width, 0], [0, height], [width, height]], dtype=float))
-    margin = 2 * step + 2
-    low = np.floor(corners.min(0) - margin).astype(int)
-    high = np.ceil(corners.max(0) + margin).astype(int)
-    shrink = max(1, int(step / 2))
-    x0, y0, x1, y1 = *np.clip(low, 0, photo.size), *np.clip(high, 0, photo.size)
-    if x1 - x0 < 1 or y1 - y0 < 1:  # the part lies outside: what is mirrored into it is anywhere in the photo
-        x0, y0, x1, y1 = 0, 0, *photo.size
-    elif (low < 0).any() or (high > photo.size).any():
-        # What is mirrored comes from as far inside as the part reaches out.
-        reach_low, reach_high = np.maximum(0, -low), np.maximum(0, high - photo.size)
-        x0, y0 = (max(0, int(v)) for v in np.minimum((x0, y0), np.array(photo.size) - reach_high - 1))
-        x1, y1 = (int(v) for v in np.minimum(photo.size, np.maximum((x1, y1), reach_low + 1)))
-    part = photo.crop((int(x0), int(y0), int(x1), int(y1)))
-    if shrink > 1:
-        part = part.reduce(shrink)
-    pixels = np.asarray(part.convert("RGB"))
-    # Twice as fine, then means of 2 x 2.
-    inner = place.copy()
-    inner[:, 2] -= (x0, y0)
-    inner /= shrink
-    fine = inner @ np.array([[0.5, 0, 0], [0, 0.5, 0], [0, 0, 1]])
-    made = cv2.warpAffine(pixels, _centred(fine), (2 * width, 2 * height), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
-                          borderMode=cv2.BORDER_REFLECT)
-    return cv2.resize(made, (width, height), interpolation=cv2.INTER_AREA)
-
-
-def align(photo: Image.Image, frame: np.ndarray) -> Image.Image:
-    """The aligned frame, RGB 178 x 218, that a frame (2, 3) cuts out of a photo."""
-    return Image.fromarray(sample(photo, frame, FRAME_WIDTH, FRAME_HEIGHT))
+def align(pixels: np.ndarray, frame: np.ndarray) -> Image.Image:
+    """The aligned frame, RGB 178 x 218, that a frame (2, 3) cuts out of a photo, uint8 (h, w, 3)."""
+    return Image.fromarray(cut(pixels, frame, FRAME_WIDTH, FRAME_HEIGHT))
 
 
 def centre(width: int, height: int) -> np.ndarray:

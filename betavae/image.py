@@ -15,6 +15,13 @@ from betavae.config import FRAME_HEIGHT, FRAME_WIDTH, VAEConfig
 # A photo of 100 megapixels decodes to 300 MB; nothing a face needs is bigger.
 MAX_PIXELS = 100_000_000
 MIN_SIDE = 16
+FORMATS = ["JPEG", "PNG", "WebP", "AVIF", "GIF", "BMP", "TIFF"]
+try:  # what phones write; Pillow itself cannot read it
+    from pillow_heif import register_heif_opener
+    register_heif_opener()
+    FORMATS.insert(3, "HEIC")
+except ImportError:
+    pass
 
 
 class ImageError(ValueError):
@@ -22,26 +29,35 @@ class ImageError(ValueError):
 
 
 def read(source: str | Path | bytes | Image.Image) -> Image.Image:
-    """Open a file, bytes or a PIL image of any kind as an upright 8-bit RGB image.
-
-    EXIF rotation is applied, transparency is laid over mid grey, 16-bit and floating-point images are scaled to their
-    own range, CMYK and palettes are converted, and an animation gives its first frame.
+    """Open a file, bytes or a PIL image of any kind as an upright 8-bit RGB image: ``upright(load(source))``.
 
     Raises
     ------
     ImageError
         Not an image, damaged, smaller than 16 pixels on a side or larger than 100 megapixels.
     """
-    name = f"{Path(source).name!r}" if isinstance(source, (str, Path)) else "This file"
+    return upright(load(source))
+
+
+def load(source: str | Path | bytes | Image.Image) -> Image.Image:
+    """Open a file, bytes or a PIL image as it is stored, its first frame, with all pixels read.
+
+    Raises
+    ------
+    ImageError
+        Not an image, damaged, smaller than 16 pixels on a side or larger than 100 megapixels.
+    """
+    name = name_of(source)
     try:
         with warnings.catch_warnings():
             # Pillow warns of large images; the limit below refuses them before a pixel is decoded.
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            image = source
             if not isinstance(source, Image.Image):
-                source = Image.open(io.BytesIO(source) if isinstance(source, bytes) else source)
-        _check_size(source, name)
-        image = ImageOps.exif_transpose(source)
+                image = Image.open(io.BytesIO(source) if isinstance(source, bytes) else source)
+        _check_size(image, name)
         image.load()
+        image.getexif()  # damaged tags are met here, not later
     except ImageError:
         raise
     except Image.DecompressionBombError as error:
@@ -49,11 +65,25 @@ def read(source: str | Path | bytes | Image.Image) -> Image.Image:
     except FileNotFoundError as error:
         raise ImageError(f"There is no file {name}.") from error
     except UnidentifiedImageError as error:
-        raise ImageError(f"{name} is not an image that can be read; use JPEG, PNG, WebP, GIF, BMP or TIFF.") from error
+        raise ImageError(f"{name} is not an image that can be read; use {', '.join(FORMATS)}.") from error
     except (OSError, SyntaxError, ValueError, EOFError) as error:
         # Pillow's decoders raise any of these for truncated or damaged data.
         raise ImageError(f"{name} is damaged or incomplete; save it again or choose another picture.") from error
-    return _rgb(image)
+    return image
+
+
+def name_of(source: object) -> str:
+    """What a sentence calls a picture: its file's name in quotes, or "this picture"."""
+    return f"{Path(source).name!r}" if isinstance(source, (str, Path)) else "This picture"
+
+
+def upright(image: Image.Image, turn: bool = True) -> Image.Image:
+    """An image as ``load`` gives it, in 8-bit RGB, and with ``turn`` as EXIF says that it is looked at.
+
+    Transparency is laid over mid grey, 16-bit and floating-point images are scaled to their own range, CMYK and palettes are
+    converted.
+    """
+    return _rgb(ImageOps.exif_transpose(image) if turn else image)
 
 
 def _check_size(image: Image.Image, name: str) -> None:
@@ -64,11 +94,17 @@ def _check_size(image: Image.Image, name: str) -> None:
         raise ImageError(f"{name} is {width} x {height} pixels; a face needs at least {MIN_SIDE} on each side.")
 
 
+def white(image: Image.Image) -> float:
+    """The value of white in an image of more than 8 bits: 65,535, or the largest there is where that is not its range."""
+    values = np.nan_to_num(np.asarray(image, dtype=np.float64))
+    return 65535.0 if image.mode.startswith("I;16") or 255 < values.max() <= 65535 else float(values.max())
+
+
 def _rgb(image: Image.Image) -> Image.Image:
     if image.mode.startswith(("I", "F")):
         # 16- and 32-bit greyscale: convert("RGB") would clip at 255 and give a white picture.
         values = np.asarray(image, dtype=np.float64)
-        top = 65535.0 if image.mode.startswith("I;16") or 255 < values.max() <= 65535 else values.max()
+        top = white(image)
         values = np.nan_to_num(values) * (255.0 / top if top > 0 else 0.0)
         return Image.fromarray(values.clip(0, 255).round().astype(np.uint8)).convert("RGB")
     if image.has_transparency_data:
@@ -97,14 +133,6 @@ def square(frame: np.ndarray, config: VAEConfig, side: int = 1) -> np.ndarray:
 def crop(frame: Image.Image, config: VAEConfig) -> Image.Image:
     """That part of an aligned frame (178 x 218, or any size of that shape), at the frame's own scale."""
     return frame.crop(crop_box(config, *frame.size))
-
-
-def uncrop(face: Image.Image, frame: Image.Image, config: VAEConfig) -> Image.Image:
-    """``frame`` with ``face``, of any size, in the place that ``crop`` takes: ``uncrop(crop(f), f) == f``."""
-    left, top, right, bottom = crop_box(config, *frame.size)
-    frame = frame.copy()
-    frame.paste(face.resize((right - left, bottom - top), Image.Resampling.LANCZOS), (left, top))
-    return frame
 
 
 def extend(face: Image.Image, config: VAEConfig) -> Image.Image:
@@ -149,8 +177,6 @@ def cut(pixels: np.ndarray, matrix: np.ndarray, width: int, height: int) -> np.n
 def preprocess(frame: Image.Image, config: VAEConfig) -> Image.Image:
     """Aligned frame -> the model's square RGB input: ``crop``, then resize with PIL's bilinear filter."""
     return crop(frame, config).resize((config.image_size, config.image_size), Image.Resampling.BILINEAR)
-
-
 
 
 def to_tensor(images: list[Image.Image]) -> Tensor:

@@ -8,9 +8,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from PIL import Image, PngImagePlugin
+from PIL import ExifTags, Image, PngImagePlugin
 
-KEYWORD = "betavae.recipe"  # of the PNG's text chunk
+KEYWORD = "betavae.recipe"  # of the PNG's text chunk; in other formats it begins EXIF's user comment
+CHARSET = b"ASCII\0\0\0"   # EXIF 2.3, UserComment
 MAX_SEED = 2**63 - 1
 
 
@@ -111,9 +112,13 @@ class Recipe:
         info.add_text(KEYWORD, self.to_json())
         return info
 
+    def into(self, exif: Image.Exif) -> None:
+        """Put the recipe into a picture's EXIF, as its user comment, for formats other than PNG."""
+        exif.get_ifd(ExifTags.IFD.Exif)[ExifTags.Base.UserComment] = CHARSET + f"{KEYWORD} {self.to_json()}".encode("ascii")
+
     @classmethod
     def in_picture(cls, path: str | Path) -> "Recipe | None":
-        """The recipe inside a PNG; None for one without, and for any other file.
+        """The recipe inside a picture; None for one without, and for any other file.
 
         Raises
         ------
@@ -121,15 +126,19 @@ class Recipe:
             There is one, and it cannot be used.
         """
         try:
-            with Image.open(path, formats=["PNG"]) as image:
+            with Image.open(path) as image:
                 text = image.info.get(KEYWORD)  # of the chunks before the pixels: nothing is decoded
+                if text is None and image.format != "PNG":
+                    comment = image.getexif().get_ifd(ExifTags.IFD.Exif).get(ExifTags.Base.UserComment, b"")
+                    start = CHARSET + f"{KEYWORD} ".encode()
+                    text = comment[len(start):].decode("ascii") if isinstance(comment, bytes) and comment.startswith(start) else None
         except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
             return None  # whether it is a picture at all is betavae.image.read's to say
         return None if text is None else cls.from_json(text)
 
     @classmethod
     def read(cls, path: str | Path) -> "Recipe":
-        """The recipe in a JSON file or inside a PNG.
+        """The recipe in a JSON file or inside a picture.
 
         Raises
         ------
@@ -145,7 +154,7 @@ class Recipe:
         try:
             text = path.read_text(encoding="utf-8")
         except UnicodeDecodeError as error:
-            raise RecipeError(f"There is no recipe in {path.name!r}; give a JSON file, or a PNG that was saved with "
+            raise RecipeError(f"There is no recipe in {path.name!r}; give a JSON file, or a picture that was saved with "
                               "its recipe.") from error
         return cls.from_json(text)
 

@@ -6,9 +6,8 @@ import torch
 from PIL import Image
 from skimage.data import astronaut
 
-from betavae import Editor, ImageError, VAEConfig
-from betavae.face import frame
-from betavae.image import crop, crop_box, cut, from_uint8, preprocess, read, to_pil, to_tensor, uncrop
+from betavae import ImageError, VAEConfig
+from betavae.image import crop, crop_box, cut, from_uint8, read, to_pil, to_tensor
 from train.losses import bce_floor
 
 CONFIG = VAEConfig()
@@ -44,40 +43,11 @@ def test_crop_scales_with_the_frame():
     assert crop_box(CONFIG, 1780, 2180) == (150, 350, 1630, 1830)
 
 
-def test_uncrop_puts_back_what_crop_took():
-    image = noise(178, 218)
-    assert np.array_equal(uncrop(crop(image, CONFIG), image, CONFIG), image)
-    black = np.asarray(uncrop(Image.new("RGB", (64, 64)), image, CONFIG))
-    assert not black[35:183, 15:163].any()
-    assert np.array_equal(black[:35], np.asarray(image)[:35]) and np.array_equal(black[:, :15], np.asarray(image)[:, :15])
-
-
 def test_the_pixel_floor_of_the_test_split(unseen):
     # 6,130.09 nats was measured independently of this code: it pins crop, filter and range at once.
     images = unseen.images("test")
     assert len(images) == 2000
     assert bce_floor(from_uint8(images)).mean().item() == pytest.approx(6130.09, abs=0.01)
-
-
-def test_uploads_and_training_data_are_framed_by_one_function(celeba, unseen):
-    name = unseen.celeba.names[7]
-    photo = read(celeba / "img_align_celeba" / name)
-    for how in ("aligned", "auto"):  # an aligned face is its own largest centred frame
-        assert np.array_equal(preprocess(frame(photo, how), CONFIG), unseen.pixels[7].numpy())
-
-
-@pytest.mark.parametrize(("width", "height"), [(178, 218), (1000, 1000), (4000, 300), (17, 900)])
-def test_auto_takes_the_largest_centred_frame(width, height):
-    cut = frame(Image.new("RGB", (width, height)))
-    assert cut.width == width or cut.height == height
-    assert abs(cut.width - cut.height * 178 / 218) <= 1
-
-
-def test_frame_refuses_what_is_not_aligned_and_unknown_crops():
-    with pytest.raises(ValueError, match="200 x 200"):
-        frame(Image.new("RGB", (200, 200)), "aligned")
-    with pytest.raises(ValueError, match="'tight'.*auto, aligned"):
-        frame(Image.new("RGB", (200, 200)), "tight")
 
 
 def test_every_kind_of_picture_is_read_as_upright_rgb():
@@ -138,17 +108,6 @@ def test_what_cannot_be_used_is_refused_in_one_sentence(data, sentence):
 def test_a_missing_file_is_named():
     with pytest.raises(ImageError, match="'nobody.jpg'"):
         read("nobody.jpg")
-
-
-def test_an_editor_encodes_one_photo_or_a_list(tiny):
-    from betavae import Directions
-    editor = Editor(tiny, Directions([], 8))
-    photos = [noise(200, 300), noise(178, 218)]
-    z = editor.encode(photos)
-    assert z.shape == (2, 8)
-    torch.testing.assert_close(editor.encode(photos[0]), z[:1])
-    assert not torch.allclose(z[0], z[1])
-    assert [image.size for image in editor.decode(z)] == [(64, 64)] * 2
 
 
 def test_a_window_of_the_picture_itself_is_the_picture():

@@ -18,7 +18,7 @@ from PIL import Image
 from torch import Tensor
 
 from betavae.editor import Editor
-from betavae.image import ImageError, read
+from betavae.image import ImageError
 from betavae.recipe import Recipe, RecipeError
 
 # A little below 1 the generated faces are cleaner, and still varied.
@@ -84,8 +84,8 @@ def photo(editor: Editor, path: str | Path, caption: str) -> dict:
     ImageError
         The file cannot be used.
     """
-    image = read(path)
-    return face(editor, editor.encode(image)[0], caption, editor.input(image))
+    opened = editor.open(path)
+    return face(editor, opened.z[0], caption, editor.input(opened))
 
 
 def resumed(editor: Editor, recipe: Recipe, caption: str | None = None) -> dict:
