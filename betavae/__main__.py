@@ -1,11 +1,14 @@
 """Edit faces from the command line.
 
-    python -m betavae edit photo.jpg --set Smiling=1.5 yaw=-1 --lock Male Young --out edited.png
+    python -m betavae edit photo.jpg --set Smiling=1.5 yaw=-1 --lock Male Young --out edited.jpg
+    python -m betavae edit *.jpg --set Smiling=1.5 --out-dir edited/      # many photos, each at its own size
+    python -m betavae edit photo.jpg --set Smiling=1.5 --plain --out model.png    # the model's picture instead
     python -m betavae edit --recipe saved.png --out again.png
+    python -m betavae faces group.jpg                                     # who is in it; edit --face N takes another one
     python -m betavae spectrum photo.jpg --attribute Smiling --out smile.png
     python -m betavae interpolate a.jpg b.jpg --steps 9 --out strip.png
     python -m betavae interpolate a.jpg b.jpg c.jpg --steps 72 --closed --out loop.gif      # or .mp4
-    python -m betavae sample --count 16 --seed 7 --out faces.png
+    python -m betavae sample --count 16 --seed 7 --out faces.png          # or --out-dir faces/, any number
     python -m betavae traverse photo.jpg --latent 3 --out latent.png
     python -m betavae make Hat --with a.jpg b.jpg c.jpg --without d.jpg e.jpg f.jpg --out hat.safetensors
     python -m betavae edit photo.jpg --directions hat.safetensors --set Hat=1 --out edited.png
@@ -19,6 +22,7 @@ from pathlib import Path
 
 import torch
 from PIL import Image
+from tqdm import tqdm
 
 from betavae import custom
 from betavae.animation import FORMATS
@@ -26,25 +30,33 @@ from betavae.attributes import attribute
 from betavae.editor import SOURCES, Editor
 from betavae.face import CROPS
 from betavae.latent import EASINGS, INTERPOLATIONS, along, evenly, traverse
+from betavae.photo import save
 from betavae.recipe import Recipe
 
-FPS = 24  # of a .gif or .mp4
+FPS = 24   # of a .gif or .mp4
+SHEET = 256  # pictures side by side, at most
+CHUNK = 64   # faces decoded at a time
 
 
-def write(images: list[Image.Image], path: Path, scale: int) -> None:
-    """Pictures into a file, one after the other in a .gif or .mp4, else side by side, each enlarged ``scale`` times."""
+def write(images: list[Image.Image], path: Path, scale: int, recipe: Recipe | None = None) -> None:
+    """Pictures into a file, one after the other in a .gif or .mp4, else side by side, each enlarged ``scale`` times.
+
+    Raises
+    ------
+    ValueError
+        The format is unknown.
+    """
     side = images[0].width * scale
-    images = [image.resize((side, side), Image.Resampling.BICUBIC) for image in images]
-    if path.suffix[1:].lower() in FORMATS:
+    if path.suffix[1:].lower() in FORMATS and len(images) > 1:
         film = FORMATS[path.suffix[1:].lower()](FPS)
         for image in images:
-            film.add(image)
+            film.add(image.resize((side, side), Image.Resampling.BICUBIC))
         path.write_bytes(film.finish())
         return
     sheet = Image.new("RGB", (side * len(images), side))
     for i, image in enumerate(images):
-        sheet.paste(image, (i * side, 0))
-    sheet.save(path)
+        sheet.paste(image.resize((side, side), Image.Resampling.BICUBIC), (side * i, 0))
+    save(sheet, path, recipe)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -62,7 +74,20 @@ def main(arguments: list[str] | None = None) -> int:
                       + (f"{direction.per_strength:.3g} {direction.unit}" if direction.unit != "strength" else
                          f"the gap between {direction.positives:,} faces with it and {direction.negatives:,} without"))
             return 0
-        write(_pictures(editor, options), options.out, options.scale)
+        if options.command == "faces":
+            return _faces(editor, options)
+        if options.command == "edit" and options.photos:
+            return _edit(editor, options)
+        if options.command == "sample" and options.out_dir:
+            return _stream(editor, options)
+        if options.out is None:
+            raise ValueError("There is no place to write to: give --out FILE" + (
+                ", or --out-dir FOLDER." if options.command in ("edit", "sample") else "."))
+        wanted = getattr(options, "steps", getattr(options, "count", 1))
+        if wanted > SHEET and options.out.suffix[1:].lower() not in FORMATS:
+            raise ValueError(f"{wanted:,} pictures do not fit side by side, {SHEET} at most do; give a .gif or .mp4"
+                             + (", or --out-dir FOLDER." if options.command == "sample" else "."))
+        write(*_pictures(editor, options))
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
@@ -82,32 +107,114 @@ def _make(editor: Editor, options: argparse.Namespace) -> int:
     return 0
 
 
-def _pictures(editor: Editor, options: argparse.Namespace) -> list[Image.Image]:
+def _pictures(editor: Editor, options: argparse.Namespace) -> tuple[list[Image.Image], Path, int, Recipe | None]:
+    """What ``write`` takes."""
+    recipe = None
     if options.command == "sample":
-        return editor.decode(editor.sample(options.count, options.seed, options.temperature, options.truncation, options.source))
-    if options.command == "edit":
-        return _edit(editor, options)
-    z = editor.encode(options.photos, options.crop)
-    if options.command == "interpolate":
-        return editor.decode(along(z, evenly(options.steps, options.closed), options.method, options.easing, options.closed))
-    photo = editor.input(options.photos[0], options.crop)
-    if options.command == "spectrum":
-        return editor.decode(editor.spectrum(z[0], options.attribute, options.steps)[0], photo)
-    if not 0 <= options.latent < editor.config.latents:
-        raise ValueError(f"--latent is {options.latent}; this model's latents are 0 to {editor.config.latents - 1}.")
-    values = torch.linspace(-options.reach, options.reach, options.steps)
-    return editor.decode(traverse(z, options.latent, values), photo)
+        images = editor.decode(editor.sample(options.count, options.seed, options.temperature, options.truncation, options.source))
+    elif options.command == "edit":
+        recipe = _recipe(editor, options)
+        images = editor.apply(recipe)
+    else:
+        z = editor.encode(options.photos, options.crop)
+        if options.command == "interpolate":
+            images = editor.decode(along(z, evenly(options.steps, options.closed), options.method, options.easing, options.closed))
+        else:
+            photo = editor.input(options.photos[0], options.crop)
+            if options.command == "spectrum":
+                latents = editor.spectrum(z[0], options.attribute, options.steps)[0]
+            elif not 0 <= options.latent < editor.config.latents:
+                raise ValueError(f"--latent is {options.latent}; this model's latents are 0 to {editor.config.latents - 1}.")
+            else:
+                latents = traverse(z, options.latent, torch.linspace(-options.reach, options.reach, options.steps))
+            images = editor.decode(latents, photo)
+    return images, options.out, options.scale, recipe
 
 
-def _edit(editor: Editor, options: argparse.Namespace) -> list[Image.Image]:
-    recipe = Recipe.read(options.recipe) if options.recipe else Recipe(editor.hash)
+def _recipe(editor: Editor, options: argparse.Namespace) -> Recipe:
+    """What --recipe, --set and --lock ask for together."""
     if not options.photos and not options.recipe:
         raise ValueError("There is nothing to edit: give a photo, or a recipe that carries a face.")
+    recipe = Recipe.read(options.recipe) if options.recipe else Recipe(editor.hash)
+    editor.check(recipe)
     recipe = dataclasses.replace(recipe, strengths={**recipe.strengths, **_strengths(options.set)},
                                  locks=[*recipe.locks, *options.lock])
-    if not options.photos:
-        return editor.apply(recipe)
-    return editor.apply(recipe, editor.encode(options.photos, options.crop), editor.input(options.photos, options.crop))
+    editor.directions.shift(editor.directions.mean[None], recipe.strengths, recipe.locks)  # a wrong name is said once, not for each photo
+    return recipe
+
+
+def _edit(editor: Editor, options: argparse.Namespace) -> int:
+    """Photos, each into a file; those that fail are told at the end and stop nobody else."""
+    recipe = _recipe(editor, options)
+    if (options.out is None) == (options.out_dir is None):
+        raise ValueError("Give either --out FILE, for one photo, or --out-dir FOLDER, for any number.")
+    if options.out and len(options.photos) > 1:
+        raise ValueError(f"There are {len(options.photos)} photos and one --out; give --out-dir FOLDER.")
+    if options.out_dir:
+        options.out_dir.mkdir(parents=True, exist_ok=True)
+    failed, written = [], set()
+    for path in tqdm(options.photos, desc="edit", unit=" photos", disable=len(options.photos) == 1):
+        out = options.out or options.out_dir / (f"{path.stem}.png" if options.plain else path.name)
+        try:
+            if out.resolve() == path.resolve():
+                raise ValueError(f"{str(out)!r} is the photo itself; give another folder.")
+            if out in written:
+                raise ValueError(f"{path.name!r} is the name of two photos; they would be one file in {str(options.out_dir)!r}.")
+            _edit_one(editor, options, recipe, path, out)
+            written.add(out)
+        except (ValueError, OSError) as error:
+            failed.append(str(error))
+    for sentence in failed:
+        print(f"error: {sentence}", file=sys.stderr)
+    if len(options.photos) > 1:
+        print(f"{len(written)} of {len(options.photos)} photos edited" + (f"; {len(failed)} failed" if failed else ""), file=sys.stderr)
+    return 1 if failed else 0
+
+
+def _edit_one(editor: Editor, options: argparse.Namespace, recipe: Recipe, path: Path, out: Path) -> None:
+    photo = editor.open(path, options.crop)
+    if options.eyes:
+        photo.frame_by_eyes(*(_place(text) for text in options.eyes))
+    elif options.face:
+        photo.choose(options.face)
+    carried = dataclasses.replace(recipe, seed=None, latent=tuple(round(value, 5) for value in photo.z[0].tolist()))
+    if options.plain:
+        write(editor.apply(recipe, photo.z, editor.input(photo)), out, options.scale, carried)
+    else:
+        photo.save(editor.put_back(photo, recipe.strengths, recipe.locks), out, carried)
+
+
+def _place(text: str) -> tuple[float, float]:
+    try:
+        x, y = map(float, text.split(","))
+    except ValueError:
+        raise ValueError(f"--eyes has {text!r}; write both eyes as X,Y X,Y in pixels, for example 410,300 520,310.") from None
+    return x, y
+
+
+def _faces(editor: Editor, options: argparse.Namespace) -> int:
+    """A line for each face: its number, where it is, where its eyes are, and how sure the detector is."""
+    for path in options.photos:
+        faces = editor.open(path).faces
+        print(f"{path.name}: {len(faces)} face{'s' * (len(faces) != 1)}")
+        for i, face in enumerate(faces):
+            (left, top, right, bottom), eyes = face.box, face.landmarks[:2]
+            print(f"  {i}: from ({left:.0f}, {top:.0f}) to ({right:.0f}, {bottom:.0f}), eyes "
+                  + " ".join(f"{x:.0f},{y:.0f}" for x, y in eyes) + f", score {face.score:.2f}")
+    return 0
+
+
+def _stream(editor: Editor, options: argparse.Namespace) -> int:
+    """Random faces, each into a file; any number of them, since no more than a chunk is held."""
+    options.out_dir.mkdir(parents=True, exist_ok=True)
+    z = editor.sample(options.count, options.seed, options.temperature, options.truncation, options.source)
+    digits = len(str(options.count - 1))
+    with tqdm(total=options.count, desc="sample", unit=" faces") as bar:
+        for start in range(0, options.count, CHUNK):
+            for i, image in enumerate(editor.decode(z[start:start + CHUNK]), start):
+                write([image], options.out_dir / f"{i:0{digits}}.png", options.scale)
+                bar.update()
+    return 0
 
 
 def _strengths(pairs: list[str]) -> dict[str, float]:
@@ -121,6 +228,14 @@ def _strengths(pairs: list[str]) -> dict[str, float]:
     return strengths
 
 
+def _positive(text: str) -> int:
+    """A whole number of at least 1, for argparse."""
+    value = int(text) if text.lstrip("-").isdigit() else 0
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number of at least 1")
+    return value
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m betavae", description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -130,16 +245,21 @@ def _parser() -> argparse.ArgumentParser:
     common.add_argument("--directions", type=Path, nargs="+", default=[], metavar="FILE",
                         help="more directions: packs (.safetensors) or single vectors (.pt, .npy)")
     picture = argparse.ArgumentParser(add_help=False, parents=[common])
-    picture.add_argument("--out", type=Path, required=True,
+    picture.add_argument("--out", type=Path,
                          help="the file to write; pictures are side by side, or in motion in a .gif or .mp4")
-    picture.add_argument("--scale", type=int, default=4, help="enlargement (default: 4)")
+    picture.add_argument("--scale", type=_positive, default=4, help="enlargement (default: 4)")
     framed = argparse.ArgumentParser(add_help=False, parents=[picture])
     framed.add_argument("--crop", choices=CROPS, default="auto", help="framing of the photo (default: auto)")
     stepped = argparse.ArgumentParser(add_help=False)
-    stepped.add_argument("--steps", type=int, default=7, help="pictures (default: 7)")
+    stepped.add_argument("--steps", type=_positive, default=7, help="pictures (default: 7)")
 
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    edit = commands.add_parser("edit", parents=[framed], help="a photo with directions added")
+    many = argparse.ArgumentParser(add_help=False)
+    many.add_argument("--out-dir", type=Path, metavar="FOLDER", help="a folder to write to instead, a file for each picture")
+    edit = commands.add_parser("edit", parents=[framed, many], help="photos with directions added, each at its own size")
+    edit.add_argument("--plain", action="store_true", help="the model's own picture instead of the edited photo")
+    edit.add_argument("--face", type=int, default=0, metavar="N", help="the N-th largest face, from 0 (default: 0)")
+    edit.add_argument("--eyes", nargs=2, metavar="X,Y", help="where the eyes are, left and right in the photo, in pixels")
     edit.add_argument("--recipe", type=Path, metavar="FILE", help="an edit to start from: JSON, or a PNG saved with its recipe")
     edit.add_argument("--set", nargs="+", default=[], metavar="NAME=STRENGTH")
     edit.add_argument("--lock", nargs="+", default=[], metavar="NAME", help="directions that keep their place")
@@ -150,8 +270,8 @@ def _parser() -> argparse.ArgumentParser:
     interpolate.add_argument("--method", choices=INTERPOLATIONS, default="slerp")
     interpolate.add_argument("--easing", choices=EASINGS, default="linear", help="the speed between two (default: linear)")
     interpolate.add_argument("--closed", action="store_true", help="and back to the first, as a loop without a seam")
-    sample = commands.add_parser("sample", parents=[picture], help="random faces")
-    sample.add_argument("--count", type=int, default=8)
+    sample = commands.add_parser("sample", parents=[picture, many], help="random faces")
+    sample.add_argument("--count", type=_positive, default=8)
     sample.add_argument("--seed", type=int, default=0)
     sample.add_argument("--temperature", type=float, default=1.0)
     sample.add_argument("--truncation", type=float, help="bound of the noise, in deviations (default: none)")
@@ -160,12 +280,14 @@ def _parser() -> argparse.ArgumentParser:
     walk = commands.add_parser("traverse", parents=[framed, stepped], help="a photo along one latent")
     walk.add_argument("--reach", type=float, default=3.0, help="from -REACH to +REACH (default: 3)")
     walk.add_argument("--latent", type=int, required=True)
-    for command, count in ((edit, "?"), (spectrum, 1), (interpolate, "+"), (walk, 1)):
+    for command, count in ((edit, "*"), (spectrum, 1), (interpolate, "+"), (walk, 1)):
         command.add_argument("photos", nargs=count, type=Path, metavar="PHOTO")
     make = commands.add_parser("make", parents=[framed], help="a direction from faces with something and faces without")
     make.add_argument("name")
     make.add_argument("--with", dest="positives", nargs="+", type=Path, required=True, metavar="PHOTO")
     make.add_argument("--without", dest="negatives", nargs="+", type=Path, required=True, metavar="PHOTO")
+    faces = commands.add_parser("faces", parents=[common], help="who is in a photo")
+    faces.add_argument("photos", nargs="+", type=Path, metavar="PHOTO")
     commands.add_parser("directions", parents=[common], help="what can be edited")
     return parser
 

@@ -7,7 +7,7 @@ import torch
 from conftest import ROOT
 from PIL import Image
 
-from betavae import Editor, hub
+from betavae import Editor, Recipe, hub
 from betavae.__main__ import main
 from train.probes import simple_directions
 
@@ -26,7 +26,8 @@ def model(tiny, tmp_path):
 def run(model, tmp_path, command, *arguments) -> list[np.ndarray]:
     """The pictures that a command wrote beside each other, at the model's size."""
     out = tmp_path / "out.png"
-    assert main([command, "--model", model, "--device", "cpu", "--scale", "1", "--out", str(out), *arguments]) == 0
+    plain = ["--plain"] if command == "edit" else []
+    assert main([command, "--model", model, "--device", "cpu", "--scale", "1", "--out", str(out), *plain, *arguments]) == 0
     sheet = np.asarray(Image.open(out)).astype(int)
     return np.split(sheet, sheet.shape[1] // 64, axis=1)
 
@@ -53,7 +54,7 @@ def test_spectrum_goes_from_one_end_of_the_data_to_the_other(model, tmp_path):
 def test_interpolate_goes_from_one_face_to_the_other(model, tmp_path):
     other = tmp_path / "other.png"
     Image.effect_noise((300, 300), 90).convert("RGB").save(other)
-    row = run(model, tmp_path, "interpolate", PHOTO, str(other), "--steps", "4", "--method", "lerp")
+    row = run(model, tmp_path, "interpolate", PHOTO, str(other), "--steps", "4", "--method", "lerp", "--crop", "centre")
     assert len(row) == 4 and differ(row[0], row[3])
 
 
@@ -62,12 +63,13 @@ def test_a_loop_through_three_faces_in_motion(model, tmp_path):
     for i, deviation in enumerate((40, 90)):
         photos.append(str(tmp_path / f"{i}.png"))
         Image.effect_noise((300, 300), deviation).convert("RGB").save(photos[-1])
-    row = run(model, tmp_path, "interpolate", *photos, "--steps", "6", "--closed", "--easing", "ease in-out")
-    (plain,) = run(model, tmp_path, "edit", PHOTO)
+    row = run(model, tmp_path, "interpolate", *photos, "--steps", "6", "--closed", "--easing", "ease in-out", "--crop", "centre")
+    (plain,) = run(model, tmp_path, "edit", PHOTO, "--crop", "centre")
     assert len(row) == 6 and not differ(row[0], plain) and differ(row[5], plain)
     for name in ("loop.gif", "loop.mp4"):
         out = tmp_path / name
-        assert main(["interpolate", *photos, "--model", model, "--steps", "6", "--closed", "--scale", "2", "--out", str(out)]) == 0
+        assert main(["interpolate", *photos, "--model", model, "--steps", "6", "--closed", "--scale", "2", "--crop", "centre",
+                     "--out", str(out)]) == 0
         if out.suffix == ".gif":
             film = Image.open(out)
             frames = [np.asarray(film.convert("RGB")) for _ in range(film.n_frames) if film.seek(_) is None]
@@ -98,11 +100,12 @@ def test_a_direction_of_ones_own_is_made_and_used(model, tmp_path, capsys):
     noise = tmp_path / "noise.png"
     Image.effect_noise((300, 300), 90).convert("RGB").save(noise)
     pack = tmp_path / "noisy.safetensors"
-    assert main(["make", "Noisy", "--with", str(noise), "--without", PHOTO, "--model", model, "--out", str(pack)]) == 0
+    assert main(["make", "Noisy", "--with", str(noise), "--without", PHOTO, "--model", model, "--crop", "centre",
+                 "--out", str(pack)]) == 0
     printed = capsys.readouterr().out
     assert "most like: " in printed and "One face on a side" in printed
-    (other,) = run(model, tmp_path, "edit", str(noise), "--set", "Smiling=0")
-    (edited,) = run(model, tmp_path, "edit", PHOTO, "--directions", str(pack), "--set", "Noisy=1")
+    (other,) = run(model, tmp_path, "edit", str(noise), "--set", "Smiling=0", "--crop", "centre")
+    (edited,) = run(model, tmp_path, "edit", PHOTO, "--directions", str(pack), "--set", "Noisy=1", "--crop", "centre")
     assert not differ(edited, other), "this face plus (that one minus this) is that one"
 
 
@@ -125,6 +128,9 @@ def test_directions_are_listed_in_words(model, capsys):
     (["edit", PHOTO, "--set", "Smiling"], "'Smiling'; write NAME=STRENGTH"),
     (["traverse", PHOTO, "--latent", "8"], "0 to 7"),
     (["interpolate", PHOTO], "at least 2 faces"),
+    (["edit", PHOTO, "--face", "3"], "'astronaut.jpg' has no face 3; choose from 0 to 0"),
+    (["edit", PHOTO, "--eyes", "1", "2,3"], "'1'; write both eyes as X,Y X,Y"),
+    (["sample", "--count", "100000"], "100,000 pictures do not fit side by side, 256 at most do"),
     (["sample", "--source", "mixture"], "no mixture"),
     (["edit", PHOTO, "--set", "Smiling=1", "--lock", "Smile"], "'Smile'; choose from Smiling, yaw"),
     (["edit", PHOTO, "--set", "Smiling=1", "--directions", "gone.pt"], "no file 'gone.pt'"),
@@ -138,3 +144,48 @@ def test_mistakes_are_one_sentence(model, tmp_path, capsys, arguments, sentence)
         assert (status, message) == (0, "")
     else:
         assert status == 1 and message.startswith("error: ") and sentence in message and message.count("\n") == 1
+
+
+def test_many_photos_are_edited_at_their_own_size_and_failures_stop_nobody(tmp_path, capsys):
+    photo = Image.open(PHOTO)
+    for name, image in (("a.jpg", photo), ("b.png", photo.resize((356, 436))), ("wall.jpg", Image.new("RGB", (300, 300), "grey"))):
+        image.save(tmp_path / name)
+    (tmp_path / "notes.txt").write_text("no picture")
+    names = ["a.jpg", "b.png", "wall.jpg", "notes.txt"]
+    out = tmp_path / "edited"
+    assert main(["edit", *(str(tmp_path / name) for name in names), "--set", "Smiling=2", "--out-dir", str(out)]) == 1
+    said = capsys.readouterr().err
+    assert "'wall.jpg': no face was found" in said and "'notes.txt' is not an image" in said
+    assert "2 of 4 photos edited; 2 failed" in said
+    assert sorted(path.name for path in out.iterdir()) == ["a.jpg", "b.png"]
+    for name in ("a.jpg", "b.png"):
+        before, after = Image.open(tmp_path / name), Image.open(out / name)
+        assert before.size == after.size and np.abs(np.asarray(before).astype(int) - np.asarray(after)).max() > 10
+    assert main(["edit", str(tmp_path / "a.jpg"), "--out-dir", str(tmp_path)]) == 1
+    assert "is the photo itself" in capsys.readouterr().err
+
+
+def test_what_edit_writes_is_a_recipe_for_the_next_edit(tmp_path, capsys):
+    edited, again, other = (tmp_path / name for name in ("edited.png", "again.png", "other.jpg"))
+    assert main(["edit", PHOTO, "--set", "Smiling=2", "--out", str(edited)]) == 0
+    # With a photo the recipe's edit is that photo's; without one it is of the face that the recipe carries.
+    assert main(["edit", PHOTO, "--recipe", str(edited), "--out", str(other)]) == 0
+    assert main(["edit", "--recipe", str(edited), "--out", str(again)]) == 0
+    assert Recipe.read(other).strengths == Recipe.read(edited).strengths == {"Smiling": 2.0}
+    editor = Editor.from_pretrained()
+    expected = editor.edit(editor.encode(PHOTO), {"Smiling": 2})[0].resize((256, 256), Image.Resampling.BICUBIC)
+    assert np.abs(np.asarray(Image.open(again)).astype(int) - np.asarray(expected)).max() <= 2
+
+
+def test_faces_of_a_photo_are_listed(capsys):
+    assert main(["faces", PHOTO]) == 0
+    first, face = capsys.readouterr().out.splitlines()
+    assert first == "astronaut.jpg: 1 face" and face.startswith("  0: from (") and "eyes" in face
+
+
+def test_any_number_of_samples_goes_into_a_folder(model, tmp_path):
+    assert main(["sample", "--model", model, "--count", "130", "--seed", "5", "--scale", "1", "--out-dir", str(tmp_path / "f")]) == 0
+    files = sorted((tmp_path / "f").iterdir())
+    assert len(files) == 130 and files[0].name == "000.png"
+    row = run(model, tmp_path, "sample", "--count", "130", "--seed", "5")
+    assert not differ(np.asarray(Image.open(files[129])).astype(int), row[129])
