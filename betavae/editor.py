@@ -1,6 +1,7 @@
 """The editor: a model and its directions, from photo to latent to picture. Holds nothing of any user."""
 
 import functools
+import tempfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from betavae.model import VAE
 from betavae.person import matte, shipped
 from betavae.photo import Photo
 from betavae.recipe import Recipe, RecipeError
+from betavae.release import publish
 from betavae.sharp import Sharpener
 
 SOURCES = ("prior", "mixture")  # what random faces are drawn from
@@ -74,6 +76,24 @@ class Editor:
         folder = hub.resolve(name, revision=revision, token=token, cache_dir=cache_dir, local_files_only=local_files_only,
                              force_download=force_download)
         return cls(*hub.load(folder), device=device, name=title or str(name or folder.name))
+
+    def save_pretrained(self, folder: str | Path) -> None:
+        """Write a model folder, which ``from_pretrained`` opens as this editor."""
+        hub.save_all(hub.Loaded(self.model, self.directions, self.metrics, self.classifier, self.atlas, self.mixture, self.log,
+                                self.sharpener), folder)
+
+    def push_to_hub(self, repo_id: str, *, commit_message: str | None = None, private: bool | None = None,
+                    token: str | bool | None = None, create_pr: bool = False) -> str:
+        """Put the model folder and a card into a Hub repository in one commit; returns its address, or the pull request's.
+
+        Raises
+        ------
+        PublishError, HubError
+            The model has no figures, which the card tells, or the Hub refuses: see ``betavae.release.publish``.
+        """
+        with tempfile.TemporaryDirectory() as folder:
+            self.save_pretrained(folder)
+            return publish(Path(folder), repo_id, private=private, create_pr=create_pr, token=token, message=commit_message)
 
     @functools.cached_property
     def hash(self) -> str:

@@ -253,3 +253,24 @@ def save(model: VAE, folder: str | Path) -> None:
     (folder / "model.safetensors.part").replace(folder / "model.safetensors")
     (folder / "config.json.part").write_text(model.config.to_json() + "\n", encoding="utf-8")
     (folder / "config.json.part").replace(folder / "config.json")
+
+
+def save_all(loaded: Loaded, folder: str | Path) -> None:
+    """Write a model folder that ``load`` reads as ``loaded``; every file says to which weights it belongs."""
+    folder = Path(folder)
+    save(loaded.model, folder)
+    weights = model_hash(loaded.model)
+    loaded.directions.save(folder / "directions.safetensors")
+    for name in ("classifier", "mixture"):
+        if getattr(loaded, name) is not None:
+            getattr(loaded, name).save(folder / f"{name}.safetensors")
+    if loaded.sharpener is not None:
+        loaded.sharpener.save(folder / "sharp.safetensors", weights)
+    for name in ("metrics", "atlas"):
+        if getattr(loaded, name):
+            (folder / f"{name}.json").write_text(json.dumps(getattr(loaded, name), indent=1) + "\n", encoding="utf-8")
+    if loaded.log:
+        (folder / "log.jsonl").write_text("".join(json.dumps(entry) + "\n" for entry in loaded.log), encoding="utf-8")
+    for name in ("directions.safetensors", "mixture.safetensors", "metrics.json", "atlas.json"):
+        if (folder / name).exists():
+            stamp(folder / name, weights)

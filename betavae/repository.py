@@ -122,12 +122,10 @@ def push(name: str, files: Callable[[str], Mapping[str, Content]], message: str,
     HubError
         The Hub or its absence, in one sentence. The repository is then as it was.
     """
-    if not re.fullmatch(r"[\w.-]+/[\w.-]+", name):
-        raise HubError(f"The repository is {name!r}; it must be user/name.")
+    check(name, token)
     files(name)  # what is missing here is missed before anything is made there
     api, made, done = client(token), False, False
     try:
-        _patiently(api.whoami)
         try:
             info = _info(api, name, kind)
         except RepositoryNotFoundError:
@@ -158,6 +156,22 @@ def push(name: str, files: Callable[[str], Mapping[str, Content]], message: str,
             except FAULTS as error:
                 raise HubError(f"The Hub did not take {name!r}, and the empty repository that was made for it could not be "
                                f"removed: {reason(error)}; delete it in its settings on the Hub.") from error
+
+
+def check(name: str, token: str | bool | None = None) -> None:
+    """Refuse now what a later ``push`` would refuse at once: a name that is none, or a token that is missing or not valid.
+
+    Raises
+    ------
+    HubError
+        It is one of these, or the Hub cannot be reached.
+    """
+    if not re.fullmatch(r"[\w.-]+/[\w.-]+", name):
+        raise HubError(f"The repository is {name!r}; it must be user/name.")
+    try:
+        _patiently(client(token).whoami)
+    except FAULTS as error:
+        raise HubError(f"The Hub did not take {name!r}: {reason(error)}.") from error
 
 
 def reason(error: BaseException | None) -> str:
@@ -219,7 +233,7 @@ def _line(text: object) -> str:
 def _causes(error: BaseException | None) -> Iterator[BaseException]:
     while error is not None:
         yield error
-        error = error.__cause__ or error.__context__
+        error = error.__cause__
 
 
 def _answered(error: BaseException) -> bool:

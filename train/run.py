@@ -10,6 +10,7 @@
     python train/run.py --data DIR --stages figures --compare runs/vae runs/beta4 runs/beta10 --out runs/vae
     python train/run.py --data DIR --stages directions,compare --choose    directions by the best of all methods
     python train/run.py --stages publish --repo user/name   put what is in --out on the Hugging Face Hub
+    python train/run.py --stages publish --repo user/name --dry-run    leave that in OUT/publish instead, and open it
 
 The same command goes on where an interrupted run stopped.
 """
@@ -18,6 +19,7 @@ import argparse
 import dataclasses
 import functools
 import json
+import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -37,6 +39,8 @@ from betavae.directions import Directions
 from betavae.editor import pick_device
 from betavae.mixture import Mixture
 from betavae.model import VAE
+from betavae.release import publish, release, write
+from betavae.repository import check
 from train import evaluation, figures, metrics, probes, selection
 from train.classifier import fit_classifier, score
 from train.data import Dataset, load, open_data
@@ -45,7 +49,6 @@ from train.loop import SAVE_SECONDS, Diverged, Interrupted, fit
 from train.mixture import fit_mixture, posterior_samples
 from train.plan import plan
 from train.presets import PRESETS, TrainConfig, explain, override
-from train.publish import publish
 from train.ranks import ALONE, Ranks
 
 STAGES = ("data", "fit", "evaluate", "directions", "compare", "figures", "publish")
@@ -67,16 +70,22 @@ def main(arguments: list[str] | None = None) -> int:
             print(_parser().format_help() + "\n" + explain(config))
             return 0
         stages = _stages(options.stages)
+        if options.push_to_hub and "publish" not in stages:
+            stages.append("publish")
+        out = Path(options.out or f"runs/{options.preset}")
+        if "publish" in stages and not options.repo:
+            raise ValueError("--repo is missing: the stage publish needs user/name.")
+        if options.dry_run and stages == ["publish"]:
+            return _publish_dry(out, options.repo)
         ranks = ALONE if options.dry_run else Ranks.join()
         device = ranks.device(pick_device(options.device))
         if options.dry_run:
             print(json.dumps(plan(config, device), indent=1))
             return 0
-        out = Path(options.out or f"runs/{options.preset}")
         if options.model and not set(stages) <= set(OF_ANY_MODEL):
             raise ValueError(f"--stages is {options.stages!r}; with --model, choose from {', '.join(OF_ANY_MODEL)}.")
-        if "publish" in stages and not options.repo:
-            raise ValueError("--repo is missing: the stage publish needs user/name.")
+        if "publish" in stages and ranks.first:
+            check(options.repo)  # before hours of training, not after them
         if options.save_every < 0:
             raise ValueError(f"--save-every is {options.save_every:g}; it must be a number of seconds, 0 or more.")
         if stages != ["publish"]:
@@ -84,13 +93,26 @@ def main(arguments: list[str] | None = None) -> int:
                 _conditions(options.condition), options.save_every, ranks,
                 hub.resolve(options.model) if options.model else None, options.features, tuple(map(Path, options.compare)))
         if "publish" in stages and ranks.first:
-            print(publish(out, options.repo, options.private))
+            print(publish(out, options.repo, private=options.private or None, create_pr=options.create_pr))
     except Interrupted as stop:
         print(stop, file=sys.stderr)
         return 130
     except (ValueError, OSError, Diverged) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
+    return 0
+
+
+def _publish_dry(out: Path, repo: str) -> int:
+    """What would be published, in a folder of its own that opens as it will from the Hub."""
+    folder = out / "publish"
+    shutil.rmtree(folder, ignore_errors=True)
+    write(release(out, repo), folder)
+    editor = Editor.from_pretrained(folder)
+    for path in sorted(folder.rglob("*")):
+        if path.is_file():
+            print(f"{path.stat().st_size:>12,} {path}")
+    print(f"opens: {editor.config.latents} latents, {len(editor.directions)} directions, weights {editor.hash}")
     return 0
 
 
@@ -359,7 +381,9 @@ def _parser() -> argparse.ArgumentParser:
     later.add_argument("--condition", metavar="NAME=CONDITION", nargs="+", default=[],
                        help="more directions, such as 'Viking=Male and not No_Beard and Blond_Hair'")
     later.add_argument("--repo", metavar="USER/NAME", help="where publish puts the model")
-    later.add_argument("--private", action="store_true", help="publish to a private repository")
+    later.add_argument("--private", action="store_true", help="publish to a private repository (default: as the account has it)")
+    later.add_argument("--create-pr", action="store_true", help="publish as a pull request")
+    later.add_argument("--push-to-hub", action="store_true", help="publish when all other stages are done")
     return parser
 
 
