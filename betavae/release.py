@@ -1,7 +1,6 @@
 """A model folder as it goes to the Hugging Face Hub: its files, a card made from its own figures, and one commit of it all."""
 
 import io
-import json
 from pathlib import Path
 
 import torch
