@@ -97,7 +97,7 @@ def fetch(name: str, patterns: Sequence[str], max_bytes: int, *, revision: str |
 
 def push(name: str, files: Callable[[str], Mapping[str, Content]], message: str, *, kind: str = "model",
          ours: Callable[[str], bool] = lambda path: True, private: bool | None = None, create_pr: bool = False,
-         token: str | bool | None = None, sdk: str | None = None) -> str:
+         token: str | bool | None = None, sdk: str | None = None, hardware: str | None = None) -> str:
     """Make a repository hold exactly some files, in one commit, and return the address of what was made.
 
     A repository that is not there is created last, and removed again if the commit fails. Where the reply to a commit
@@ -114,7 +114,7 @@ def push(name: str, files: Callable[[str], Mapping[str, Content]], message: str,
         Visibility of a new repository; None is the account's default. True refuses a repository that is public.
     create_pr : bool
         Open a pull request instead of committing to main.
-    sdk : str, optional
+    sdk, hardware : str, optional
         Of a new Space.
 
     Raises
@@ -129,7 +129,7 @@ def push(name: str, files: Callable[[str], Mapping[str, Content]], message: str,
         try:
             info = _info(api, name, kind)
         except RepositoryNotFoundError:
-            created = _create(api, name, kind, private, sdk)
+            created = _create(api, name, kind, private, sdk, hardware)
             made = True
             info = _info(api, created, kind)
         name = info.id
@@ -269,10 +269,11 @@ def _info(api: HfApi, name: str, kind: str, revision: str | None = None):
     return _patiently(lambda: api.repo_info(name, repo_type=kind, files_metadata=True, revision=revision, timeout=30))
 
 
-def _create(api: HfApi, name: str, kind: str, private: bool | None, sdk: str | None) -> str:
+def _create(api: HfApi, name: str, kind: str, private: bool | None, sdk: str | None, hardware: str | None) -> str:
     """The name, as the Hub writes it, of a repository that was just found missing."""
     def ask(again: bool) -> str:
-        return _patiently(lambda: api.create_repo(name, repo_type=kind, private=private, space_sdk=sdk, exist_ok=again)).repo_id
+        return _patiently(lambda: api.create_repo(name, repo_type=kind, private=private, space_sdk=sdk, space_hardware=hardware,
+                                                  exist_ok=again)).repo_id
     try:
         return ask(False)
     except FAULTS as error:
