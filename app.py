@@ -6,6 +6,11 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+try:
+    import spaces  # on ZeroGPU, which wants to be there before torch is
+except ImportError:
+    spaces = None
+
 import gradio as gr
 import torch
 from starlette.routing import Mount
@@ -54,6 +59,13 @@ def serving(**options) -> dict:
             "app_kwargs": {"exception_handlers": api.EXCEPTION_HANDLERS, **options}}
 
 
+def lent(editor: Editor) -> Editor:
+    """The editor as it is; on ZeroGPU, which lends a GPU for the time of a call, with every call that computes wrapped."""
+    for name in ("encode", "decode", "cutout", "changes") if spaces else ():
+        setattr(editor, name, spaces.GPU(getattr(editor, name)))
+    return editor
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Serve the app until Ctrl-C; returns the exit status. GRADIO_SERVER_NAME and GRADIO_SERVER_PORT say where."""
     parser = argparse.ArgumentParser(description="Edit, interpolate and sample faces in the browser.")
@@ -71,9 +83,9 @@ def main(arguments: list[str] | None = None) -> int:
     # Of one picture. Several threads would wait for those of other requests; several requests use several cores.
     torch.set_num_threads(1)
     try:
-        shelf = Shelf(args.models, lambda name, folder: build_demo(Editor.from_pretrained(folder, args.device, name), shelf),
+        shelf = Shelf(args.models, lambda name, folder: build_demo(lent(Editor.from_pretrained(folder, args.device, name)), shelf),
                       serving())
-        editor, *others = (Editor.from_pretrained(name, args.device) for name in (args.model, *args.compare))
+        editor, *others = (lent(Editor.from_pretrained(name, args.device)) for name in (args.model, *args.compare))
         demo = build_demo(editor, shelf, others)
         demo.launch(mcp_server=args.mcp, **serving(routes=[Mount(PREFIX, shelf)], lifespan=shelf.lifespan))
     except (ValueError, OSError) as error:

@@ -13,6 +13,7 @@
     python -m betavae make Hat --with a.jpg b.jpg c.jpg --without d.jpg e.jpg f.jpg --out hat.safetensors
     python -m betavae edit photo.jpg --directions hat.safetensors --set Hat=1 --out edited.png
     python -m betavae directions
+    python -m betavae space user/face-latents
 """
 
 import argparse
@@ -24,7 +25,7 @@ import torch
 from PIL import Image
 from tqdm import tqdm
 
-from betavae import custom
+from betavae import custom, space
 from betavae.animation import FORMATS
 from betavae.attributes import attribute
 from betavae.editor import SOURCES, Editor
@@ -63,6 +64,8 @@ def main(arguments: list[str] | None = None) -> int:
     """The command line; returns the exit status."""
     options = _parser().parse_args(arguments)
     try:
+        if options.command == "space":
+            return space.main(options)
         editor = Editor.from_pretrained(options.model, options.device)
         for path in options.directions:
             editor.directions |= custom.read(path, editor.directions)
@@ -289,6 +292,7 @@ def _parser() -> argparse.ArgumentParser:
     faces = commands.add_parser("faces", parents=[common], help="who is in a photo")
     faces.add_argument("photos", nargs="+", type=Path, metavar="PHOTO")
     commands.add_parser("directions", parents=[common], help="what can be edited")
+    space.add_arguments(commands.add_parser("space", help="put the app on the Hugging Face Hub, as a Space"))
     return parser
 
 

@@ -22,22 +22,26 @@ FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-
 
 
 class Server:
-    """``python app.py ARGUMENTS`` on a free port as a context manager; ``url`` answers inside it."""
+    """``python app.py ARGUMENTS`` on a free port as a context manager; ``url`` answers inside it.
 
-    def __init__(self, log: Path, *arguments: str):
+    ``python`` and ``folder`` are of another environment and another copy of the app.
+    """
+
+    def __init__(self, log: Path, *arguments: str, python: str = sys.executable, folder: Path = ROOT):
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             port = free.getsockname()[1]
         self.url = f"http://127.0.0.1:{port}"
         self.log = log
-        self.command = [sys.executable, "app.py", *arguments]
+        self.folder = folder
+        self.command = [python, "app.py", *arguments]
         self.environment = os.environ | {"GRADIO_SERVER_NAME": "127.0.0.1", "GRADIO_SERVER_PORT": str(port),
                                          "HF_HUB_OFFLINE": "1", "PYTHONUNBUFFERED": "1"}
 
     def __enter__(self) -> "Server":
         with open(self.log, "w") as log:
             # Tests that were started in the background ignore Ctrl-C, and would hand that down.
-            self.process = subprocess.Popen(self.command, cwd=ROOT, env=self.environment, stdout=log, stderr=subprocess.STDOUT,
+            self.process = subprocess.Popen(self.command, cwd=self.folder, env=self.environment, stdout=log, stderr=subprocess.STDOUT,
                                             preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))
         while self.url not in self.log.read_text():
             try:
