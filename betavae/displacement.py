@@ -26,7 +26,9 @@ FACES = 200          # over which it is the median
 SHARE = 0.75         # of the way from the middle to the nearer end of the data, at which it is sought
 SMOOTH = 2.0         # deviation of the Gaussian over the field, in pixels of FLOW_SIDE
 EXPLAINED = 0.03     # of what changes in the pictures, in mean square; a field that explains less is none
-GAIN = 1.3           # how much further a photo is moved than flow between two blurred pictures finds
+GAIN = 1.4           # how much further a photo is moved than flow between two blurred pictures finds
+STEPS = 4            # in which a place is followed back to where it came from
+FINE = 256           # places on a side of the square that are followed; in between it is linear
 BORDER = 0.12        # width of the rim of the square in which an edit fades to nothing, in sides of the square
 LOW_PASS = 0.75 / 64  # deviation of the Gaussian over the residual, in sides of the square
 SHARPEN = 0.2        # of the photo's finest detail, added where a pixel is halfway between two of the photo's
@@ -151,6 +153,22 @@ def fade(u: np.ndarray) -> np.ndarray:
     return t * t * (3 - 2 * t)
 
 
+def followed(displacement: np.ndarray) -> np.ndarray:
+    """From where everything came: v - u over the model's square, float32 (FINE, FINE, 2) in sides of the square.
+
+    ``displacement`` (2, n, n) is followed backwards in STEPS equal steps, each by what it is at the place reached (a stationary
+    velocity field; Arsigny et al. 2006): so that even far moves neither fold nor tear, and what moves far takes its surroundings
+    along. It fades to nothing at the square's border, over which nothing therefore comes.
+    """
+    field = _image(displacement)
+    u = np.meshgrid(*[(np.arange(FINE, dtype=np.float32) + 0.5) / FINE] * 2)
+    x, y = u
+    for _ in range(STEPS):
+        move = _sample(field, x, y) * (fade(x) * fade(y) / STEPS)[..., None]
+        x, y = x - move[..., 0], y - move[..., 1]
+    return np.stack([x - u[0], y - u[1]], 2)
+
+
 def put_back(pixels: np.ndarray, frame: np.ndarray, config: VAEConfig, before: Tensor, after: Tensor,
              displacement: np.ndarray | None = None, touched: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
     """A photo with an edit of one of its faces put back: (edited pixels uint8 (h, w, 3), mask bool (h, w)).
@@ -160,7 +178,7 @@ def put_back(pixels: np.ndarray, frame: np.ndarray, config: VAEConfig, before: T
     The mathematics, for a photo pixel whose centre p lies at u in the model's square::
 
         m(u) = fade(u.x) * fade(u.y)
-        v    = u - m(u) * D(u)                           D: displacement, sampled linearly, clamped to its edge
+        v    = u, then STEPS times v - m(v) * D(v) / STEPS       D: displacement, sampled linearly, clamped to its edge
         out  = photo(v) + m(u) * t(v) * R(u)             t: touched, R: both sampled linearly, clamped to their edges
         R    = G * (after - before(v))                   on the decodes' own grid; G: a Gaussian of deviation LOW_PASS
 
@@ -186,7 +204,8 @@ def put_back(pixels: np.ndarray, frame: np.ndarray, config: VAEConfig, before: T
         (``touch``). Left out: everywhere.
     """
     out, mask = pixels.copy(), np.zeros(pixels.shape[:2], dtype=bool)
-    residual = _residual(before, after, displacement)
+    moves = None if displacement is None else followed(displacement)
+    residual = _residual(before, after, moves)
     if displacement is None and not residual.any():
         return out, mask
     height, width = mask.shape
@@ -195,7 +214,6 @@ def put_back(pixels: np.ndarray, frame: np.ndarray, config: VAEConfig, before: T
     corners = np.array([[0, 0], [1, 0], [0, 1], [1, 1]]) @ matrix[:, :2].T + matrix[:, 2]
     left, top = np.clip(np.floor(corners.min(0)), 0, (width, height)).astype(int)
     right, bottom = np.clip(np.ceil(corners.max(0)), 0, (width, height)).astype(int)
-    field = None if displacement is None else _image(displacement)
     touched = None if touched is None else np.ascontiguousarray(touched, dtype=np.float32)
     rows = max(1, TILE // max(1, right - left))
     for y0 in range(top, bottom, rows):
@@ -208,10 +226,10 @@ def put_back(pixels: np.ndarray, frame: np.ndarray, config: VAEConfig, before: T
         if not inside.any():
             continue
         part, v = pixels[y0:y1, left:right], u
-        if field is not None:
-            moves = -m[..., None] * _sample(field, *u)  # (rows, columns, 2), in sides of the square
-            part = _moved(pixels, x, y, moves @ matrix[:, :2].T.astype(np.float32))
-            v = [axis + move for axis, move in zip(u, np.moveaxis(moves, 2, 0))]
+        if moves is not None:
+            move = _sample(moves, *u)  # (rows, columns, 2)
+            v = u[0] + move[..., 0], u[1] + move[..., 1]
+            part = _moved(pixels, x, y, move @ matrix[:, :2].T.astype(np.float32))
         share = m if touched is None else m * _sample(touched, *v)
         shaded = part + 255 * share[..., None] * _sample(residual, *u)
         out[y0:y1, left:right][inside] = np.clip(np.rint(shaded), 0, 255).astype(np.uint8)[inside]
@@ -219,16 +237,14 @@ def put_back(pixels: np.ndarray, frame: np.ndarray, config: VAEConfig, before: T
     return out, mask
 
 
-def _residual(before: Tensor, after: Tensor, displacement: np.ndarray | None) -> np.ndarray:
+def _residual(before: Tensor, after: Tensor, moves: np.ndarray | None) -> np.ndarray:
     """What the decodes still differ by once the first is moved, low-passed: float32 (s, s, 3)."""
-    before, after = (picture[0].detach().float().cpu().permute(1, 2, 0).numpy() for picture in (before, after))
+    before, after = (_image(picture[0].detach().float().cpu().numpy()) for picture in (before, after))
     side = len(before)
-    if displacement is not None:
-        x, y = np.meshgrid(*[np.arange(side, dtype=np.float32) + 0.5] * 2)
-        m = fade(x / side) * fade(y / side)
-        shift = -m[..., None] * _sample(_image(displacement), x / side, y / side) * side
-        before = cv2.remap(np.ascontiguousarray(before), x + shift[..., 0] - 0.5, y + shift[..., 1] - 0.5, cv2.INTER_LINEAR,
-                           borderMode=cv2.BORDER_REPLICATE)
+    if moves is not None:
+        x, y = np.meshgrid(*[(np.arange(side, dtype=np.float32) + 0.5) / side] * 2)
+        move = _sample(moves, x, y)
+        before = _sample(before, x + move[..., 0], y + move[..., 1])
     return cv2.GaussianBlur(after - before, (0, 0), LOW_PASS * side, borderType=cv2.BORDER_REPLICATE)
 
 

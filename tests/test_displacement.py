@@ -236,6 +236,12 @@ def as_a_page_does(photo, frame, before, after, told: dict, strength: float, per
         above = image[y0, x0] * (1 - fx) + image[y0, x0 + 1] * fx
         return above * (1 - fy) + (image[y0 + 1, x0] * (1 - fx) + image[y0 + 1, x0 + 1] * fx) * fy
 
+    def back(x, y):
+        for _ in range(displacement.STEPS):
+            move = (smoothstep(x) * smoothstep(y))[..., None] * linear(field, x * GRID, y * GRID) / displacement.STEPS
+            x, y = x - move[..., 0], y - move[..., 1]
+        return x, y
+
     def smoothstep(u):
         t = np.clip(np.minimum(u, 1 - u) / displacement.BORDER, 0, 1)
         return t * t * (3 - 2 * t)
@@ -245,8 +251,8 @@ def as_a_page_does(photo, frame, before, after, told: dict, strength: float, per
     n = len(before)
     t = (np.arange(n) + 0.5) / n
     ux, uy = np.meshgrid(t, t)
-    move = (smoothstep(ux) * smoothstep(uy))[..., None] * linear(field, ux * GRID, uy * GRID)
-    residual = after - linear(before, (ux - move[..., 0]) * n, (uy - move[..., 1]) * n)
+    vx, vy = back(ux, uy)
+    residual = after - linear(before, vx * n, vy * n)
     sigma = displacement.LOW_PASS * n
     weights = np.exp(-np.arange(-4, 5) ** 2 / (2 * sigma ** 2))
     for axis in (0, 1):
@@ -257,8 +263,7 @@ def as_a_page_does(photo, frame, before, after, told: dict, strength: float, per
     p = np.linalg.solve(frame[:, :2], np.stack([x.ravel() - frame[0, 2], y.ravel() - frame[1, 2]]))
     ux, uy = ((p[0] - left) / (right - left)).reshape(x.shape), ((p[1] - top) / (bottom - top)).reshape(x.shape)
     m = smoothstep(ux) * smoothstep(uy)
-    move = m[..., None] * linear(field, ux * GRID, uy * GRID)
-    vx, vy = ux - move[..., 0], uy - move[..., 1]
+    vx, vy = back(ux, uy)
     px, py = left + vx * (right - left), top + vy * (bottom - top)
     moved = linear(photo.astype(float), *[row[0] * px + row[1] * py + row[2] for row in frame])
     person = np.rint(person * 255) / 255
