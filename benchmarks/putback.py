@@ -3,6 +3,7 @@
     python benchmarks/putback.py --data DIR --judge judge.safetensors                  the first faces of val
     python benchmarks/putback.py --data DIR --judge judge.safetensors --split test     once, for the report
     python benchmarks/putback.py --data DIR --judge judge.safetensors --directions     every direction: what is left of it
+    python benchmarks/putback.py --figure assets/put-back.jpg                          a portrait, edited, and the model's pictures
 
 DIR is a CelebA folder. The photos are aligned frames of 178 x 218 pixels. The judge is a classifier of pixels that nothing of
 the model was made with: where the file is missing it is trained, from another seed than the project's own, and written there.
@@ -23,6 +24,7 @@ import cv2
 import numpy as np
 import torch
 from PIL import Image
+from skimage.data import astronaut
 from torch import Tensor
 from torch.nn.functional import cosine_similarity
 
@@ -38,6 +40,9 @@ ALIGNED = np.array([[1.0, 0, 0], [0, 1, 0]])  # the photo is the frame
 STRENGTHS = (1.5, 2.0, 3.0)
 SHARP = (("Smiling", 2.0), ("Smiling", -2.0), ("yaw", 1.0), ("yaw", -1.0))
 BATCH = 50
+# Of scikit-image's portrait of Eileen Collins by NASA: the part that is drawn, and what is done to it.
+SHOWN = (slice(4, 284), slice(96, 366))
+EDITS = ({}, {"Smiling": -2.0}, {"Smiling": 2.0}, {"yaw": -1.2}, {"yaw": 1.2}, {"Young": -3.0}, {"Blond_Hair": 1.5})
 JUDGE_SEED = 1
 
 
@@ -125,6 +130,15 @@ def directions(faces: Faces, judge: Classifier) -> Iterator[str]:
         yield f"{name:<24}{dose:>10.2f}{effect:>10.2f}{left:>10.2f}{left / effect:>10.2f}"
 
 
+def figure(editor: Editor) -> Image.Image:
+    """A portrait as it is and with edits put back, above the model's own pictures."""
+    photo = editor.open(Image.fromarray(astronaut()))
+    edited = [np.asarray(editor.put_back(photo, edit))[SHOWN] for edit in EDITS]
+    width = edited[0].shape[1]
+    drawn = [editor.edit(photo.z, edit)[0].resize((width, width), Image.Resampling.BICUBIC) for edit in EDITS]
+    return Image.fromarray(np.vstack([np.hstack(edited), np.hstack([np.asarray(picture) for picture in drawn])]))
+
+
 def the_judge(path: Path, celeba: CelebA, editor: Editor, cache: str) -> Classifier:
     """The classifier in a file, trained and written where there is none."""
     if not path.exists():
@@ -134,15 +148,22 @@ def the_judge(path: Path, celeba: CelebA, editor: Editor, cache: str) -> Classif
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--data", required=True, help="a CelebA folder")
-    parser.add_argument("--judge", required=True, type=Path, help="the judge's file; trained where it is missing")
+    parser.add_argument("--data", help="a CelebA folder")
+    parser.add_argument("--judge", type=Path, help="the judge's file; trained where it is missing")
     parser.add_argument("--model", help="a model folder; left out: the shipped model")
     parser.add_argument("--split", choices=("val", "test"), default="val")
     parser.add_argument("--faces", type=int, default=150)
     parser.add_argument("--directions", action="store_true", help="measure every direction instead")
     parser.add_argument("--cache", default="data/cache", help="where decoded images are kept, to train the judge")
+    parser.add_argument("--figure", type=Path, help="draw a portrait into this file instead")
     options = parser.parse_args()
-    editor, celeba = Editor.from_pretrained(options.model, device="cpu"), open_data(options.data)
+    editor = Editor.from_pretrained(options.model, device="cpu")
+    if options.figure:
+        figure(editor).save(options.figure, quality=90)
+        return
+    if not (options.data and options.judge):
+        parser.error("--data and --judge are needed to measure")
+    celeba = open_data(options.data)
     judge = the_judge(options.judge, celeba, editor, options.cache)
     torch.set_grad_enabled(False)
     split = celeba.split == options.split

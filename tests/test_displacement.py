@@ -219,6 +219,16 @@ def test_a_smile_put_back_is_seen_and_the_photo_stays_sharp(editor, strength, le
     assert energy > 0.9 * own
 
 
+def test_an_opened_photo_smiles(editor, tmp_path):
+    Image.fromarray(astronaut()).save(tmp_path / "portrait.png")
+    edited = editor.put_back(editor.open(tmp_path / "portrait.png"), {"Smiling": 2.0})
+    assert edited.size == (512, 512) and edited.mode == "RGB"
+    changed = (np.asarray(edited) != astronaut()).any(2)
+    # The face, and neither the shuttle nor the suit.
+    assert changed[60:180, 150:290].mean() > 0.9 and not changed[260:].any() and not changed[:, 360:].any()
+    assert smiling(editor, np.asarray(edited)) > smiling(editor, astronaut()) + 0.3
+
+
 def test_no_edit_is_the_photo_itself(editor):
     photo = astronaut()
     z = editor.sample(1, 0)
