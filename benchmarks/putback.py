@@ -33,8 +33,10 @@ from betavae.classifier import Classifier
 from betavae.displacement import BORDER, SHARE, put_back, total, touch
 from betavae.image import crop_box, preprocess, to_tensor
 from betavae.person import Person, matte
+from train.cache import load
+from train.celeba import CelebA
 from train.classifier import fit_classifier
-from train.data import CelebA, load, open_data
+from train.sources import open_data
 
 ALIGNED = np.array([[1.0, 0, 0], [0, 1, 0]])  # the photo is the frame
 STRENGTHS = (1.5, 2.0, 3.0)
@@ -51,7 +53,7 @@ class Faces:
 
     def __init__(self, editor: Editor, celeba: CelebA, rows: np.ndarray):
         self.editor = editor
-        self.photos = [np.asarray(Image.open(celeba.images / name).convert("RGB")) for name in celeba.names[rows]]
+        self.photos = [np.asarray(Image.open(celeba.images / name).convert("RGB")) for name in celeba.lists.names[rows]]
         self.inputs = inputs(editor, self.photos)
         self.z = torch.cat([editor.model.encode(part)[0] for part in self.inputs.split(BATCH)])
         self.before = decode(editor, self.z)
@@ -166,11 +168,11 @@ def main() -> None:
     celeba = open_data(options.data)
     judge = the_judge(options.judge, celeba, editor, options.cache)
     torch.set_grad_enabled(False)
-    split = celeba.split == options.split
+    split = celeba.lists.split == options.split
     if options.directions:
         reports = [directions(Faces(editor, celeba, np.flatnonzero(split)[:options.faces]), judge)]
     else:
-        faces = Faces(editor, celeba, np.flatnonzero(split & (celeba.attributes["Smiling"] == 0))[:options.faces])
+        faces = Faces(editor, celeba, np.flatnonzero(split & (celeba.lists.attributes["Smiling"] == 0))[:options.faces])
         reports = [smiles(faces, judge), sharpness(faces)]
     print(f"{options.split} split, Laplacian and judge at 178 x 218 aligned frames")
     for report in reports:

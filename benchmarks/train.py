@@ -31,7 +31,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from betavae.editor import pick_device
 from betavae.image import preprocess, read, to_tensor
-from train.data import CelebA, Dataset, load
+from train.cache import Dataset, load
+from train.celeba import CelebA
 from train.loop import Training
 from train.presets import PRESETS
 
@@ -81,7 +82,7 @@ class JPEGs(Pictures):
     """The training split from its files: what a DataLoader's workers decode, crop and resize."""
 
     def __init__(self, celeba: CelebA):
-        self.paths = [celeba.images / name for name in celeba.names[celeba.split == "train"]]
+        self.paths = [celeba.images / name for name in celeba.lists.names[celeba.lists.split == "train"]]
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -96,7 +97,7 @@ def plain(dataset: Dataset, batch: int, device: torch.device) -> Callable[[], No
     torch.manual_seed(config.seed)
     model = PlainVAE().to(device)
     optimizer = torch.optim.Adam(model.parameters(), config.lr)
-    workers = DataLoader(JPEGs(dataset.celeba), batch, shuffle=True, num_workers=2, drop_last=True, persistent_workers=True,
+    workers = DataLoader(JPEGs(dataset.source), batch, shuffle=True, num_workers=2, drop_last=True, persistent_workers=True,
                          multiprocessing_context="fork")
     batches = iter(workers)
 

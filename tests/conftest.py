@@ -16,7 +16,9 @@ from playwright.sync_api import sync_playwright
 from skimage.data import astronaut
 
 from betavae import VAE, VAEConfig, hub
-from train.data import SPLITS, CelebA, Dataset, load
+from train.cache import Dataset, load
+from train.celeba import CelebA
+from train.lists import SPLITS
 from train.probes import simple_directions
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -46,7 +48,7 @@ def first_faces(source: Path, counts: tuple[int, int, int], folder: Path) -> Pat
     Copied, not linked: a test that writes must not reach the source. And lists of a few faces are read in no time.
     """
     whole = CelebA.open(source)
-    names = {name for split, n in zip(SPLITS, counts) for name in whole.names[whole.split == split][:n]}
+    names = {name for split, n in zip(SPLITS, counts) for name in whole.lists.names[whole.lists.split == split][:n]}
     for part, suffix in (("img_align_celeba", ".jpg"), ("masks", ".png")):
         (folder / part).mkdir()
         for name in names:
@@ -75,7 +77,7 @@ def dataset(subset, cache) -> Dataset:
 def unseen(celeba, cache) -> Dataset:
     """The val and test faces, 2,000 each, framed as for the shipped model."""
     faces = CelebA.open(celeba)
-    return load(faces.only(faces.split != "train"), VAEConfig(), cache)
+    return load(dataclasses.replace(faces, lists=faces.lists.only(faces.lists.split != "train")), VAEConfig(), cache)
 
 
 @pytest.fixture(scope="session")

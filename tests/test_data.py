@@ -14,25 +14,29 @@ import torch
 from conftest import TINY
 from PIL import Image
 
-from train import data
-from train.data import Batches, CelebA, DataError, load, open_data
+from train import lists
+from train.batches import Batches
+from train.cache import load
+from train.celeba import CelebA
+from train.lists import DataError
 from train.run import main
+from train.sources import open_data
 
 CPU = torch.device("cpu")
 
 
 def test_the_lists_tell_splits_and_attributes(subset):
     celeba = CelebA.open(subset)
-    assert len(celeba.names) == 1200 and celeba.missing == 0
-    assert [(celeba.split == split).sum() for split in ("train", "val", "test")] == [1000, 100, 100]
-    assert len(celeba.attributes) == 40
+    assert len(celeba.lists.names) == 1200 and celeba.lists.missing == 0
+    assert [(celeba.lists.split == split).sum() for split in ("train", "val", "test")] == [1000, 100, 100]
+    assert len(celeba.lists.attributes) == 40
 
 
 def test_images_that_the_lists_name_and_the_disk_lacks_are_counted(work):
     for path in sorted((work / "img_align_celeba").iterdir())[:20]:
         path.unlink()
     celeba = CelebA.open(work)
-    assert len(celeba.names) == 240 and celeba.missing == 20
+    assert len(celeba.lists.names) == 240 and celeba.lists.missing == 20
 
 
 def test_kaggles_layout_reads_the_same(work, tmp_path):
@@ -41,17 +45,17 @@ def test_kaggles_layout_reads_the_same(work, tmp_path):
     (tmp_path / "img_align_celeba" / "img_align_celeba").symlink_to(work / "img_align_celeba")
     with open(tmp_path / "list_attr_celeba.csv", "w", newline="") as file:
         rows = csv.writer(file)
-        rows.writerow(["image_id", *celeba.attributes])
-        rows.writerows([name, *(2 * int(values[i]) - 1 for values in celeba.attributes.values())]
-                       for i, name in enumerate(celeba.names))
+        rows.writerow(["image_id", *celeba.lists.attributes])
+        rows.writerows([name, *(2 * int(values[i]) - 1 for values in celeba.lists.attributes.values())]
+                       for i, name in enumerate(celeba.lists.names))
     with open(tmp_path / "list_eval_partition.csv", "w", newline="") as file:
         rows = csv.writer(file)
         rows.writerow(["image_id", "partition"])
-        rows.writerows([name, ("train", "val", "test").index(split)] for name, split in zip(celeba.names, celeba.split))
+        rows.writerows([name, ("train", "val", "test").index(split)] for name, split in zip(celeba.lists.names, celeba.lists.split))
     kaggle = CelebA.open(tmp_path)
-    assert np.array_equal(kaggle.names, celeba.names) and np.array_equal(kaggle.split, celeba.split)
-    assert all(np.array_equal(kaggle.attributes[name], values) for name, values in celeba.attributes.items())
-    assert kaggle.masks is None and kaggle.geometry == {}
+    assert np.array_equal(kaggle.lists.names, celeba.lists.names) and np.array_equal(kaggle.lists.split, celeba.lists.split)
+    assert all(np.array_equal(kaggle.lists.attributes[name], values) for name, values in celeba.lists.attributes.items())
+    assert kaggle.masks is None and kaggle.lists.geometry == {}
 
 
 def test_columns_measured_from_geometry_and_masks(dataset, subset):
@@ -59,7 +63,7 @@ def test_columns_measured_from_geometry_and_masks(dataset, subset):
     assert set(numeric) == {"yaw", "pitch", "mouth_open", "eye_open", "background_brightness", "background_warmth",
                             "background_tint", "face_brightness", "light_side"}
     rows = {row["image_id"]: row for row in csv.DictReader((subset / "list_face_geometry.csv").open())}
-    name = dataset.celeba.names[11]
+    name = dataset.lists.names[11]
     assert numeric["yaw"][11] == pytest.approx(float(rows[name]["yaw_deg"]))
     # The background's brightness, from the picture and the mask themselves.
     outside = dataset.person[11].numpy() < 128
@@ -75,7 +79,7 @@ def test_columns_measured_from_geometry_and_masks(dataset, subset):
 @pytest.fixture
 def work(few, tmp_path, monkeypatch):
     """260 faces, to change."""
-    monkeypatch.setattr(data, "MIN_IMAGES", 50)
+    monkeypatch.setattr(lists, "MIN_IMAGES", 50)
     shutil.copytree(few, tmp_path / "celeba")
     return tmp_path / "celeba"
 
@@ -126,9 +130,9 @@ def test_damaged_images_are_named_and_left_out(work, tmp_path, capsys):
     victim.write_bytes(b"not a jpeg")
     dataset = load(CelebA.open(work), TINY, tmp_path / "cache")
     assert victim.name in capsys.readouterr().out
-    assert victim.name not in dataset.celeba.names
-    assert len(dataset.pixels) == len(dataset.celeba.names) == len(dataset.person) == 259
-    assert len(dataset.celeba.attributes["Smiling"]) == len(dataset.numeric()["yaw"]) == 259
+    assert victim.name not in dataset.lists.names
+    assert len(dataset.pixels) == len(dataset.lists.names) == len(dataset.person) == 259
+    assert len(dataset.lists.attributes["Smiling"]) == len(dataset.numeric()["yaw"]) == 259
 
 
 def test_every_epoch_shows_every_image_once():
@@ -163,7 +167,7 @@ def test_masks_are_framed_as_their_images_and_mirrored_with_them(dataset):
 def test_a_mask_of_another_resolution_covers_the_same_part_of_the_frame(work, tmp_path):
     # A mask that is white where the image is: both must come out white in the same places.
     config = dataclasses.replace(TINY, crop=(0.2, 0.3, 0.7, 0.8))
-    name = CelebA.open(work).names[0]
+    name = CelebA.open(work).lists.names[0]
     for part, file, size in (("img_align_celeba", name, (178, 218)), ("masks", name.replace("jpg", "png"), (89, 109))):
         path = work / part / file
         path.unlink()
@@ -216,7 +220,7 @@ def test_too_few_images_stop_the_run(work):
 def test_without_data_kaggles_copy_is_downloaded(work, monkeypatch):
     asked = []
     monkeypatch.setattr(kagglehub, "dataset_download", lambda handle: asked.append(handle) or str(work))
-    assert np.array_equal(open_data(None).names, CelebA.open(work).names)
+    assert np.array_equal(open_data(None).lists.names, CelebA.open(work).lists.names)
     assert asked == ["jessicali9530/celeba-dataset"]
 
 

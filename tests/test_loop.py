@@ -20,7 +20,7 @@ from torch import Tensor
 
 from train import loop
 from train.checkpoint import Checkpoint, CheckpointError
-from train.data import Batches
+from train.batches import Batches
 from train.loop import Diverged, Interrupted, Training, fit
 from train.losses import kl
 from train.presets import PRESETS

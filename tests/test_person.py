@@ -8,7 +8,7 @@ from test_displacement import ASTRONAUT, CONFIG, similarity
 
 from betavae.person import SIDE, Person, PersonError, guided_filter, matte
 from train import person
-from train.data import CelebA
+from train.celeba import CelebA
 
 
 def test_the_guided_filter_is_least_squares_in_every_window():

@@ -160,7 +160,7 @@ def test_by_hand_and_by_itself_the_same_face_is_framed_alike(editor):
 
 def test_training_data_and_aligned_pictures_are_framed_by_one_function(celeba, unseen):
     editor = Editor.from_pretrained(device="cpu")
-    photo = celeba / "img_align_celeba" / unseen.celeba.names[7]
+    photo = celeba / "img_align_celeba" / unseen.lists.names[7]
     assert np.array_equal(editor.input(photo, "aligned"), unseen.pixels[7].numpy())
     assert np.array_equal(editor.input(photo, "aligned"), preprocess(read(photo), editor.config))
 

@@ -10,11 +10,15 @@ import pytest
 import torch
 from conftest import TINY
 
-from train import data, loop, shards
-from train.data import Batches, CelebA, DataError, load, open_data
+from train import lists, loop, shards
+from train.batches import Batches
+from train.cache import load
+from train.celeba import CelebA
+from train.lists import DataError
 from train.loop import Interrupted, fit
 from train.presets import PRESETS
 from train.shards import Shards, Stream, main
+from train.sources import open_data
 
 CPU = torch.device("cpu")
 MASKED = dataclasses.replace(TINY, mask=True)
@@ -25,7 +29,7 @@ def folder(few, tmp_path_factory):
     """260 faces in shards of 20, by the command."""
     folder = tmp_path_factory.mktemp("shards")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(data, "MIN_IMAGES", 50)
+        patch.setattr(lists, "MIN_IMAGES", 50)
         assert main(["--data", str(few), "--out", str(folder), "--shard-images", "20"]) == 0
     return folder
 
@@ -35,13 +39,12 @@ def opened(folder, monkeypatch):
     """Those shards, with 60 training images kept."""
     monkeypatch.setattr(shards, "RESIDENT", 60)
     monkeypatch.setattr(shards, "WINDOW", 2)
-    for module in (data, shards):
-        monkeypatch.setattr(module, "MIN_IMAGES", 50)
+    monkeypatch.setattr(lists, "MIN_IMAGES", 50)
     return open_data(folder)
 
 
 def numbers(dataset, split):
-    return [int(name.split(".")[0]) for name in dataset.celeba.names[dataset.indices(split)]]
+    return [int(name.split(".")[0]) for name in dataset.lists.names[dataset.indices(split)]]
 
 
 def test_what_is_kept_has_the_folders_pixels_masks_and_attributes(opened, dataset, cache):
@@ -54,8 +57,8 @@ def test_what_is_kept_has_the_folders_pixels_masks_and_attributes(opened, datase
         assert torch.equal(kept.images(split), dataset.images(split)[rows])
         assert torch.equal(kept.masks(split), dataset.masks(split)[rows])
         theirs = dataset.indices(split)[rows]
-        for name, values in kept.celeba.attributes.items():
-            assert np.array_equal(values[kept.indices(split)], dataset.celeba.attributes[name][theirs])
+        for name, values in kept.lists.attributes.items():
+            assert np.array_equal(values[kept.indices(split)], dataset.lists.attributes[name][theirs])
         np.testing.assert_array_equal(kept.numeric()["yaw"][kept.indices(split)], dataset.numeric()["yaw"][theirs])
     assert numbers(kept, "train") != sorted(numbers(kept, "train")), "the first shards are a sample of all"
 
@@ -121,11 +124,11 @@ def test_a_run_on_shards_resumes_exactly_and_a_subset_is_its_first_shards(opened
 def test_damaged_images_in_a_shard_are_named_and_passed_over(few, opened, tmp_path, capsys):
     shutil.copytree(few, tmp_path / "celeba")
     celeba = CelebA.open(tmp_path / "celeba")
-    (celeba.images / celeba.names[5]).write_bytes(b"not a jpeg")
+    (celeba.images / celeba.lists.names[5]).write_bytes(b"not a jpeg")
     shards.write(celeba, tmp_path / "shards", 50)
     pixels, = Shards.open(tmp_path / "shards").stream(TINY, 0)[torch.arange(200)]
     assert pixels.shape == (200, 64, 64, 3)
-    assert capsys.readouterr().out.count(f"{celeba.names[5][:6]} is damaged") == 1
+    assert capsys.readouterr().out.count(f"{celeba.lists.names[5][:6]} is damaged") == 1
 
 
 def test_shards_without_an_index_are_counted(opened, folder, tmp_path):

@@ -12,7 +12,8 @@ from tqdm import tqdm
 
 from betavae.classifier import Classifier
 from betavae.image import from_uint8
-from train.data import Batches, Dataset
+from train.batches import Batches
+from train.cache import Dataset
 
 EPOCHS, BATCH, LEARNING_RATE = 6, 128, 2e-3
 MIRRORED = ("yaw", "light_side")  # quantities whose sign a mirror turns
@@ -22,8 +23,8 @@ BLUR = 1.5  # pixels; the largest deviation of the Gaussian that training pictur
 def targets(dataset: Dataset) -> tuple[list[str], list[str], Tensor]:
     """Attribute names, quantity names, and both as columns (n, k), NaN where a quantity is unknown."""
     numeric = dataset.numeric()
-    columns = [*dataset.celeba.attributes.values(), *numeric.values()]
-    return list(dataset.celeba.attributes), list(numeric), torch.from_numpy(np.stack(columns, 1).astype(np.float32))
+    columns = [*dataset.lists.attributes.values(), *numeric.values()]
+    return list(dataset.lists.attributes), list(numeric), torch.from_numpy(np.stack(columns, 1).astype(np.float32))
 
 
 def fit_classifier(dataset: Dataset, device: torch.device, seed: int = 0, epochs: int = EPOCHS) -> Classifier:

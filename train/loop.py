@@ -15,8 +15,8 @@ from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
 from betavae.model import VAE
+from train.batches import Batches, Pictures
 from train.checkpoint import Averaged, Checkpoint, write_durably
-from train.data import Batches, Pictures
 from train.evaluation import reconstruction_and_kl
 from train.initialisation import initialise
 from train.losses import Objective

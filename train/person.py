@@ -18,7 +18,8 @@ from torch.nn import functional as F
 from tqdm import tqdm
 
 from betavae.person import HEIGHT, SHIPPED, WIDTH, Person
-from train.data import CelebA, DataError, open_data
+from train.celeba import CelebA
+from train.lists import DataError
 
 IMAGES, BATCH, LEARNING_RATE = 24_000, 32, 3e-3
 TURN, SCALE, MOVE, COLOUR = 15.0, 0.15, 0.06, 0.25  # degrees; shares of the scale, the frame and the values
@@ -27,7 +28,7 @@ TURN, SCALE, MOVE, COLOUR = 15.0, 0.15, 0.06, 0.25  # degrees; shares of the sca
 def read(celeba: CelebA, rows: np.ndarray) -> tuple[Tensor, Tensor]:
     """Frames uint8 (n, 3, 88, 72) and their masks uint8 (n, 1, 88, 72), 255 is person."""
     frames, masks = [], []
-    for name in celeba.names[rows]:
+    for name in celeba.lists.names[rows]:
         frame = np.asarray(Image.open(celeba.images / name).convert("RGB"))
         mask = np.asarray(Image.open((celeba.masks / name).with_suffix(".png")).convert("L"))
         frames.append(cv2.resize(frame, (WIDTH, HEIGHT), interpolation=cv2.INTER_AREA))
@@ -89,10 +90,10 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--out", default=str(SHIPPED), help="the file that is written")
     parser.add_argument("--images", type=int, default=IMAGES, help="pictures that training sees")
     options = parser.parse_args(arguments)
-    celeba = open_data(options.data)
+    celeba = CelebA.open(options.data)
     if celeba.masks is None:
         raise DataError(f"{options.data!r} has no masks/; python -m train.annotate --data DIR --masks makes them.")
-    train, val = (np.flatnonzero(celeba.split == split) for split in ("train", "val"))
+    train, val = (np.flatnonzero(celeba.lists.split == split) for split in ("train", "val"))
     network = fit(*read(celeba, train[:options.images]), options.images)
     network.save(options.out)
     person, background = overlap(Person.load(options.out), *read(celeba, val[:1000]))

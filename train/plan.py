@@ -5,7 +5,7 @@ import time
 
 import torch
 
-from train.data import Pictures
+from train.batches import Pictures
 from train.loop import Training
 from train.presets import TrainConfig
 

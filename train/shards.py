@@ -26,7 +26,10 @@ from torch import Tensor
 from tqdm import tqdm
 
 from betavae.config import VAEConfig
-from train.data import MIN_IMAGES, SPLITS, CelebA, DataError, Pictures, cores, framed
+from train.batches import Pictures
+from train.cache import cores, framed
+from train.celeba import CelebA
+from train.lists import SPLITS, DataError, Lists, require
 
 SHARD_IMAGES = 1000
 # Training images that are decoded into the cache like val and test: what directions are measured on.
@@ -47,7 +50,7 @@ def write(celeba: CelebA, out: str | Path, shard_images: int = SHARD_IMAGES) -> 
     out.mkdir(parents=True, exist_ok=True)
     paths, index = [], []
     for split in SPLITS:
-        rows = np.flatnonzero(celeba.split == split)
+        rows = np.flatnonzero(celeba.lists.split == split)
         if split == "train":
             rows = np.random.default_rng(0).permutation(rows)
         for number, start in enumerate(tqdm(range(0, len(rows), shard_images), desc=split, unit=" shards")):
@@ -63,10 +66,10 @@ def write(celeba: CelebA, out: str | Path, shard_images: int = SHARD_IMAGES) -> 
 
 
 def _sample(celeba: CelebA, row: int) -> dict:
-    name = Path(celeba.names[row])
-    known = {column: float(values[row]) for column, values in celeba.geometry.items() if np.isfinite(values[row])}
+    name, lists = Path(celeba.lists.names[row]), celeba.lists
+    known = {column: float(values[row]) for column, values in lists.geometry.items() if np.isfinite(values[row])}
     sample = {"__key__": name.stem, "jpg": (celeba.images / name).read_bytes(),
-              "json": {"attributes": {attribute: int(values[row]) for attribute, values in celeba.attributes.items()},
+              "json": {"attributes": {attribute: int(values[row]) for attribute, values in lists.attributes.items()},
                        "geometry": known}}
     if celeba.masks:
         sample["png"] = (celeba.masks / name).with_suffix(".png").read_bytes()
@@ -74,15 +77,18 @@ def _sample(celeba: CelebA, row: int) -> dict:
 
 
 @dataclass(frozen=True)
-class Shards(CelebA):
-    """The lists of what is kept of shards: all of val and test, and the training images of the first shards.
+class Shards:
+    """A folder of shards, a ``Source`` of pictures whose training images are streamed.
 
-    ``names`` are the shards' keys. ``resident`` are the shards that these images are in; ``train`` is every training
-    shard with its number of images, for the ``Stream`` that training reads.
+    ``lists`` are of what is kept in the cache: all of val and test, and the training images of the first shards; their
+    names are the shards' keys. ``resident`` are the shards that these images are in; ``train`` is every training shard
+    with its number of images, for the ``Stream`` that training reads.
     """
 
-    resident: tuple[Path, ...] = ()
-    train: tuple[tuple[Path, int], ...] = ()
+    lists: Lists
+    place: Path
+    resident: tuple[Path, ...]
+    train: tuple[tuple[Path, int], ...]
 
     @classmethod
     def open(cls, folder: str | Path) -> "Shards":
@@ -101,9 +107,7 @@ class Shards(CelebA):
         sizes = _index(folder)
         train = [(path, sizes.get((path.name, path.stat().st_size)) or _count(path)) for path in paths["train"]]
         before = np.cumsum([0] + [count for _, count in train])
-        if before[-1] < MIN_IMAGES:
-            raise DataError(f"The training shards in {str(folder)!r} hold {before[-1]} images; "
-                            f"at least {MIN_IMAGES} are needed.")
+        require(before[-1], f"The training shards in {str(folder)!r} hold {before[-1]} images")
         first = [path for (path, _), start in zip(train, before) if start < RESIDENT]
         resident = [(path, split) for split in SPLITS for path in (first if split == "train" else paths[split])]
         names, splits, attributes, geometry, unmasked = [], [], [], [], 0
@@ -120,16 +124,19 @@ class Shards(CelebA):
                 splits.append(split)
                 unmasked += "png" not in sample
         columns = list(dict.fromkeys(column for row in geometry for column in row))
-        return cls(folder, None if unmasked else folder, np.array(names), np.array(splits),
-                   {name: np.array([row.get(name, 0) for row in attributes], np.int8) for name in attributes[0]},
-                   {name: np.array([row.get(name, np.nan) for row in geometry], np.float32) for name in columns},
-                   0, unmasked, tuple(path for path, _ in resident), tuple(train))
+        lists = Lists(np.array(names), np.array(splits),
+                      {name: np.array([row.get(name, 0) for row in attributes], np.int8) for name in attributes[0]},
+                      {name: np.array([row.get(name, np.nan) for row in geometry], np.float32) for name in columns},
+                      unmasked=unmasked)
+        return cls(lists, folder, tuple(path for path, _ in resident), tuple(train))
 
     def stamp(self) -> str:
+        """Names, sizes and times of the resident shards."""
         return repr([(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in self.resident])
 
     def decode(self, config: VAEConfig, pool: Executor) -> Iterator[tuple[np.ndarray, ...] | None]:
-        for shard in pool.map(partial(_decode, config, self.masks is not None), self.resident):
+        """``framed`` of every image that is kept, in the order of the names."""
+        for shard in pool.map(partial(_decode, config, self.lists.masked), self.resident):
             yield from shard
 
     def stream(self, config: VAEConfig, subset: int) -> "Stream":
@@ -139,7 +146,7 @@ class Shards(CelebA):
 
     def __str__(self) -> str:
         streamed = sum(count for _, count in self.train)
-        return f"{streamed:,} training images are streamed from {len(self.train):,} shards; kept: {super().__str__()}"
+        return f"{streamed:,} training images are streamed from {len(self.train):,} shards; kept: {self.lists}"
 
 
 def samples(path: Path) -> list[dict]:

@@ -17,10 +17,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from scipy.stats import spearmanr
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.parametrizations import spectral_norm
-from scipy.stats import spearmanr
 from tqdm import tqdm
 
 from betavae.classifier import Classifier

@@ -1,0 +1,111 @@
+"""What is known of a set of images before a pixel is read, and the protocol of a source of pictures."""
+
+import dataclasses
+from collections.abc import Iterator
+from concurrent.futures import Executor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+
+from betavae.config import VAEConfig
+from train.batches import Pictures
+
+SPLITS = ("train", "val", "test")
+ANNOTATE = "python -m train.annotate --data DIR --masks"
+# With fewer, figures say little: every source asks for as many.
+MIN_IMAGES = 1000
+
+
+class DataError(ValueError):
+    """The data cannot be used. The message is one sentence that names what is missing."""
+
+
+def require(count: int, found: str) -> None:
+    """Check that there are enough images.
+
+    Raises
+    ------
+    DataError
+        There are fewer than ``MIN_IMAGES``; the sentence begins with ``found``.
+    """
+    if count < MIN_IMAGES:
+        raise DataError(f"{found}; at least {MIN_IMAGES} are needed.")
+
+
+@dataclass(frozen=True)
+class Lists:
+    """What is known of each image, in one order.
+
+    Parameters
+    ----------
+    names : ndarray
+        (n,) unique names. The images of a split stand together, in the order of SPLITS.
+    split : ndarray
+        (n,) with values of SPLITS.
+    attributes : dict of ndarray
+        Name -> (n,) of 0 and 1; empty where nothing is labelled.
+    geometry : dict of ndarray
+        Column of ``train.annotate`` -> (n,) float, NaN where no face was found; empty where nothing was measured.
+    missing : int
+        How many more images the lists name and the disk lacks.
+    unmasked : int
+        How many of the n images have no mask. Masks are used only where all have one.
+    """
+
+    names: np.ndarray
+    split: np.ndarray
+    attributes: dict[str, np.ndarray]
+    geometry: dict[str, np.ndarray]
+    missing: int = 0
+    unmasked: int = 0
+
+    @property
+    def masked(self) -> bool:
+        """True if every image has a mask."""
+        return self.unmasked == 0
+
+    def only(self, keep: np.ndarray) -> "Lists":
+        """The lists of some of the images: those where ``keep``, (n,) bool, is true."""
+        return dataclasses.replace(self, names=self.names[keep], split=self.split[keep],
+                                   attributes={name: values[keep] for name, values in self.attributes.items()},
+                                   geometry={name: values[keep] for name, values in self.geometry.items()})
+
+    def __str__(self) -> str:
+        text = f"{len(self.names):,} images ({', '.join(f'{(self.split == split).sum():,} {split}' for split in SPLITS)})"
+        if self.missing:
+            text += f"; {self.missing:,} more are in the lists and not on disk"
+        if 0 < self.unmasked < len(self.names):
+            text += f"; {self.unmasked:,} have no mask, so none is used ({ANNOTATE} makes them)"
+        return text
+
+
+class Source(Protocol):
+    """A source of pictures: CelebA, shards, a folder. ``train.cache.load`` decodes it once for a model's crop and size.
+
+    ``str`` of a source says in one line what it holds; the command line prints it.
+    """
+
+    @property
+    def lists(self) -> Lists:
+        """What is known of every image that ``decode`` gives. Use ``require`` to refuse too few."""
+
+    @property
+    def place(self) -> Path:
+        """The folder that the images are read from. It tells caches apart, and error messages name it."""
+
+    def stamp(self) -> str:
+        """A text that changes whenever a pixel or mask may have changed, such as names, sizes and times of all files.
+
+        A cache with another stamp is decoded again.
+        """
+
+    def decode(self, config: VAEConfig, pool: Executor) -> Iterator[tuple[np.ndarray, ...] | None]:
+        """Every image in the order of ``lists.names``, decoded by the processes of ``pool``.
+
+        Each is ``train.cache.framed``: uint8 (s, s, 3), and (s, s) too if ``lists.masked``; None where it is damaged.
+        """
+
+    def stream(self, config: VAEConfig, subset: int) -> Pictures | None:
+        """The (first ``subset``) training images where they are too many for the cache; None if ``decode`` gives them all."""
