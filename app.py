@@ -1,4 +1,5 @@
-"""Face Latents as a web app: python app.py [--model FOLDER_OR_REPO] [--models FOLDER ...] [--device DEVICE] [--mcp]."""
+"""Face Latents as a web app: python app.py [--model FOLDER_OR_REPO] [--models FOLDER ...] [--data DIR] [--device DEVICE]
+[--mcp]."""
 
 import argparse
 import importlib.util
@@ -15,7 +16,8 @@ import gradio as gr
 import torch
 from starlette.routing import Mount
 
-from betavae.editor import Editor
+from betavae.editor import COMPUTING, Editor
+from betavae.gallery import Gallery
 from betavae.ui import api, components
 from betavae.ui.shelf import PREFIX, Shelf
 from betavae.ui.tabs import edit, explore, interpolate, make, model, sample
@@ -24,10 +26,12 @@ NOTE = ("A small model trained on celebrity photos: it has their biases, and it 
         "The attribute names are CelebA's labels, not facts about a person.")
 
 
-def build_demo(editor: Editor, shelf: Shelf | None = None, others: Sequence[Editor] = ()) -> gr.Blocks:
+def build_demo(editor: Editor, shelf: Shelf | None = None, others: Sequence[Editor] = (),
+               gallery: Gallery | None = None) -> gr.Blocks:
     """The app around one editor, which every visitor shares: what belongs to a visitor stays in the browser.
 
-    ``shelf`` has the other models that a visitor can go to; the latents of ``others`` stand beside the editor's own.
+    ``shelf`` has the other models that a visitor can go to; the latents of ``others`` stand beside the editor's own; the
+    faces of ``gallery`` can be asked for by number.
     """
     config = editor.config
     # Uploads are deleted after an hour.
@@ -36,7 +40,7 @@ def build_demo(editor: Editor, shelf: Shelf | None = None, others: Sequence[Edit
                 f"{len(editor.directions)} directions</small>", elem_id="header", apply_default_css=False)
         with gr.Tabs(selected="edit") as tabs:
             with gr.Tab("Edit", id="edit"):
-                stage = edit.build(editor)
+                stage = edit.build(editor, gallery)
             with gr.Tab("Interpolate", id="interpolate"):
                 path = interpolate.build(editor, stage, tabs)
             with gr.Tab("Sample", id="sample"):
@@ -47,7 +51,7 @@ def build_demo(editor: Editor, shelf: Shelf | None = None, others: Sequence[Edit
                 make.build(editor)
             with gr.Tab("Model", id="model"):
                 model.build(editor, shelf)
-        api.build(editor)
+        api.build(editor, gallery)
         gr.HTML(f"<p>{NOTE}</p>", elem_id="note", apply_default_css=False)
     return demo
 
@@ -61,7 +65,7 @@ def serving(**options) -> dict:
 
 def lent(editor: Editor) -> Editor:
     """The editor as it is; on ZeroGPU, which lends a GPU for the time of a call, with every call that computes wrapped."""
-    for name in ("encode", "decode", "cutout", "changes") if spaces else ():
+    for name in COMPUTING if spaces else ():
         setattr(editor, name, spaces.GPU(getattr(editor, name)))
     return editor
 
@@ -74,6 +78,8 @@ def main(arguments: list[str] | None = None) -> int:
                         help="other models to choose from on the page: model folders, or folders of model folders")
     parser.add_argument("--compare", nargs="+", default=[], metavar="MODEL",
                         help="more models, whose latents the tab Explore shows beside this one's")
+    parser.add_argument("--data", type=Path, metavar="DIR",
+                        help="CelebA's folder, or one of pictures: its faces can be asked for by number")
     parser.add_argument("--mcp", action="store_true", help="also be an MCP server (needs gradio[mcp])")
     parser.add_argument("--device", help="cpu, cuda or mps (default: the fastest there is)")
     args = parser.parse_args(arguments)
@@ -83,10 +89,11 @@ def main(arguments: list[str] | None = None) -> int:
     # Of one picture. Several threads would wait for those of other requests; several requests use several cores.
     torch.set_num_threads(1)
     try:
-        shelf = Shelf(args.models, lambda name, folder: build_demo(lent(Editor.from_pretrained(folder, args.device, name)), shelf),
-                      serving())
+        gallery = Gallery(args.data) if args.data else None
+        shelf = Shelf(args.models, lambda name, folder: build_demo(lent(Editor.from_pretrained(folder, args.device, name)), shelf,
+                                                                   gallery=gallery), serving())
         editor, *others = (lent(Editor.from_pretrained(name, args.device)) for name in (args.model, *args.compare))
-        demo = build_demo(editor, shelf, others)
+        demo = build_demo(editor, shelf, others, gallery)
         demo.launch(mcp_server=args.mcp, **serving(routes=[Mount(PREFIX, shelf)], lifespan=shelf.lifespan))
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)

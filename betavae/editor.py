@@ -25,6 +25,8 @@ from betavae.release import publish
 from betavae.sharp import Sharpener
 
 SOURCES = ("prior", "mixture")  # what random faces are drawn from
+# The methods that run the networks; where a GPU is lent by the call, it is lent to these.
+COMPUTING = ("_encoded", "decode", "cutout", "put_into", "changes", "with_displacement")
 MASKS = ("unedited", "edited")  # by whose outline an edit of a model with masks is laid on
 
 
@@ -232,6 +234,16 @@ class Editor:
         return self.decode(self.shift(z, strengths, locks), background, z if mask == "unedited" else None, sharp)
 
     @torch.inference_mode()
+    def side_by_side(self, image, strengths: Mapping[str, float], locks: Iterable[str] = (),
+                     crop: str = "auto") -> list[Image.Image]:
+        """Original, reconstruction and edit of a photo: what the model is shown of it, what it makes of it, and with the edit.
+
+        Arguments and errors as of ``encode`` and ``edit``.
+        """
+        photo = self._photo(image, crop)
+        shown, z = self.input(photo), self.encode(photo)
+        return [shown, *self.decode(z, shown), *self.edit(z, strengths, locks, shown)]
+
     def put_into(self, pixels: np.ndarray, frame: np.ndarray, z: Tensor, strengths: Mapping[str, float],
                  locks: Iterable[str] = ()) -> tuple[np.ndarray, np.ndarray]:
         """A photo with an edit of one of its faces put back: (edited pixels uint8 (h, w, 3), mask bool (h, w)).

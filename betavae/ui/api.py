@@ -27,6 +27,7 @@ from betavae import latent as geometry
 from betavae.attributes import attribute
 from betavae.directions import Directions
 from betavae.editor import Editor
+from betavae.gallery import Gallery
 from betavae.recipe import KEYWORD, Recipe
 from betavae.ui import messages
 from betavae.ui.messages import number, whole
@@ -35,12 +36,34 @@ MAX_PICTURES = 64
 MAX_SEED = 2**31 - 1
 
 
-def build(editor: Editor) -> None:
-    """The endpoints around one editor, in the Blocks that is being built."""
-    for function in endpoints(editor):
+def build(editor: Editor, gallery: Gallery | None = None) -> None:
+    """The endpoints around one editor, in the Blocks that is being built; those of a ``gallery`` where there is one."""
+    for function in [*endpoints(editor), *numbered(editor, gallery)]:
         # The page with the documentation shows one paragraph, which is the whole docstring then. Off the queue, a call
         # waits for nobody else's; the work of each is bounded by MAX_PICTURES.
         gr.api(answering(function), api_description=" ".join(inspect.getdoc(function).split()), queue=False)
+
+
+def numbered(editor: Editor, gallery: Gallery | None) -> list[Callable]:
+    """The endpoint that knows the faces of a gallery by number; none without one."""
+    def numbered_face(number: int, strengths: dict[str, float] | None = None,
+                      locks: list[str] | None = None) -> tuple[list[gr.FileData], list[float]]:
+        """A face of the data set that the server was started on, beside its reconstruction and its edit.
+
+        Parameters:
+            number: which face, as in CelebA's file names
+            strengths: how much of each direction
+            locks: names of directions in which the face keeps its place
+        Returns:
+            three pictures: original, reconstruction, edit
+            the latent of the reconstruction
+        """
+        path = gallery.path(number)
+        photo = editor.open(path, gallery.crop)
+        shown = editor.side_by_side(photo, mapping(strengths or {}, "strengths"), names(locks, "locks"))
+        return pictures(shown), photo.z[0].tolist()
+
+    return [numbered_face] if gallery else []
 
 
 def answering(function: Callable) -> Callable:

@@ -76,15 +76,15 @@ def random_face(editor: Editor) -> dict:
     return generated(editor, secrets.randbelow(1_000_000))
 
 
-def photo(editor: Editor, path: str | Path, caption: str) -> dict:
-    """The face in a file.
+def photo(editor: Editor, path: str | Path, caption: str, crop: str = "auto") -> dict:
+    """The face in a file, framed as ``crop`` says.
 
     Raises
     ------
     ImageError
         The file cannot be used.
     """
-    opened = editor.open(path)
+    opened = editor.open(path, crop)
     return face(editor, opened.z[0], caption, editor.input(opened))
 
 

@@ -11,6 +11,7 @@ from betavae.attributes import ATTRIBUTES, GROUPS, PRESETS, attribute
 from betavae.directions import Direction, Directions
 from betavae.displacement import can_put_back, on_the_wire
 from betavae.editor import Editor
+from betavae.gallery import Gallery
 from betavae.recipe import Recipe
 from betavae.ui import components, messages
 
@@ -21,8 +22,11 @@ PRECISION_LATENTS = 256  # with more the page is not told how far an edit is fro
 PARTS = ("space", "slider", "history", "viewport", "recipe", "effects", "proposals", "spectrum")
 
 
-def build(editor: Editor) -> gr.HTML:
-    """The tab's content; the component that is returned shows any face message it is given."""
+def build(editor: Editor, gallery: Gallery | None = None) -> gr.HTML:
+    """The tab's content; the component that is returned shows any face message it is given.
+
+    With a ``gallery`` there is a field for the number of one of its faces.
+    """
     examples = [messages.photo(editor, path, path.stem.replace("_", " ")) for path in example_files()]
     examples += [messages.generated(editor, seed) for seed in EXAMPLE_SEEDS]
 
@@ -46,6 +50,10 @@ def build(editor: Editor) -> gr.HTML:
         with gr.Column(elem_classes="source", scale=0, min_width=196):
             photo = components.photo_input("Your photo", "photo")
             random = gr.Button("Random face", variant="primary", elem_id="random")
+            if gallery:
+                low, high = gallery.numbers
+                number = gr.Number(None, label="Face number", info=f"{low} to {high}", precision=0, elem_id="face-number",
+                                   placeholder=f"of {len(gallery):,}")
             thumbnails = components.html("thumbnails", messages.thumbnails(examples), elem_id="examples",
                                          note=credit())
         answers = [messages.answering(function) for function in (pictures, effects, resume)]
@@ -67,6 +75,17 @@ def build(editor: Editor) -> gr.HTML:
     # Gradio would drop a photo that comes while the one before it is still on its way.
     photo.input(load, photo, [stage, photo], preprocess=False, trigger_mode="always_last", **components.QUIET)
     random.click(lambda: (messages.random_face(editor), None), None, [stage, photo], **components.QUIET)
+    if gallery:
+        def numbered(value):
+            if value is None:
+                return gr.skip(), gr.skip()
+            try:
+                return messages.photo(editor, gallery.path(value), f"Face {value:g}", gallery.crop), None
+            except ValueError as error:
+                messages.toast(str(error))
+                return gr.skip(), gr.skip()
+
+        number.submit(numbered, number, [stage, photo], **components.QUIET)
     thumbnails.select(choose, None, [stage, photo], **components.QUIET)
     return stage
 
