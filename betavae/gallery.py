@@ -49,7 +49,7 @@ class Gallery:
         GalleryError
             There is none.
         """
-        if number != number or number not in self._paths:
+        if number not in self._paths:
             shown = f"{number:g}" if isinstance(number, (int, float)) else repr(number)
             low, high = self.numbers
             raise GalleryError(f"There is no face number {shown} here; there are {len(self):,}, from {low} to {high}.")

@@ -124,7 +124,7 @@ def upload(repo: str, model: str | None = None, hardware: str = "cpu", *, privat
         See ``betavae.repository.push``.
     """
     return push(repo, lambda name: files(name, model, hardware), "Update the app", kind="space", sdk="gradio",
-                hardware=HARDWARE[hardware] if hardware in HARDWARE else None, private=private, create_pr=create_pr, token=token)
+                hardware=HARDWARE.get(hardware), private=private, create_pr=create_pr, token=token)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
