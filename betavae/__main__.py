@@ -28,6 +28,7 @@ from tqdm import tqdm
 from betavae import custom, space
 from betavae.animation import FORMATS
 from betavae.attributes import attribute
+from betavae.displacement import can_put_back
 from betavae.editor import SOURCES, Editor
 from betavae.face import CROPS
 from betavae.latent import EASINGS, INTERPOLATIONS, along, evenly, traverse
@@ -155,6 +156,10 @@ def _edit(editor: Editor, options: argparse.Namespace) -> int:
         raise ValueError(f"There are {len(options.photos)} photos and one --out; give --out-dir FOLDER.")
     if options.out_dir:
         options.out_dir.mkdir(parents=True, exist_ok=True)
+    absent = [name for name, strength in recipe.strengths.items() if strength and not can_put_back(name)]
+    if absent and not options.plain:
+        print(f"note: {', '.join(absent)} cannot be put back into a photo, which is moved and shaded but never redrawn; --plain gives "
+              "the model's own picture.", file=sys.stderr)
     failed, written = [], set()
     for path in tqdm(options.photos, desc="edit", unit=" photos", disable=len(options.photos) == 1):
         out = options.out or options.out_dir / (f"{path.stem}.png" if options.plain else path.name)

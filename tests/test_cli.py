@@ -165,6 +165,15 @@ def test_many_photos_are_edited_at_their_own_size_and_failures_stop_nobody(tmp_p
     assert "is the photo itself" in capsys.readouterr().err
 
 
+def test_what_cannot_be_put_back_is_said(tmp_path, capsys):
+    edit = ["edit", PHOTO, "--set", "Eyeglasses=1", "Smiling=1", "--out", str(tmp_path / "edited.png")]
+    assert main(edit) == 0
+    said = capsys.readouterr().err
+    assert said.startswith("note: Eyeglasses cannot be put back into a photo") and "--plain" in said
+    assert main([*edit, "--plain"]) == 0
+    assert capsys.readouterr().err == ""
+
+
 def test_what_edit_writes_is_a_recipe_for_the_next_edit(tmp_path, capsys):
     edited, again, other = (tmp_path / name for name in ("edited.png", "again.png", "other.jpg"))
     assert main(["edit", PHOTO, "--set", "Smiling=2", "--out", str(edited)]) == 0

@@ -3,6 +3,7 @@
 import base64
 import dataclasses
 import math
+import shutil
 import tracemalloc
 
 import cv2
@@ -12,11 +13,12 @@ import torch
 from PIL import Image
 from skimage.data import astronaut
 
-from betavae import Editor, displacement
+from betavae import Editor, displacement, hub
 from betavae.config import VAEConfig
 from betavae.directions import GRID, Direction, Directions, DirectionsError
 from betavae.image import cut, square, to_tensor
 from betavae.person import Person, matte
+from train.displacement import main
 
 CONFIG = VAEConfig()
 # The frame of scikit-image's astronaut, by her eyes.
@@ -206,6 +208,18 @@ def smiling(editor: Editor, photo: np.ndarray) -> float:
     seen = to_tensor([Image.fromarray(cut(photo, square(ASTRONAUT, CONFIG, 64), 64, 64))])
     with torch.inference_mode():
         return float(editor.classifier(seen)[0, editor.classifier.names.index("Smiling")])
+
+
+def test_the_command_gives_fields_to_directions_that_have_none(editor, tmp_path, capsys):
+    for name in ("config.json", "model.safetensors", "mixture.safetensors"):
+        shutil.copyfile(hub.SHIPPED / name, tmp_path / name)
+    bare = [dataclasses.replace(editor.directions[name], displacement=None) for name in ("Smiling", "light_side")]
+    editor.directions.having(bare).save(tmp_path / "directions.safetensors")
+    main(["--model", str(tmp_path)])
+    assert "1 of 2 directions move what they show: Smiling" in capsys.readouterr().out
+    made = Directions.load(tmp_path / "directions.safetensors", 32)
+    torch.testing.assert_close(made["Smiling"].displacement, editor.directions["Smiling"].displacement, atol=2e-3, rtol=0)
+    assert made["light_side"].displacement is None
 
 
 @pytest.mark.parametrize("strength, least, most", [(-2.0, -math.inf, -1.0), (2.0, 0.3, math.inf)])
