@@ -36,7 +36,6 @@ from betavae.person import Person, matte
 from train.cache import load
 from train.celeba import CelebA
 from train.classifier import fit_classifier
-from train.sources import open_data
 
 ALIGNED = np.array([[1.0, 0, 0], [0, 1, 0]])  # the photo is the frame
 STRENGTHS = (1.5, 2.0, 3.0)
@@ -165,7 +164,7 @@ def main() -> None:
         return
     if not (options.data and options.judge):
         parser.error("--data and --judge are needed to measure")
-    celeba = open_data(options.data)
+    celeba = CelebA.open(options.data)
     judge = the_judge(options.judge, celeba, editor, options.cache)
     torch.set_grad_enabled(False)
     split = celeba.lists.split == options.split

@@ -215,11 +215,13 @@ def test_the_command_gives_fields_to_directions_that_have_none(editor, tmp_path,
         shutil.copyfile(hub.SHIPPED / name, tmp_path / name)
     bare = [dataclasses.replace(editor.directions[name], displacement=None) for name in ("Smiling", "light_side")]
     editor.directions.having(bare).save(tmp_path / "directions.safetensors")
-    main(["--model", str(tmp_path)])
+    assert main(["--model", str(tmp_path)]) == 0
     assert "1 of 2 directions move what they show: Smiling" in capsys.readouterr().out
     made = Directions.load(tmp_path / "directions.safetensors", 32)
     torch.testing.assert_close(made["Smiling"].displacement, editor.directions["Smiling"].displacement, atol=2e-3, rtol=0)
     assert made["light_side"].displacement is None
+    (tmp_path / "directions.safetensors").unlink()
+    assert main(["--model", str(tmp_path)]) == 1 and "has no directions.safetensors" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("strength, least, most", [(-2.0, -math.inf, -1.0), (2.0, 0.3, math.inf)])

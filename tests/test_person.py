@@ -58,6 +58,11 @@ def test_training_finds_a_planted_person():
     assert min(person.overlap(network, frames[24:], masks[24:])) > 0.8
 
 
+def test_a_folder_without_faces_is_named(tmp_path, capsys):
+    assert person.main(["--data", str(tmp_path / "gone")]) == 1
+    assert "There is no data folder" in capsys.readouterr().err
+
+
 def test_a_file_without_the_network_is_named(tmp_path):
     (tmp_path / "nothing.safetensors").write_bytes(b"nothing")
     with pytest.raises(PersonError, match="nothing.safetensors"):

@@ -8,6 +8,7 @@ The stage "directions" of train/run.py does it by itself; the command is for dir
 
 import argparse
 import dataclasses
+import sys
 from collections.abc import Callable
 
 from torch import Tensor
@@ -30,21 +31,28 @@ def with_displacements(directions: Directions, decode: Callable[[Tensor], Tensor
         for direction in tqdm(directions.values(), desc="displacement")])
 
 
-def main(arguments: list[str] | None = None) -> None:
-    """The command line."""
+def main(arguments: list[str] | None = None) -> int:
+    """The command line; returns the exit status."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--model", help="a model folder with directions; left out: the shipped model")
     parser.add_argument("--seed", type=int, default=0, help="of the random faces between whose pictures flow is sought")
     options = parser.parse_args(arguments)
-    folder = hub.resolve(options.model)
-    editor = Editor.from_pretrained(folder)
+    try:
+        folder = hub.resolve(options.model)
+        editor = Editor.from_pretrained(folder)
+        path = hub.directions_path(folder)
+        if path is None:
+            raise ValueError(f"{str(folder)!r} has no directions.safetensors; python train/run.py --stages directions makes it.")
+    except (ValueError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
     z = editor.sample(FACES, options.seed, source="mixture" if editor.mixture else "prior")
     directions = with_displacements(editor.directions, editor.model.decode, z.to(editor.device))
-    path = hub.directions_path(folder)
     directions.save(path)
     moving = [name for name, direction in directions.items() if direction.displacement is not None]
     print(f"{path}: {len(moving)} of {len(directions)} directions move what they show: {', '.join(moving)}")
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

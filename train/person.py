@@ -8,6 +8,7 @@ its colours are changed at random: photos from elsewhere are aligned less well t
 
 import argparse
 import math
+import sys
 
 import cv2
 import numpy as np
@@ -19,9 +20,10 @@ from tqdm import tqdm
 
 from betavae.person import HEIGHT, SHIPPED, WIDTH, Person
 from train.celeba import CelebA
-from train.lists import DataError
+from train.lists import ANNOTATE, DataError
 
 IMAGES, BATCH, LEARNING_RATE = 24_000, 32, 3e-3
+VAL_IMAGES = 1000  # on which it is measured
 TURN, SCALE, MOVE, COLOUR = 15.0, 0.15, 0.06, 0.25  # degrees; shares of the scale, the frame and the values
 
 
@@ -83,22 +85,27 @@ def overlap(network: Person, frames: Tensor, masks: Tensor) -> tuple[float, floa
     return shares[0], shares[1]
 
 
-def main(arguments: list[str] | None = None) -> None:
-    """The command line."""
+def main(arguments: list[str] | None = None) -> int:
+    """The command line; returns the exit status."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", required=True, help="a CelebA folder with masks")
     parser.add_argument("--out", default=str(SHIPPED), help="the file that is written")
     parser.add_argument("--images", type=int, default=IMAGES, help="pictures that training sees")
     options = parser.parse_args(arguments)
-    celeba = CelebA.open(options.data)
-    if celeba.masks is None:
-        raise DataError(f"{options.data!r} has no masks/; python -m train.annotate --data DIR --masks makes them.")
-    train, val = (np.flatnonzero(celeba.lists.split == split) for split in ("train", "val"))
-    network = fit(*read(celeba, train[:options.images]), options.images)
-    network.save(options.out)
-    person, background = overlap(Person.load(options.out), *read(celeba, val[:1000]))
-    print(f"{options.out}: overlap with the masks of {len(val[:1000]):,} val faces {person:.3f}, of their backgrounds {background:.3f}")
+    try:
+        celeba = CelebA.open(options.data)
+        if celeba.masks is None:
+            raise DataError(f"{options.data!r} has no mask of every image in masks/; {ANNOTATE} makes them.")
+        train, val = (np.flatnonzero(celeba.lists.split == split) for split in ("train", "val"))
+        network = fit(*read(celeba, train), options.images)
+        network.save(options.out)
+        person, background = overlap(network, *read(celeba, val[:VAL_IMAGES]))
+    except (ValueError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    print(f"{options.out}: overlap with the masks of {len(val[:VAL_IMAGES]):,} val faces {person:.3f}, of their backgrounds {background:.3f}")
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())
