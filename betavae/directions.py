@@ -195,6 +195,16 @@ class Directions(Mapping[str, Direction]):
         """
         return (z - self.mean.to(z)) @ self._readings.to(z).T
 
+    def readings(self, names: Iterable[str]) -> Tensor:
+        """The slopes of the scores (k, d) of some directions: what a step s changes them by is ``readings @ s``.
+
+        Raises
+        ------
+        DirectionsError
+            A name is unknown.
+        """
+        return self._readings[[self.names.index(self[name].name) for name in names]]
+
     def distance(self, z: Tensor) -> Tensor:
         """Mahalanobis distance of latents (n, d) from the training faces' mean: (n,)."""
         centred = (z - self.mean.to(z)).double()

@@ -16,6 +16,7 @@ from betavae.config import choice
 from betavae.directions import Direction, Directions
 from betavae.displacement import put_back, total, touch
 from betavae.image import cut, preprocess, square, to_pil, to_tensor
+from betavae.locks import hold
 from betavae.mixture import Mixture
 from betavae.model import VAE
 from betavae.person import matte, shipped
@@ -273,18 +274,48 @@ class Editor:
         person = matte(shipped(), pixels, frame, self.config)
         return put_back(pixels, frame, self.config, before, after, total(self.directions, strengths), touch(person, strengths))
 
-    def shift(self, z: Tensor, strengths: Mapping[str, float], locks: Iterable[str] = ()) -> Tensor:
+    def shift(self, z: Tensor, strengths: Mapping[str, float], locks: Iterable[str] = (), own: Directions | None = None) -> Tensor:
         """z + sum of strength * direction, (n, d): the latents that ``edit`` decodes.
 
-        ``locks`` names directions that keep their place: see ``Directions.shift``.
+        ``locks`` names directions that keep their place: what the classifier reads from the picture stays (``locks.hold``);
+        of a model without one, and of a direction that it does not read, the score in the latent (``Directions.shift``).
+        ``own`` are directions of one's own, which may be named as well.
 
         Raises
         ------
         DirectionsError
             A name is unknown, or a strength is no finite number.
         """
-        z = self._latents(z)
-        return z + self.directions.shift(z, strengths, locks)
+        z, locks = self._latents(z), list(locks)
+        space = self.directions if own is None else self.directions | own
+        if self.classifier is None or not locks:
+            return z + space.shift(z, strengths, locks)
+        return z + hold(z, strengths, locks, space, self._reading, self.classifier.names)
+
+    def remaining(self, z: Tensor, strengths: Mapping[str, float], locks: Iterable[str],
+                  own: Directions | None = None) -> dict[str, float]:
+        """What share of each wanted effect on a face z (d,) the locks leave, 1 for all of it: what changes with them over what
+        changes without, of the classifier's reading of the picture, or else of the score in the latent.
+
+        Only names with a strength are in the answer; one that the edit would not change is 0.
+
+        Raises
+        ------
+        DirectionsError
+            See ``shift``.
+        """
+        z, space = self._latents(z), self.directions if own is None else self.directions | own
+        latents = torch.cat([z, self.shift(z, strengths, own=own), self.shift(z, strengths, locks, own)])
+        readings = dict(zip(space.names, space.scores(latents).T))
+        if self.classifier is not None:
+            with torch.inference_mode():
+                readings |= dict(zip(self.classifier.names, self._reading(latents).cpu().T))
+        changes = {name: (readings[name][1:] - readings[name][0]).tolist() for name, strength in strengths.items() if strength}
+        return {name: held / free if abs(free) > 1e-6 else 0.0 for name, (free, held) in changes.items()}
+
+    def _reading(self, z: Tensor) -> Tensor:
+        """What the classifier reads of the pictures of latents (n, d): (n, k), differentiable."""
+        return self.classifier.standard(self.model.decode(z.to(self.device)))
 
     def spectrum(self, z: Tensor, name: str, steps: int = 7, locks: Iterable[str] = ()) -> tuple[Tensor, list[float]]:
         """A face z (d,) led along one direction, from one end of the data to the other: latents (steps, d), and their strengths.

@@ -70,7 +70,7 @@ def test_an_edit_is_the_librarys(call, editor, z):
     assert edited == pytest.approx(expected[0].tolist(), abs=1e-4)
     assert same([picture, call("decode", edited)], editor.decode(expected) * 2)
     held = call("remaining", {"Smiling": 1.5}, ["Male"])
-    assert held == pytest.approx(editor.directions.remaining(editor.directions.mean, {"Smiling": 1.5}, ["Male"]), abs=1e-4)
+    assert held == pytest.approx(editor.remaining(editor.directions.mean, {"Smiling": 1.5}, ["Male"]), abs=1e-4)
 
 
 def test_a_vector_of_ones_own_is_a_direction_like_the_others(call, editor, z):

@@ -11,7 +11,7 @@ from browser import Visitors, captioned, change, decode, drag, pixels, push, set
 from PIL import Image
 from skimage.data import astronaut
 
-from betavae import Editor, Recipe
+from betavae import Editor, Recipe, custom
 from betavae.attributes import ATTRIBUTES, PRESETS
 
 WHOLE = (0, 1)
@@ -286,7 +286,7 @@ def test_locks_hold_and_say_what_is_left(edit, editor):
     tool(edit, "yaw", "lock")
     strengths, locks = {"Smiling": smile, "yaw": push(edit, "yaw", 0.3)}, ["Male", "yaw"]
     assert torch.allclose(face(edit), editor.shift(z, strengths, locks)[0], atol=1e-3)
-    left = editor.directions.remaining(z, strengths, locks)["Smiling"]
+    left = editor.remaining(z, strengths, locks)["Smiling"]
     assert edit.locator("[data-slider=Smiling] .remains").inner_text() == f"{100 * left:.0f} % left"
     assert edit.locator("[data-slider=Male] output").inner_text() == "kept"
     assert not np.array_equal(pixels(edit, "edit"), free)
@@ -307,7 +307,8 @@ def test_two_locks_on_one_direction_are_as_one(edit, editor):
     younger = push(edit, "Young", 0.5)
     for name in ("Male", "double"):
         tool(edit, name, "lock")
-    assert torch.allclose(face(edit), editor.shift(z, {"Young": younger}, ["Male"])[0], atol=1e-3)
+    own = custom.from_vectors({"double": double}, editor.directions)
+    assert torch.allclose(face(edit), editor.shift(z, {"Young": younger}, ["Male", "double"], own)[0], atol=1e-3)
 
 
 def test_side_effects_are_said_and_can_be_locked(edit, editor):

@@ -118,7 +118,7 @@ def endpoints(editor: Editor) -> list[Callable]:
         given = {name: messages.latent(vector) for name, vector in mapping(vectors, "vectors").items()}
         own = custom.from_vectors(given, space)
         z = face(latent)
-        z = z + (space | own).shift(z[None], mapping(strengths, "strengths"), names(locks, "locks"))[0]
+        z = editor.shift(z, mapping(strengths, "strengths"), names(locks, "locks"), own)[0]
         return pictures(editor.decode(z))[0], z.tolist()
 
     def apply(recipe: dict, latent: list[float] | None = None) -> gr.FileData:
@@ -158,7 +158,7 @@ def endpoints(editor: Editor) -> list[Callable]:
             latent: the face, from encode or sample; the average face if there is none
         """
         z = space.mean if latent is None else face(latent)
-        return space.remaining(z, mapping(strengths, "strengths"), names(locks, "locks"))
+        return editor.remaining(z, mapping(strengths, "strengths"), names(locks, "locks"))
 
     def spectrum(latent: list[float], direction: str, steps: int = 7,
                  locks: list[str] | None = None) -> tuple[list[gr.FileData], list[float]]:

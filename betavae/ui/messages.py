@@ -17,6 +17,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from betavae import custom
 from betavae.editor import Editor
 from betavae.image import ImageError
 from betavae.recipe import Recipe, RecipeError
@@ -199,6 +200,29 @@ def edited(editor: Editor, request: dict) -> Tensor:
     if not isinstance(request.get("strengths"), dict):
         raise ValueError("The strengths are not an object of numbers by name.")
     return editor.shift(latent(request.get("z")), request["strengths"])[0]
+
+
+def held(editor: Editor, request: dict) -> dict:
+    """The edit of a face under locks, as ``Editor.shift`` has it: {z, strengths, locks, vectors} -> {z, picture, remaining}.
+
+    The page moves with its own approximation while a slider is dragged, and asks for this when it is released. ``vectors`` are
+    the page's own directions among the names, {name: vector}; ``remaining`` says what share of each effect the locks leave.
+
+    Raises
+    ------
+    ValueError
+        The request is not of that form, or the editor refuses it.
+    """
+    strengths, locks, vectors = (request.get(name) or empty for name, empty in (("strengths", {}), ("locks", []), ("vectors", {})))
+    if not isinstance(strengths, dict) or not isinstance(vectors, dict):
+        raise ValueError("The strengths and the vectors are not objects by name.")
+    if not isinstance(locks, list) or not all(isinstance(name, str) for name in locks):
+        raise ValueError("The locks are not a list of names.")
+    own = custom.from_vectors({name: latent(vector) for name, vector in vectors.items()}, editor.directions)
+    z = latent(request.get("z"))
+    numbers = [round(value, 5) for value in editor.shift(z, strengths, locks, own)[0].tolist()]
+    return {"z": numbers, "picture": drawn(editor, torch.tensor(numbers))[0],
+            "remaining": editor.remaining(z, strengths, locks, own)}
 
 
 def answering(function: Callable[[dict], dict]) -> Callable[[object], dict]:

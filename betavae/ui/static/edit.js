@@ -17,15 +17,32 @@ let arriving = readAddress();  // a link's recipe; it stays in the address bar u
 // The one way to a picture: latent in, {picture} or {error} out. A decoder in the browser fits here.
 const pictureOf = (z) => server.decode({ z });
 
+// Edits under locks as the server holds them (messages.held); while a slider is dragged the page has its own approximation.
+const heldEdits = new Map();
+const keyOf = ({ face: { z }, strengths, locks: names }) => JSON.stringify([z, strengths, names]);
+const heldEdit = (state) => (state.locks.length ? heldEdits.get(keyOf(state)) : undefined);
+const toBeHeld = (state) => props.effects && state.locks.length > 0 && Object.keys(state.strengths).length > 0 && !heldEdit(state);
+const given = new Set(props.groups.flatMap((group) => group.sliders.map(({ name }) => name)));
+
+async function held(state) {
+  const { face: { z }, strengths, locks: names } = state;
+  const own = [...new Set([...Object.keys(strengths), ...names])].filter((name) => !given.has(name));
+  const vectors = Object.fromEntries(own.map((name) => [name, [...space.get(name).vector]]));
+  const answer = await server.held({ z, strengths, locks: names, vectors });
+  if (!answer.error) heldEdits.set(keyOf(state), answer);
+  return answer;
+}
+
 // Where a model that draws the face alone puts it back.
 const behind = (who) => (props.mask ? who.original : null);
 
 const live = latest(
   stage,
-  ({ z }) => (z === face.z ? face : pictureOf(z)),
-  async ({ picture }, request) => {
+  ({ z, state }) => (state ? held(state) : z === face.z ? face : pictureOf(z)),
+  async ({ picture, z }, request) => {
     if (request.era !== era) return;
-    shown = { z: request.z, picture };
+    shown = { z: request.state ? z : request.z, picture };
+    if (request.state) measure();
     await paint(canvas.edit, picture, behind(face));
     develop();
     offline(null);
@@ -36,6 +53,7 @@ const live = latest(
     // Steps that were overtaken before their picture came.
     const missing = history.nodes.filter((node) => !node.picture);
     if (!missing.length) return;
+    for (const { state } of missing) if (toBeHeld(state)) await held(state);
     const { pictures } = await server.pictures({ latents: missing.map((node) => latentOf(node.state)) });
     pictures?.forEach((picture, i) => history.develop(missing[i], picture));
   },
@@ -71,14 +89,15 @@ function current() {
 }
 
 function latentOf({ face, strengths, locks }) {
-  return Object.keys(strengths).length ? space.edited(face.z, strengths, locks) : face.z;
+  if (!Object.keys(strengths).length) return face.z;
+  return heldEdit({ face, strengths, locks })?.z ?? space.edited(face.z, strengths, locks);
 }
 
 // What the page can say of an edit by itself; its latent.
 function reflect() {
   const state = current();
   const z = latentOf(state);
-  const remaining = locks.length ? space.remaining(face.z, state.strengths, locks) : {};
+  const remaining = heldEdit(state)?.remaining ?? (locks.length ? space.remaining(face.z, state.strengths, locks) : {});
   sliders.forEach((slider) => slider.keep(remaining[slider.name] ?? null));
   find(".outside").hidden = !(space.distance(z) > space.radius);
   find(".outside").textContent = z === face.z ? "Unlike the faces that the model has seen"
@@ -103,6 +122,14 @@ function settle() {
   address(state);
   find("[data-do=undo]").disabled = !history.back;
   find("[data-do=redo]").disabled = !history.forth;
+  if (toBeHeld(state)) live.ask({ state, era });
+  else measure();
+}
+
+// What the edit did besides, and where else it could go.
+function measure() {
+  reflect();
+  const state = current();
   effects.ask(face.z, latentOf(state), Object.keys(state.strengths));
   spectrum.draw();
 }
@@ -117,7 +144,7 @@ function address(state) {
 // Steps whose picture is the one on the stage.
 function develop() {
   const node = history.current;
-  if (node && !node.picture && shown && String(shown.z) === String(latentOf(node.state))) {
+  if (node && !node.picture && !toBeHeld(node.state) && shown && String(shown.z) === String(latentOf(node.state))) {
     history.develop(node, shown.picture);
   }
 }

@@ -43,6 +43,9 @@ def build(editor: Editor, gallery: Gallery | None = None) -> gr.HTML:
             "quantity": effect.name in editor.classifier.quantities,
         } for effect in editor.changes(before, after)]}
 
+    def held(request):
+        return messages.held(editor, request)
+
     def resume(request):
         return messages.resumed(editor, Recipe.from_json(str(request.get("recipe"))))
 
@@ -56,7 +59,7 @@ def build(editor: Editor, gallery: Gallery | None = None) -> gr.HTML:
                                    placeholder=f"of {len(gallery):,}")
             thumbnails = components.html("thumbnails", messages.thumbnails(examples), elem_id="examples",
                                          note=credit())
-        answers = [messages.answering(function) for function in (pictures, effects, resume)]
+        answers = [messages.answering(function) for function in (pictures, effects, held, resume)]
         stage = components.html("edit", messages.generated(editor, OPENING_SEED), [messages.at_once(decode), *answers],
                                 parts=PARTS, groups=catalogue(editor), count=len(editor.directions),
                                 space=space(editor), presets=presets(editor), mask=editor.config.mask,
