@@ -194,6 +194,11 @@ def reason(error: BaseException | None) -> str:
         if isinstance(cause, OSError) and cause.errno:
             return f"{os.strerror(cause.errno)}{f', {cause.filename!r}' if cause.filename else ''}"
     last = chain[-1] if chain else None
+    # Xet's client, which is compiled, has its own words.
+    if answer := re.search(r"HTTP status \w+ error \((\d{3})", str(last)):
+        return _status(int(answer[1]))
+    if "error sending request for url" in str(last):
+        return f"the connection to {constants.ENDPOINT} failed"
     return f"{_line(last) or type(last).__name__}" if last else "it is unknown"
 
 
@@ -211,8 +216,13 @@ def _answer(error: HfHubHTTPError) -> str:
         return f"the Hub token is not valid; {LOGIN} with a new one"
     if isinstance(error, RepositoryNotFoundError):
         return "there is no such repository, or it is private and the token here may not see it"
-    wait = _retry_after(error)
+    return _status(status, _retry_after(error), said)
+
+
+def _status(status: int, wait: float = 0, said: str = "") -> str:
+    """The reason in a status of HTTP; ``wait`` are the seconds that a rate limit asks for, ``said`` is the Hub's own message."""
     known = {
+        401: f"the Hub token is not valid; {LOGIN} with a new one",
         402: "the account's plan does not include it; a Space that runs Python on free CPU hardware needs PRO",
         403: "the token has no right to do that; it needs the role 'write' there",
         404: "the Hub does not find it",

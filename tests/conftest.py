@@ -11,6 +11,7 @@ import pytest
 import torch
 from browser import CHROMIUM, FLAGS, Server, Visitors
 from fake_hub import FakeHub
+from huggingface_hub.utils._xet import XetSessionHolder
 from PIL import Image
 from playwright.sync_api import sync_playwright
 from skimage.data import astronaut
@@ -101,6 +102,18 @@ def fake_hub(tmp_path_factory, monkeypatch):
         for waits in ("huggingface_hub.utils._http", "huggingface_hub.file_download", "betavae.repository"):
             monkeypatch.setattr(f"{waits}.time", SimpleNamespace(sleep=there.waited.append, time=time.time))
         yield there
+
+
+@pytest.fixture
+def xet_hub(fake_hub, tmp_path_factory, monkeypatch):
+    """The same Hub, with Xet's storage behind it."""
+    fake_hub.xet = tmp_path_factory.mktemp("xet")
+    monkeypatch.setenv("HF_XET_CACHE", str(tmp_path_factory.mktemp("xet-cache")))
+    for name, value in {"RETRY_MAX_ATTEMPTS": "1", "RETRY_BASE_DELAY": "10ms"}.items():
+        monkeypatch.setenv(f"HF_XET_CLIENT_{name}", value)
+    monkeypatch.setattr("huggingface_hub.utils._xet._GLOBAL_XET_HOLDER", XetSessionHolder())  # which reads these
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_DISABLE_XET", False)
+    return fake_hub
 
 
 @pytest.fixture

@@ -1,17 +1,23 @@
 """A Hugging Face Hub on loopback, for the real client: accounts, repositories, uploads by LFS, commits, downloads, and faults.
 
-It answers what huggingface_hub asks, as the Hub does: status, error codes in headers, and content-addressed files. Xet is
-the client's own compiled code and asks for a storage service besides, so uploads here go by LFS (``HF_HUB_DISABLE_XET``).
+It answers what huggingface_hub asks, as the Hub does: status, error codes in headers, and content-addressed files. Uploads are by
+LFS (``HF_HUB_DISABLE_XET``), or by Xet with the folder ``FakeHub.xet``: the Xet client is compiled code that is given a token and the
+address of a storage service by the Hub, and takes a folder, ``local://``, for a service of its own.
 """
 
 import base64
 import hashlib
 import json
 import re
+import struct
 import threading
+import time
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from urllib.parse import parse_qs, unquote, urlsplit
+
+import hf_xet
 
 PREFIXES = {"model": "", "space": "spaces/"}
 
@@ -80,6 +86,7 @@ class FakeHub:
         self.faults: list[Fault] = []
         self.waited: list[float] = []  # seconds that the client would have waited
         self.storage: dict[str, bytes] = {}  # LFS
+        self.xet: Path | None = None  # the storage service, for uploads and downloads by Xet
         self.asked: list[tuple[str, str, str | None, str]] = []  # method, path, token, user agent
 
     def __enter__(self) -> "FakeHub":
@@ -105,6 +112,19 @@ class FakeHub:
         repository.commit("initial commit", {".gitattributes": b""})
         repository.commit("Upload", {".gitattributes": b"", **files})
         return repository
+
+
+    def xet_files(self) -> dict[str, str]:
+        """What Xet's storage holds: SHA-256 of a file -> the hash by which Xet knows it."""
+        return {sha: name for path in self.xet.glob("xet/**/shards/*.mdb") for sha, name in _shard(path.read_bytes())} \
+            if self.xet else {}
+
+    def xet_read(self, sha: str, size: int) -> bytes:
+        """A file out of Xet's storage, by the client."""
+        path = self.xet / f"{sha}.read"
+        with hf_xet.XetSession().new_file_download_group(endpoint=f"local://{self.xet}", token="", token_expiry_unix_secs=2**40) as group:
+            group.start_download_file(hf_xet.XetFileInfo(self.xet_files()[sha], size), str(path))
+        return path.read_bytes()
 
 
 class _Refusal(Exception):
@@ -233,10 +253,17 @@ class _Handler(BaseHTTPRequestHandler):
                                              if _large(path) else {})} for path, content in commit.files.items()]}
 
     def _tree(self, kind, name, revision):
-        commit = self._commit(self._repository(name, kind, content=True), revision)
+        commit, known = self._commit(self._repository(name, kind, content=True), revision), self.hub.xet_files()
         return [{"type": "file", "path": path, "size": len(content), "oid": _git_hash(content),
-                 **({"lfs": {"oid": _sha256(content), "size": len(content), "pointerSize": 134}} if _large(path) else {})}
+                 **({"lfs": {"oid": _sha256(content), "size": len(content), "pointerSize": 134}} if _large(path) else {}),
+                 **({"xetHash": known[_sha256(content)]} if _large(path) and _sha256(content) in known else {})}
                 for path, content in commit.files.items()]
+
+    def _xet_token(self, kind, name, mode, revision):
+        (self._writable if mode == "write" else self._repository)(name, kind)
+        where, until = f"local://{self.hub.xet}", int(time.time()) + 3600
+        return 200, json.dumps({"casUrl": where, "accessToken": "xet", "exp": until}).encode(), {
+            "X-Xet-Cas-Url": where, "X-Xet-Access-Token": "xet", "X-Xet-Token-Expiration": str(until)}
 
     def _preupload(self, kind, name, revision):
         self._writable(name, kind)
@@ -268,6 +295,8 @@ class _Handler(BaseHTTPRequestHandler):
             if line["key"] == "file":
                 files[value["path"]] = base64.b64decode(value["content"])
             elif line["key"] == "lfsFile":
+                if value["oid"] not in self.hub.storage:
+                    self.hub.storage[value["oid"]] = self.hub.xet_read(value["oid"], value["size"])
                 files[value["path"]] = self.hub.storage[value["oid"]]
             elif line["key"] == "deletedFile":
                 if value["path"] not in files:
@@ -291,7 +320,10 @@ class _Handler(BaseHTTPRequestHandler):
             raise _Refusal(404, "Entry not found", "EntryNotFound")
         content = commit.files[path]
         etag = _sha256(content) if _large(path) else _git_hash(content)
-        return 200, content, {"X-Repo-Commit": commit.sha, "ETag": f'"{etag}"', "Content-Type": "application/octet-stream"}
+        xet = self.hub.xet_files().get(etag)
+        return 200, content, {"X-Repo-Commit": commit.sha, "ETag": f'"{etag}"', "Content-Type": "application/octet-stream",
+                              **({"X-Xet-Hash": xet, "X-Xet-Refresh-Route": f"{self.hub.url}/api/models/{name}/xet-read-token/main"}
+                                 if xet else {})}
 
 
 _NAME = r"(?P<name>[\w.-]+/[\w.-]+)"
@@ -307,6 +339,7 @@ _ROUTES = [
     ("POST", rf"{_API}/preupload/(?P<revision>.+)", _Handler._preupload),
     ("POST", rf"{_API}/commit/(?P<revision>.+)", _Handler._send),
     ("GET", rf"{_API}/discussions", _Handler._discussions),
+    ("GET", rf"{_API}/xet-(?P<mode>read|write)-token/(?P<revision>.+)", _Handler._xet_token),
     ("POST", rf"/(?:spaces/)?{_NAME}\.git/info/lfs/objects/batch", _Handler._batch),
     ("PUT", r"/lfs/(?P<oid>\w{64})", _Handler._store),
     ("GET", rf"/{_NAME}/resolve/(?P<revision>[^/]+)/(?P<path>.+)", _Handler._resolve),
@@ -324,3 +357,25 @@ def _sha256(content: bytes) -> str:
 
 def _git_hash(content: bytes) -> str:
     return hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()
+
+
+def _shard(content: bytes) -> list[tuple[str, str]]:
+    """The files of one of Xet's shards, (SHA-256, Xet's hash): records of 48 bytes after a header of as many.
+
+    A file is a record with its hash, flags and the number of its pieces, a record for each piece, with the first flag another
+    for each, and with the second one that has the SHA-256. A hash is written as four little-endian numbers.
+    """
+    found, at = [], 48
+    while True:
+        name, flags, pieces = struct.unpack_from("<32sII", content, at)
+        if name == b"\xff" * 32:
+            return found
+        last = at + 48 * (1 + pieces * (2 if flags >> 31 else 1))
+        if flags >> 30 & 1:
+            found.append((_numbers(content[last:last + 32]), _numbers(name)))
+            last += 48
+        at = last
+
+
+def _numbers(content: bytes) -> str:
+    return "".join(f"{number:016x}" for number in struct.unpack("<4Q", content))

@@ -149,6 +149,39 @@ def test_every_fault_is_one_sentence_and_leaves_the_repository_as_it_was(run, fa
     assert {name: repository.files for name, repository in fake_hub.repositories.items()} == before
 
 
+def test_by_xet_it_is_one_commit_as_well_and_the_same_pixels(run, xet_hub, tiny):
+    publish(run, REPO)
+    there = xet_hub.repositories[REPO]
+    assert len(there.commits) == 2 and there.files["model.safetensors"] == (run / "model.safetensors").read_bytes()
+    assert publish(run, REPO).endswith(REPO) and len(there.commits) == 2
+    editor = Editor.from_pretrained(REPO)
+    z = torch.randn(2, 8)
+    assert torch.equal(editor.model.decode(z), hub.load_model(run).decode(z))
+    asked = [path for _, path, _, _ in xet_hub.asked]
+    assert any("xet-write-token" in path for path in asked) and not any("lfs" in path for path in asked)
+
+
+@pytest.mark.parametrize("fault, sentence", [
+    (Fault("GET", "xet-write", 403), "needs the role 'write'"),
+    (Fault("GET", "xet-write", 503), r"out of order \(HTTP 503\)"),
+    (Fault("GET", "xet-write"), "the connection to .* failed"),
+    (Fault("POST", "/commit/", 500), r"out of order \(HTTP 500\)"),
+    (Fault("POST", "/commit/"), "the connection to .* failed"),
+], ids=["token-403", "token-503", "token-cut", "commit-500", "commit-cut"])
+def test_faults_by_xet(run, xet_hub, fault, sentence):
+    xet_hub.faults.append(fault)
+    with pytest.raises(HubError, match=sentence) as caught:
+        publish(run, REPO)
+    said = str(caught.value)
+    assert "'someone/faces'" in said and "\n" not in said and said.endswith(".") and "hf_owner" not in said
+    assert not xet_hub.repositories
+
+
+def test_a_lost_reply_by_xet_is_recognised(run, xet_hub):
+    xet_hub.faults.append(Fault("POST", "/commit/", after=True, times=1))
+    assert publish(run, REPO) == f"{xet_hub.url}/{REPO}" and len(xet_hub.repositories[REPO].commits) == 2
+
+
 def test_a_token_that_is_missing_or_may_not_write(run, fake_hub, monkeypatch, tmp_path):
     fake_hub.read_only.add("hf_owner")
     with pytest.raises(HubError, match="needs the role 'write'"):
