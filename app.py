@@ -14,11 +14,13 @@ except ImportError:
 
 import gradio as gr
 import torch
+from starlette.middleware import Middleware
 from starlette.routing import Mount
 
 from betavae.editor import COMPUTING, Editor
 from betavae.gallery import Gallery
 from betavae.ui import api, components
+from betavae.ui.once import Once
 from betavae.ui.shelf import PREFIX, Shelf
 from betavae.ui.tabs import edit, explore, interpolate, make, model, sample
 
@@ -60,7 +62,7 @@ def serving(**options) -> dict:
     """How a demo is served, the first one and those on the shelf; ``options`` are of its FastAPI application."""
     # On the server, rendering (ssr_mode) would need Node.
     return {"head": components.head(), "footer_links": ["api"], "ssr_mode": False, "max_file_size": "50mb", "show_error": True,
-            "app_kwargs": {"exception_handlers": api.EXCEPTION_HANDLERS, **options}}
+            "app_kwargs": {"exception_handlers": api.EXCEPTION_HANDLERS, "middleware": [Middleware(Once)], **options}}
 
 
 def lent(editor: Editor) -> Editor:

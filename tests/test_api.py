@@ -6,20 +6,23 @@ import re
 import subprocess
 import sys
 import urllib.request
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from gradio.utils import get_upload_folder
 from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 from PIL import Image
+from skimage.data import astronaut
 
 import app
 from betavae import Directions, Editor, Recipe
 from betavae.hub import ROOT
 
-ENDPOINTS = {"encode", "decode", "edit", "apply", "remaining", "side_effects", "spectrum", "traverse", "interpolate",
-             "sample", "neighbours", "percentiles", "reach", "directions", "make_direction", "model"}
+ENDPOINTS = {"encode", "faces", "edit_photo", "decode", "edit", "apply", "remaining", "side_effects", "spectrum", "traverse",
+             "interpolate", "sample", "neighbours", "percentiles", "reach", "directions", "make_direction", "model"}
 
 
 @pytest.fixture(scope="module")
@@ -129,6 +132,52 @@ def test_a_direction_of_ones_own_comes_as_vector_pack_and_report(call, editor, p
     assert vector == pytest.approx((editor.encode(photo) - editor.encode(other))[0].tolist(), abs=1e-3)
     assert Directions.load(pack, editor.config.latents).names == ["A b"]
     assert "One face" in report["warning"] and len(report["nearest"]) == 3
+
+
+@pytest.fixture(scope="module")
+def snapshot(tmp_path_factory):
+    """A public-domain photo of one person, by NASA."""
+    path = tmp_path_factory.mktemp("photos") / "astronaut.jpg"
+    Image.fromarray(astronaut()).save(path, quality=95)
+    return path
+
+
+def test_the_faces_of_a_photo_are_listed(call, editor, snapshot):
+    (found,) = call("faces", handle_file(snapshot))
+    (expected,) = editor.open(snapshot).faces
+    assert found["box"] == pytest.approx(expected.box, abs=0.5)
+    assert np.allclose(found["landmarks"], expected.landmarks, atol=0.5)
+
+
+def test_an_edited_photo_is_the_librarys_and_the_server_keeps_none(server, editor, snapshot, tmp_path):
+    client = Client(server.url, verbose=False, download_files=False)
+    answer, latent = client.predict(handle_file(snapshot), {"Smiling": 1.5}, api_name="/edit_photo")
+    expected = editor.open(snapshot)
+    assert latent == pytest.approx(expected.z[0].tolist(), abs=1e-3)
+    assert [path.name for path in Path(get_upload_folder()).rglob("astronaut*")] == ["astronaut-edited.jpg"]
+    with urllib.request.urlopen(answer["url"]) as response:
+        (tmp_path / "edited.jpg").write_bytes(response.read())
+    assert answer["orig_name"] == "astronaut-edited.jpg"
+    expected.save(editor.put_back(expected, {"Smiling": 1.5}), tmp_path / "expected.jpg")
+    assert np.abs(values(tmp_path / "edited.jpg") - values(tmp_path / "expected.jpg")).mean() < 0.5
+    assert Recipe.read(tmp_path / "edited.jpg").strengths == {"Smiling": 1.5}
+    with pytest.raises(urllib.error.HTTPError):
+        urllib.request.urlopen(answer["url"])
+    assert not list(Path(get_upload_folder()).rglob("astronaut*")), "neither the upload nor the result is kept"
+
+
+def test_a_face_may_be_framed_by_its_eyes(call, editor, snapshot, tmp_path):
+    eyes = editor.open(snapshot).faces[0].landmarks[:2]
+    _, latent = call("edit_photo", handle_file(snapshot), {}, eyes=eyes.tolist())
+    marked = editor.open(snapshot)
+    marked.frame_by_eyes(*map(tuple, eyes.tolist()))
+    assert latent == pytest.approx(marked.z[0].tolist(), abs=1e-3)
+    Image.new("RGB", (200, 200), "grey").save(tmp_path / "wall.png")
+    for wrong, sentence in (({"face": 1}, "no face 1"), ({"eyes": [[1, 2]]}, "list of 2 places")):
+        with pytest.raises(AppError, match=sentence):
+            call("edit_photo", handle_file(snapshot), {}, **wrong)
+    with pytest.raises(AppError, match="no face was found"):
+        call("edit_photo", handle_file(tmp_path / "wall.png"), {})
 
 
 def test_a_recipe_is_made_and_kept_in_the_picture(call, editor):

@@ -29,11 +29,12 @@ from betavae.directions import Directions
 from betavae.editor import Editor
 from betavae.gallery import Gallery
 from betavae.recipe import KEYWORD, Recipe
-from betavae.ui import messages
+from betavae.ui import messages, once
 from betavae.ui.messages import number, whole
 
 MAX_PICTURES = 64
 MAX_SEED = 2**31 - 1
+MAX_FACES, MAX_SIDE = 1000, 100_000  # of a photo; whether a face is there is the photo's to say
 
 
 def build(editor: Editor, gallery: Gallery | None = None) -> None:
@@ -67,13 +68,18 @@ def numbered(editor: Editor, gallery: Gallery | None) -> list[Callable]:
 
 
 def answering(function: Callable) -> Callable:
-    """An endpoint whose ValueErrors reach the caller as their sentence."""
+    """An endpoint whose ValueErrors reach the caller as their sentence, and that keeps no photo that came with a call."""
     @functools.wraps(function)
     def answer(*arguments):
         try:
             return function(*arguments)
         except ValueError as error:
             raise gr.Error(str(error), print_exception=False) from error
+        finally:
+            for value in arguments:
+                for file in value if isinstance(value, list) else [value]:
+                    if isinstance(file, dict) and isinstance(file.get("path"), str):
+                        once.forget(file["path"])
     return answer
 
 
@@ -91,6 +97,46 @@ def endpoints(editor: Editor) -> list[Callable]:
             the latent, which the other endpoints take
         """
         return editor.encode(uploaded(photo, "photo"), str(crop))[0].tolist()
+
+    def faces(photo: gr.FileData) -> list[dict]:
+        """The faces in a photo, the largest first.
+
+        Parameters:
+            photo: a photo, which the server does not keep
+        Returns:
+            for each face box (left, top, right, bottom), landmarks (eyes, nose, corners of the mouth, left to right), both in \
+pixels of the upright photo, and score, how sure the detector is
+        """
+        return [{"box": list(found.box), "landmarks": found.landmarks.tolist(), "score": float(found.score)}
+                for found in editor.open(uploaded(photo, "photo")).faces]
+
+    def edit_photo(photo: gr.FileData, strengths: dict[str, float], locks: list[str] | None = None, face: int = 0,
+                   eyes: list[list[float]] | None = None) -> tuple[gr.FileData, list[float]]:
+        """A photo with a face of it edited: its own pixels at its own size, moved and shaded; the rest stays bit for bit.
+
+        Parameters:
+            photo: a photo, which the server does not keep
+            strengths: how much of each direction, such as {"Smiling": 1.5}
+            locks: names of directions in which the face keeps its place
+            face: which of the faces that /faces lists, from 0
+            eyes: both eyes as [[x, y], [x, y]] in pixels of the upright photo, instead of face, where none was found
+        Returns:
+            the photo in its own format, the recipe inside; it can be fetched once and is deleted then
+            the face's latent before the edit
+        """
+        path = uploaded(photo, "photo")
+        recipe = Recipe(editor.hash, mapping(strengths, "strengths"), names(locks, "locks"))
+        opened = editor.open(path)
+        if eyes is not None:
+            opened.frame_by_eyes(*points(eyes, "eyes", 2))
+        elif opened.faces or face != 0:
+            opened.choose(whole(face, "face", 0, MAX_FACES))
+        carried = dataclasses.replace(recipe, latent=tuple(round(value, 5) for value in opened.z[0].tolist()))
+        name = Path(photo.get("orig_name") or path.name)
+        suffix = name.suffix if Image.registered_extensions().get(name.suffix.lower()) in Image.SAVE else ".png"
+        out = once.place(f"{name.stem}-edited{suffix}")
+        opened.save(editor.put_back(opened, recipe.strengths, recipe.locks), out, carried)
+        return gr.FileData(path=str(out), orig_name=out.name).model_dump(), list(carried.latent)
 
     def decode(latent: list[float]) -> gr.FileData:
         """The picture of a latent.
@@ -301,7 +347,7 @@ def endpoints(editor: Editor) -> list[Callable]:
     def face(value: object) -> Tensor:
         return editor.shift(messages.latent(value), {})[0]
 
-    return [encode, decode, edit, apply, remaining, side_effects, spectrum, traverse, interpolate, sample, neighbours,
+    return [encode, faces, edit_photo, decode, edit, apply, remaining, side_effects, spectrum, traverse, interpolate, sample, neighbours,
             percentiles, reach, directions, make_direction, model]
 
 
@@ -328,6 +374,20 @@ def uploaded(value: object, name: str) -> Path:
     if not isinstance(value, dict) or value.get("meta") != {"_type": "gradio.FileData"}:
         raise ValueError(f'{name} is no uploaded file: {{"path": ..., "meta": {{"_type": "gradio.FileData"}}}}.')
     return Path(value["path"])
+
+
+def points(value: object, name: str, count: int) -> list[tuple[float, float]]:
+    """An argument that is a list of so many places [x, y].
+
+    Raises
+    ------
+    ValueError
+        It is something else.
+    """
+    if not isinstance(value, list) or len(value) != count or not all(isinstance(place, list) and len(place) == 2 for place in value):
+        raise ValueError(f"{name} is {value!r}; it must be a list of {count} places [x, y].")
+    x, y = ([number(place[axis], name, 0, MAX_SIDE) for place in value] for axis in (0, 1))
+    return list(zip(x, y))
 
 
 def photos(value: object, name: str) -> list[Path]:
