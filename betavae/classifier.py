@@ -6,9 +6,10 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from betavae.files import save_tensors
 
 WIDTHS = (32, 64, 128, 192)
 
@@ -63,7 +64,7 @@ class Classifier(nn.Module):
     def save(self, path: str | Path) -> None:
         """Weights in float16, with the names in the file's metadata."""
         weights = {name: value.detach().half().cpu().contiguous() for name, value in self.state_dict().items()}
-        save_file(weights, path, metadata={"attributes": json.dumps(self.attributes),
+        save_tensors(weights, path, metadata={"attributes": json.dumps(self.attributes),
                                            "quantities": json.dumps(self.quantities)})
 
     @classmethod

@@ -9,8 +9,9 @@ from pathlib import Path
 import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
+
+from betavae.files import save_tensors
 
 # The share of training faces, at each end, that lies outside of what the data is said to cover.
 TAIL = 0.01
@@ -308,13 +309,13 @@ class Directions(Mapping[str, Direction]):
             fields = {f.name: getattr(direction, f.name) for f in dataclasses.fields(Direction)}
             del fields["name"], fields["vector"], fields["turn"], fields["displacement"]
             fields["quantiles"] = [round(q, 4) for q in direction.quantiles]
-            metadata[direction.name] = json.dumps(fields)
+            metadata[_key(direction.name)] = json.dumps(fields)
         metadata["order"] = json.dumps(self.names)
         metadata["radius"] = json.dumps(self.radius)
         tensors = {name: d.vector.contiguous() for name, d in self.items()}
         tensors |= {f"{name}.turn": d.turn.contiguous() for name, d in self.items() if d.turn is not None}
         tensors |= {f"{name}.displacement": d.displacement.contiguous() for name, d in self.items() if d.displacement is not None}
-        save_file(tensors | {"latent.mean": self.mean, "latent.covariance": self.covariance}, path, metadata=metadata)
+        save_tensors(tensors | {"latent.mean": self.mean, "latent.covariance": self.covariance}, path, metadata=metadata)
 
     @classmethod
     def load(cls, path: str | Path, latents: int) -> "Directions":
@@ -333,7 +334,7 @@ class Directions(Mapping[str, Direction]):
                 metadata = file.metadata() or {}
                 directions = []
                 for name in json.loads(metadata["order"]):
-                    fields = json.loads(metadata[name])
+                    fields = json.loads(metadata.get(_key(name)) or metadata[name])
                     fields["quantiles"] = tuple(fields["quantiles"])
                     fields["track"] = tuple(fields["track"]) if fields.get("track") else None
                     extra = {part: file.get_tensor(f"{name}.{part}") for part in ("turn", "displacement")
@@ -347,3 +348,8 @@ class Directions(Mapping[str, Direction]):
             return cls(directions, latents, mean, covariance, radius)
         except DirectionsError as error:
             raise DirectionsError(f"The directions file {str(path)!r} is of another model: {error}") from error
+
+
+def _key(name: str) -> str:
+    """Where a direction's fields are in a file's metadata: under its name, unless the file says something else there."""
+    return f"direction:{name}" if name in ("order", "radius", "weights") else name

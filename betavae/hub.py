@@ -8,12 +8,13 @@ from typing import NamedTuple
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 
 from betavae import published
 from betavae.classifier import Classifier
 from betavae.config import VAEConfig
 from betavae.directions import Directions
+from betavae.files import save_tensors, write
 from betavae.mixture import Mixture
 from betavae.model import VAE
 from betavae.repository import HubError, fetch
@@ -119,15 +120,12 @@ class StaleFile(UserWarning):
 def stamp(path: str | Path, weights: str) -> None:
     """Write into a file of a model folder, .safetensors or .json, to which weights (``model_hash``) it belongs."""
     path = Path(path)
-    part = path.with_name(path.name + ".part")
     if path.suffix == ".json":
-        part.write_text(json.dumps({"weights": weights} | _read_json(path) | {"weights": weights}, indent=1) + "\n",
-                        encoding="utf-8")
+        write(path, json.dumps({"weights": weights} | _read_json(path) | {"weights": weights}, indent=1) + "\n")
     else:
         with safe_open(path, framework="pt") as file:
-            save_file({name: file.get_tensor(name) for name in file.keys()}, part,
-                      metadata={**(file.metadata() or {}), "weights": weights})
-    part.replace(path)
+            tensors, metadata = {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}
+        save_tensors(tensors, path, metadata | {"weights": weights})
 
 
 def stamped(path: str | Path) -> str | None:
@@ -249,10 +247,8 @@ def save(model: VAE, folder: str | Path) -> None:
     parameters = dict(model.named_parameters())
     weights = {name: (value.half() if name in parameters else value).cpu().contiguous()
                for name, value in model.state_dict().items()}
-    save_file(weights, folder / "model.safetensors.part", metadata={"format": "pt", "weights": model_hash(model)})
-    (folder / "model.safetensors.part").replace(folder / "model.safetensors")
-    (folder / "config.json.part").write_text(model.config.to_json() + "\n", encoding="utf-8")
-    (folder / "config.json.part").replace(folder / "config.json")
+    save_tensors(weights, folder / "model.safetensors", {"format": "pt", "weights": model_hash(model)})
+    write(folder / "config.json", model.config.to_json() + "\n")
 
 
 def save_all(loaded: Loaded, folder: str | Path) -> None:

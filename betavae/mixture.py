@@ -5,9 +5,10 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 
+from betavae.files import save_tensors
 from betavae.latent import noise
 
 
@@ -88,7 +89,7 @@ class Mixture:
     def save(self, path: str | Path) -> None:
         """The three tensors in float32."""
         parts = {"weights": self.weights, "means": self.means, "covariances": self.covariances}
-        save_file({name: part.float().contiguous() for name, part in parts.items()}, path)
+        save_tensors({name: part.float().contiguous() for name, part in parts.items()}, path)
 
     @classmethod
     def load(cls, path: str | Path, latents: int) -> "Mixture":

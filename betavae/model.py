@@ -313,7 +313,7 @@ class DoublingConv2d(nn.Conv2d):
     weights, is what a transposed convolution with stride 2 and a 4x4 kernel does.
     """
 
-    _known = None  # weights, their version, and their sums
+    _known: tuple[Tensor, int, Tensor] | None = None  # weights, their version, and their sums
 
     def forward(self, x: Tensor) -> Tensor:
         weight, padding = self._summed(), 1
@@ -323,15 +323,30 @@ class DoublingConv2d(nn.Conv2d):
         return F.conv_transpose2d(x, weight, self.bias, 2, padding)
 
     def _summed(self) -> Tensor:
-        """(w, c, 3, 3) -> (c, w, 4, 4). Without gradients it is kept: for one picture summing takes longer than the rest."""
-        if not torch.is_grad_enabled() and self._known:
+        """(w, c, 3, 3) -> (c, w, 4, 4). Kept between passes for inference: for one picture, summing takes longer than the rest.
+
+        A training step always begins with a pass for gradients, which forgets the sums. Fused optimisers move the weights
+        without a new ``_version``, so the version alone would not do.
+        """
+        inference = not (torch.is_grad_enabled() or self.training)
+        if self._known is not None:
             weight, version, sums = self._known
-            if weight.data_ptr() == self.weight.data_ptr() and version == self.weight._version:
+            if inference and weight.data_ptr() == self.weight.data_ptr() and version == self.weight._version:
                 return sums
+            self._known = None
         sums = _paired(_paired(self.weight, 2), 3).transpose(0, 1).contiguous(memory_format=torch.channels_last)
-        if not torch.is_grad_enabled():
+        if inference:
             self._known = self.weight.detach(), self.weight._version, sums
         return sums
+
+    def train(self, mode: bool = True) -> "DoublingConv2d":
+        """Set the mode, and forget the sums of weights that are about to change or have changed."""
+        self._known = None
+        return super().train(mode)
+
+    def _load_from_state_dict(self, *arguments, **options) -> None:
+        self._known = None
+        super()._load_from_state_dict(*arguments, **options)
 
 
 def _paired(weight: Tensor, dim: int) -> Tensor:

@@ -7,11 +7,12 @@ import cv2
 import numpy as np
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from betavae.config import FRAME_HEIGHT, FRAME_WIDTH, VAEConfig
+from betavae.files import save_tensors
 from betavae.image import crop_box, cut, from_uint8, square
 
 SHIPPED = Path(__file__).resolve().parent / "models" / "person.safetensors"
@@ -50,7 +51,7 @@ class Person(nn.Module):
 
     def save(self, path: str | Path) -> None:
         """Weights in float16."""
-        save_file({name: value.detach().half().cpu().contiguous() for name, value in self.state_dict().items()}, path)
+        save_tensors({name: value.detach().half().cpu().contiguous() for name, value in self.state_dict().items()}, path)
 
     @classmethod
     def load(cls, path: str | Path = SHIPPED) -> "Person":

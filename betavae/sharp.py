@@ -7,9 +7,10 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from betavae.files import save_tensors
 
 
 class SharpenerError(ValueError):
@@ -72,7 +73,7 @@ class Sharpener(nn.Module):
     def save(self, path: str | Path, weights: str) -> None:
         """Its weights in float16; ``weights`` is the hash of the model that it belongs to (``betavae.hub.model_hash``)."""
         tensors = {name: value.detach().half().cpu().contiguous() for name, value in self.state_dict().items()}
-        save_file(tensors, path, metadata={"format": "pt", "config": json.dumps(dataclasses.asdict(self.config)),
+        save_tensors(tensors, path, metadata={"format": "pt", "config": json.dumps(dataclasses.asdict(self.config)),
                                            "weights": weights})
 
     @classmethod

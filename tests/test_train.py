@@ -95,7 +95,7 @@ def test_the_command_trains_is_interrupted_resumes_and_leaves_a_folder_that_open
     (["--data", ".", "--device", "tpu"], "'tpu'"),
     (["--data", ".", "--condition", "Bearded"], "NAME=CONDITION"),
     (["--stages", "publish"], "--repo is missing"),
-    (["--stages", "publish", "--repo", "someone/faces", "--out", "nowhere"], "'nowhere' has no config.json"),
+    (["--stages", "publish", "--repo", "someone/faces", "--out", "nowhere"], "'nowhere' has no file model.safetensors"),
 ])
 def test_mistakes_on_the_command_line_are_one_sentence(arguments, sentence, capsys):
     assert main(arguments) == 1

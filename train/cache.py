@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import zlib
+from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +21,7 @@ from tqdm import tqdm
 from betavae.config import VAEConfig
 from betavae.image import preprocess, read
 from train.batches import Pictures
-from train.lists import ANNOTATE, DataError, Lists, Source, require
+from train.lists import DataError, Lists, Source, no_masks, require
 from train.measure import measure
 
 CACHE_VERSION = 2
@@ -55,20 +56,25 @@ class Dataset:
             Not every image has a mask.
         """
         if self.person is None:
-            raise DataError(f"{self.lists.unmasked:,} of {len(self.lists.names):,} images have no mask (masks/NNNNNN.png, "
-                            f"white is person); {ANNOTATE} makes them.")
+            raise DataError(no_masks(self.lists))
         return self.person[self._slice(split)]
 
-    def training(self, config: VAEConfig, subset: int = 0) -> "Pictures":
-        """What ``Batches`` draws from: the (first ``subset``) training images, with masks for a model that draws them.
+    def training(self, config: VAEConfig, subset: int = 0, splits: Sequence[str] = ("train",)) -> "Pictures":
+        """What ``Batches`` draws from: the (first ``subset``) images of ``splits``, with masks for a model that draws them.
+
+        ``splits`` are the first of SPLITS: one, two or all.
 
         Raises
         ------
         DataError
             The model draws masks, and not every image has one.
         """
-        masks = self.masks("train")[:subset or None] if config.mask else None
-        return self.source.stream(config, subset) or Pictures(self.images("train")[:subset or None], masks)
+        if config.mask and self.person is None:
+            raise DataError(no_masks(self.lists))
+        count = sum(len(self.indices(split)) for split in splits)
+        rows = slice(min(subset, count) if subset else count)
+        streamed = self.source.stream(config, subset)
+        return streamed or Pictures(self.pixels[rows], self.person[rows] if config.mask else None)
 
     def _slice(self, split: str) -> slice:
         # The images of a split stand together, so that taking one never copies a set larger than memory.
@@ -96,7 +102,7 @@ def load(source: Source, config: VAEConfig, cache: str | Path, workers: int | No
     Raises
     ------
     DataError
-        Fewer than 1,000 images can be read.
+        Fewer than 1,000 images can be read, or the cache cannot be written.
     """
     key = json.dumps([str(source.place.resolve()), config.crop, config.image_size])
     folder = Path(cache) / f"{config.image_size}px-{hashlib.sha256(key.encode()).hexdigest()[:12]}"
@@ -146,13 +152,25 @@ def _checksum(path: Path) -> int:
 
 
 def _build(source: Source, config: VAEConfig, folder: Path, fingerprint: str, workers: int | None) -> None:
-    n, size = len(source.lists.names), config.image_size
     part = folder.with_name(folder.name + ".part")
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir(parents=True)
-    arrays = [np.lib.format.open_memmap(part / "pixels.npy", "w+", np.uint8, (n, size, size, 3))]
+    try:
+        _fill(source, config, part, fingerprint, workers)
+    except BaseException as error:  # a full disk, Ctrl-C, a source that fails: nothing half made is left
+        shutil.rmtree(part, ignore_errors=True)
+        if isinstance(error, OSError):
+            raise DataError(f"The cache {str(folder)!r} cannot be written ({error.strerror}); give another --cache.") from error
+        raise
+    shutil.rmtree(folder, ignore_errors=True)
+    part.rename(folder)
+
+
+def _fill(source: Source, config: VAEConfig, part: Path, fingerprint: str, workers: int | None) -> None:
+    n, size = len(source.lists.names), config.image_size
+    arrays = [_allocated(part / "pixels.npy", (n, size, size, 3))]
     if source.lists.masked:
-        arrays.append(np.lib.format.open_memmap(part / "masks.npy", "w+", np.uint8, (n, size, size)))
+        arrays.append(_allocated(part / "masks.npy", (n, size, size)))
     damaged, row = [], 0
     with ProcessPoolExecutor(workers or cores()) as pool:
         decoded = tqdm(source.decode(config, pool), total=n, desc="decode", unit=" images", smoothing=0.05)
@@ -166,17 +184,31 @@ def _build(source: Source, config: VAEConfig, folder: Path, fingerprint: str, wo
     if damaged:
         tqdm.write(f"{len(damaged)} damaged images are left out: {', '.join(damaged[:20])}"
                    + (" ..." if len(damaged) > 20 else ""))
-    try:
-        require(row, f"{len(damaged)} of {n} images in {str(source.place)!r} are damaged and {row} can be read")
-    except DataError:
-        shutil.rmtree(part)
-        raise
+    require(row, f"{len(damaged)} of {n} images in {str(source.place)!r} are damaged and {row} can be read")
     for array in arrays:
         array.flush()  # to the disk itself: a checksum read back from memory would not notice a power failure
     checksums = {path.name: _checksum(path) for path in part.glob("*.npy")}
     (part / "meta.json").write_text(json.dumps({"fingerprint": fingerprint, "damaged": damaged, "checksums": checksums}))
-    shutil.rmtree(folder, ignore_errors=True)
-    part.rename(folder)
+
+
+def _allocated(path: Path, shape: tuple[int, ...]) -> np.memmap:
+    """A new uint8 array mapped from disk, its space taken: writing to a sparse one on a full disk ends the process (SIGBUS).
+
+    Raises
+    ------
+    OSError
+        The disk has no room for it.
+    """
+    array = np.lib.format.open_memmap(path, "w+", np.uint8, shape)
+    with open(path, "r+b") as file:
+        if hasattr(os, "posix_fallocate"):
+            os.posix_fallocate(file.fileno(), 0, array.offset + array.nbytes)
+        else:  # macOS
+            file.seek(array.offset)
+            block = bytes(1 << 20)
+            for start in range(0, array.nbytes, len(block)):
+                file.write(block[:array.nbytes - start])
+    return array
 
 
 def framed(image: Path | bytes, mask: Path | bytes | None, config: VAEConfig) -> tuple[np.ndarray, ...] | None:

@@ -2,7 +2,7 @@
 
 import csv
 import os
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from functools import partial
@@ -77,16 +77,15 @@ class CelebA:
         on_disk = {entry.name for entry in os.scandir(images)}
         rows = sorted((name for name in partition.rows if name in attributes.rows and name in on_disk),
                       key=lambda name: (partition.rows[name][0], name))
+        splits = partition.numbers(rows, range(len(SPLITS)))[:, 0].astype(int) if rows else np.empty(0, int)
         require(len(rows), f"{str(images)!r} has {len(rows)} of the {len(partition.rows)} images that the lists name")
         names = np.array(rows)
-        split = np.array([SPLITS[int(partition.rows[name][0])] for name in rows])
-        labels = np.array([attributes.rows[name] for name in rows], dtype=np.int8)
+        split = np.array(SPLITS)[splits]
+        labels = attributes.numbers(rows, (-1, 0, 1))
         geometry = {}
         if (folder / "list_face_geometry.csv").exists():
             table = _table(folder, "list_face_geometry")
-            nothing = ["nan"] * len(table.columns)
-            values = np.array([table.rows.get(name, nothing) for name in rows], dtype=np.float32)
-            geometry = dict(zip(table.columns, values.T))
+            geometry = dict(zip(table.columns, table.numbers(rows).T))
         masks = folder / "masks"
         masked = {Path(entry.name).stem for entry in os.scandir(masks)} if masks.is_dir() else set()
         unmasked = sum(Path(name).stem not in masked for name in rows)
@@ -120,8 +119,39 @@ def _framed(images: Path, masks: Path | None, config: VAEConfig, name: str) -> t
 
 @dataclass(frozen=True)
 class _Table:
+    path: Path
     columns: list[str]
     rows: dict[str, list[str]]
+
+    def numbers(self, names: Sequence[str], valid: Collection[int] | None = None) -> np.ndarray:
+        """The rows of some images, (n, columns) float32, NaN for an image that the list does not have.
+
+        Raises
+        ------
+        DataError
+            A value is no number, or none of ``valid``; the sentence names the list, the image and the value.
+        """
+        nothing = ["nan"] * len(next(iter(self.rows.values())))
+        rows = [self.rows.get(name, nothing) for name in names]
+        try:
+            values = np.array(rows, dtype=np.float32)
+            if valid is None or np.isin(values, list(valid)).all():
+                return values
+        except ValueError:
+            pass
+        for name, row in zip(names, rows):
+            for text in row:
+                if not _is_number(text, valid):
+                    wanted = "a number" if valid is None else f"one of {', '.join(map(str, valid))}"
+                    raise DataError(f"The list {str(self.path)!r} has {text!r} for {name}; it must be {wanted}.")
+        raise AssertionError("every value is valid")
+
+
+def _is_number(text: str, valid: Collection[int] | None) -> bool:
+    try:
+        return valid is None and float(text) is not None or float(text) in valid
+    except ValueError:
+        return False
 
 
 def _table(folder: Path, stem: str) -> _Table:
@@ -139,4 +169,4 @@ def _table(folder: Path, stem: str) -> _Table:
     damaged = next((name for name, values in rows.items() if len(values) != width), None)
     if not rows or damaged:
         raise DataError(f"The list {str(path)!r} " + (f"is damaged at {damaged}." if damaged else "is empty."))
-    return _Table(columns, rows)
+    return _Table(path, columns, rows)

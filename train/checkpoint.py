@@ -3,6 +3,7 @@
 import io
 import os
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 from pickle import UnpicklingError
 
@@ -22,11 +23,14 @@ class Checkpoint:
 
     Noise, mirroring and data order need no state: they are functions of the seed and the step. ``save`` keeps the last
     two: ``folder/checkpoint.pt``, and the one before it as ``folder/checkpoint.previous.pt``.
+
+    ``config`` is the run's settings as a text. ``parse`` reads it: a checkpoint from before a setting was there is of the same
+    run if its settings, with that one's default, are equal.
     """
 
-    def __init__(self, folder: str | Path, config: str, **parts):
+    def __init__(self, folder: str | Path, config: str, parse: Callable[[str], object] = str, **parts):
         self.newest, self.previous = (Path(folder) / name for name in ("checkpoint.pt", "checkpoint.previous.pt"))
-        self.config, self.parts, self.step = config, parts, 0
+        self.config, self.parse, self.parts, self.step = config, parse, parts, 0
         self._chosen = False
 
     def save(self) -> None:
@@ -73,13 +77,19 @@ class Checkpoint:
             if found:
                 raise CheckpointError(f"The checkpoint {str(self.newest)!r} cannot be read; remove it to start again.")
             return None
-        if state.get("config") != self.config or not state.keys() >= self.parts.keys():
+        if not self._same_settings(state.get("config")) or not state.keys() >= self.parts.keys():
             raise CheckpointError(f"The checkpoint {str(path)!r} is of a run with other settings; "
                                   "give the same flags to go on, or another --out to start anew.")
         if path != self.newest:
             tqdm.write(f"Going on from the one before it, {str(path)!r}.")
             os.replace(path, self.newest)
         return state
+
+    def _same_settings(self, config: object) -> bool:
+        try:
+            return self.parse(config) == self.parse(self.config)
+        except (ValueError, TypeError):
+            return False
 
     def rewind(self) -> None:
         """Choose what ``load`` goes back to: the newest, or, where nothing was saved since it was chosen, the one before."""

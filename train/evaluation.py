@@ -268,6 +268,8 @@ def table(report: Mapping) -> str:
     splits = [split for split in ("val", "test") if split in report]
     counts = (f"{split}, {report[split]['protocol']['images']:,}" for split in splits)
     lines = [f"{'reconstruction from the mean':32}" + "".join(f"{count:>14}" for count in counts)]
+    lines += [f"The model was trained on {split}: these are no held-out figures." for split in splits
+              if not report[split]["protocol"].get("held_out", True)]
     for key, label, form in _LINES:
         values = []
         for figures in (report[split] for split in splits):

@@ -1,7 +1,7 @@
 """What is known of a set of images before a pixel is read, and the protocol of a source of pictures."""
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +20,24 @@ MIN_IMAGES = 1000
 
 class DataError(ValueError):
     """The data cannot be used. The message is one sentence that names what is missing."""
+
+
+# Below, figures of a split cannot be made (a covariance, the drawn faces), or say nothing.
+MIN_HELD_OUT = 20
+
+
+def require_held_out(lists: "Lists", splits: Iterable[str]) -> None:
+    """Check that each of these splits has ``MIN_HELD_OUT`` images.
+
+    Raises
+    ------
+    DataError
+        One has fewer; the sentence names it.
+    """
+    for split in splits:
+        count = int((lists.split == split).sum())
+        if count < MIN_HELD_OUT:
+            raise DataError(f"The split {split} has {count} images; at least {MIN_HELD_OUT} are needed, on which nothing is trained.")
 
 
 def require(count: int, found: str) -> None:
@@ -79,6 +97,12 @@ class Lists:
         if 0 < self.unmasked < len(self.names):
             text += f"; {self.unmasked:,} have no mask, so none is used ({ANNOTATE} makes them)"
         return text
+
+
+def no_masks(lists: Lists) -> str:
+    """A sentence that says how many masks are missing, and what makes them."""
+    return (f"{lists.unmasked:,} of {len(lists.names):,} images have no mask (masks/NNNNNN.png, white is person); "
+            f"{ANNOTATE} makes them.")
 
 
 class Source(Protocol):

@@ -212,7 +212,7 @@ def fit(config: TrainConfig, train: Tensor | Pictures, val: Tensor, out: str | P
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
     training, rate = Training(config, train, device, ranks, features), Rate()
-    checkpoint = Checkpoint(out, config.to_json(), model=training.model, optimizer=training.optimizer,
+    checkpoint = Checkpoint(out, config.to_json(), TrainConfig.from_json, model=training.model, optimizer=training.optimizer,
                             objective=training.objective, average=training.average, meter=training.meter, rate=rate)
     resumed = checkpoint.load(ranks)
     signals = Signals()

@@ -6,6 +6,9 @@ from torch import Tensor
 
 LUMA = (0.299, 0.587, 0.114)
 CHUNK = 2048
+POSE = {"yaw": "yaw_deg", "pitch": "pitch_deg", "mouth_open": "mouth_open", "eye_open": "eye_open"}  # columns of the lists
+BACKGROUND = ("background_brightness", "background_warmth", "background_tint")
+MEASURED = (*POSE, *BACKGROUND, "face_brightness", "light_side")
 
 
 def measure(pixels: Tensor, person: Tensor | None, geometry: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -26,11 +29,9 @@ def measure(pixels: Tensor, person: Tensor | None, geometry: dict[str, np.ndarra
     geometry : dict of ndarray
         As in ``train.lists.Lists``.
     """
-    columns = {"yaw": "yaw_deg", "pitch": "pitch_deg", "mouth_open": "mouth_open", "eye_open": "eye_open"}
-    numeric = {name: geometry[column] for name, column in columns.items()
-               if column in geometry}
+    numeric = {name: geometry[column] for name, column in POSE.items() if column in geometry}
     if person is not None:
-        background = {"background_brightness": [], "background_warmth": [], "background_tint": []}
+        background = {name: [] for name in BACKGROUND}
         share = []
         for start in range(0, len(pixels), CHUNK):
             part = pixels[start:start + CHUNK].float() / 255

@@ -4,6 +4,8 @@ Decoded draws from it are nearer to the data than draws from N(0, I), which trai
 (Ghosh et al. 2020, "From Variational to Deterministic Autoencoders", section 4).
 """
 
+import math
+
 import torch
 from sklearn.mixture import GaussianMixture
 from torch import Tensor
@@ -42,6 +44,10 @@ def fit_mixture(z: Tensor, held_out: Tensor, seed: int = 0) -> tuple[Mixture, di
             # More components would fit these faces better and others worse.
             break
         best = mixture
-    count, d = len(best.weights), z.shape[1]
-    prior = float(-0.5 * (held_out.double().square().sum(1) + d * torch.log(torch.tensor(2 * torch.pi))).mean())
-    return best, {"components": count, "log_likelihood": candidates[count], "prior": prior, "candidates": candidates}
+    count = len(best.weights)
+    return best, {"components": count, "log_likelihood": candidates[count], "prior": prior(held_out), "candidates": candidates}
+
+
+def prior(z: Tensor) -> float:
+    """The mean log-likelihood of latents z (n, d) under N(0, I), in nats a face."""
+    return float(-0.5 * (z.double().square().sum(1) + z.shape[1] * math.log(2 * math.pi)).mean())

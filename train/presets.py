@@ -18,8 +18,10 @@ RECONSTRUCTIONS = ("bce", "mse", "gaussian", "masked")
 OBJECTIVES = ("beta", "capacity", "controller")
 REDUCTIONS = ("sum", "mean")
 SCHEDULES = ("constant", "onecycle")
-SPLITS_TRAINED = ("train", "train+val", "all")
+TRAINED_ON = {"train": ("train",), "train+val": ("train", "val"), "all": ("train", "val", "test")}
 INITS = ("default", "kaiming", "glorot", "he-glorot")
+RECORDED = ("weights", "images_seen")  # what run.json has besides the settings
+SEEDS = 2 ** 32 - 1  # scikit-learn takes none beyond
 
 
 @dataclass(frozen=True)
@@ -130,16 +132,16 @@ class TrainConfig:
         choice("reduction", self.reduction, REDUCTIONS)
         choice("objective", self.objective, OBJECTIVES)
         choice("schedule", self.schedule, SCHEDULES)
-        choice("splits", self.splits, SPLITS_TRAINED)
+        choice("splits", self.splits, tuple(TRAINED_ON))
         choice("init", self.init, INITS)
         for fields, low, high in ((("batch",), 1, math.inf), (("images",), self.batch, math.inf),
-                                  (("subset", "seed", "clip", "clip_each", "perceptual", "beta_start", "beta", "gamma", "gain", "C_start", "C_end"),
-                                   0, math.inf), (("ramp", "ema", "beta1", "beta2"), 0, 1)):
+                                  (("subset", "clip", "clip_each", "perceptual", "beta_start", "beta", "gamma", "gain", "C_start", "C_end"),
+                                   0, math.inf), (("seed",), 0, SEEDS), (("ramp", "ema", "beta1", "beta2"), 0, 1)):
             for field in fields:
                 value = getattr(self, field)
                 if not (low <= value <= high and math.isfinite(value)):
                     raise ValueError(f"{field} is {value:,}; it must be " + (f"at least {low:,}." if high == math.inf else
-                                                                             f"from {low} to {high}."))
+                                                                             f"from {low} to {high:,}."))
         for field in ("lr", "eps"):
             if not 0 < getattr(self, field) < math.inf:
                 raise ValueError(f"{field} is {getattr(self, field)}; it must be above 0.")
@@ -154,6 +156,11 @@ class TrainConfig:
     def steps(self) -> int:
         return math.ceil(self.images / self.batch)
 
+    @property
+    def trained_on(self) -> tuple[str, ...]:
+        """The splits that ``splits`` names."""
+        return TRAINED_ON[self.splits]
+
     def level(self, progress: float) -> float:
         """What the KL is held by: C in nats, or with the objective "beta" its weight."""
         start, end = (self.beta_start, self.beta) if self.objective == "beta" else (self.C_start, self.C_end)
@@ -167,7 +174,39 @@ class TrainConfig:
         return self.lr * 0.5 * (1 + math.cos(math.pi * (progress - self.warmup) / (1 - self.warmup)))
 
     def to_json(self) -> str:
+        """The text that ``from_json`` reads."""
         return json.dumps(dataclasses.asdict(self), indent=1)
+
+    @classmethod
+    def from_json(cls, text: str) -> "TrainConfig":
+        """The configuration in a run's run.json or checkpoint: the exact inverse of ``to_json``.
+
+        Fields that an older file lacks have their defaults, so it means what it meant. What run.json says of the run besides
+        (``RECORDED``) is passed over.
+
+        Raises
+        ------
+        ValueError
+            It is no JSON object, or a field is missing, unknown or has a value that no run can have.
+        """
+        try:
+            fields = json.loads(text)
+        except ValueError as error:
+            raise ValueError(f"it is not JSON ({error})") from error
+        if not isinstance(fields, dict):
+            raise ValueError("it is no JSON object")
+        fields = {name: value for name, value in fields.items() if name not in RECORDED}
+        valid = {field.name: field for field in dataclasses.fields(cls)}
+        for name in fields:
+            if name not in valid:
+                raise ValueError(f"{name!r} is no setting; the settings are {', '.join(valid)}.")
+        for name, field in valid.items():
+            if name not in fields and field.default is dataclasses.MISSING:
+                raise ValueError(f"it has no {name!r}.")
+        try:
+            return cls(**fields | {"model": VAEConfig.from_json(json.dumps(fields["model"]))})
+        except TypeError as error:
+            raise ValueError(f"a setting is of another kind than it must be ({error}).") from error
 
 
 def settings(config: TrainConfig) -> dict[str, object]:

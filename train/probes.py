@@ -386,6 +386,26 @@ def condition(text: str, columns: Mapping[str, np.ndarray]) -> np.ndarray:
     ConditionError
         It cannot be read, names an unknown column, or fewer than 30 faces meet it or its opposite.
     """
+    met = _met(text, columns)
+    for count, verb in ((int(met.sum()), "meet"), (int((~met).sum()), "do not meet")):
+        if count < MIN_FACES:
+            raise ConditionError(f"{count} of {len(met):,} faces {verb} the condition {text!r}; {MIN_FACES} are needed.")
+    return met
+
+
+def condition_names(text: str, columns: Mapping[str, np.ndarray]) -> set[str]:
+    """The columns that a condition names.
+
+    Raises
+    ------
+    ConditionError
+        It cannot be read, or names an unknown column.
+    """
+    _met(text, columns)
+    return set(re.findall(r"[A-Za-z0-9_.]+", text)) & columns.keys()
+
+
+def _met(text: str, columns: Mapping[str, np.ndarray]) -> np.ndarray:
     names = list(columns)
     unreadable = ConditionError(f"The condition {text!r} cannot be read; join names with and, or, not and brackets.")
     # CelebA has a name that starts with a digit, which Python's grammar does not: names are numbered before parsing.
@@ -417,8 +437,4 @@ def condition(text: str, columns: Mapping[str, np.ndarray]) -> np.ndarray:
                 return column(node) > 0.5
         raise unreadable
 
-    met = met_by(tree)
-    for count, verb in ((int(met.sum()), "meet"), (int((~met).sum()), "do not meet")):
-        if count < MIN_FACES:
-            raise ConditionError(f"{count} of {len(met):,} faces {verb} the condition {text!r}; {MIN_FACES} are needed.")
-    return met
+    return met_by(tree)

@@ -4,6 +4,7 @@
     python train/run.py --data DIR --preset celeba64      the recipe of the shipped model
     python train/run.py --data DIR --images 50000         a shorter run: every schedule scales with it
     python train/run.py --data DIR --preset vae --beta 4 --model.latents 16    a recipe with settings of your own
+    python train/run.py --data DIR --config runs/vae/run.json --seed 1    another run with the settings of that one
     python train/run.py --preset vae --dry-run            what that run would be: settings, size, memory, speed
     python train/run.py --data DIR --stages evaluate      only the figures of merit of what is in --out
     python train/run.py --data DIR --stages evaluate,figures --model user/name --out DIR2    those of another model
@@ -28,11 +29,12 @@ if __name__ == "__main__":
 
 from betavae import Editor, hub
 from betavae.editor import pick_device
+from betavae.files import sentence
 from betavae.release import publish, release, write
 from betavae.repository import check
 from train.loop import SAVE_SECONDS, Diverged, Interrupted
 from train.plan import plan
-from train.presets import PRESETS, explain, override
+from train.presets import PRESETS, TrainConfig, explain, override
 from train.ranks import ALONE, Ranks
 from train.stages import FEATURES, OF_ANY_MODEL, STAGES, Run, follow
 
@@ -43,14 +45,14 @@ def main(arguments: list[str] | None = None) -> int:
     """The command line; returns the exit status."""
     try:
         options, rest = _parser().parse_known_args(arguments)
-        config = override(PRESETS[options.preset], _settings(rest))
+        config = override(_configuration(options), _settings(rest))
         if options.help:
             print(_parser().format_help() + "\n" + explain(config))
             return 0
         stages = _stages(options.stages)
         if options.push_to_hub and "publish" not in stages:
             stages.append("publish")
-        out = Path(options.out or f"runs/{options.preset}")
+        out = Path(options.out or f"runs/{config.preset}")
         if "publish" in stages and not options.repo:
             raise ValueError("--repo is missing: the stage publish needs user/name.")
         if options.dry_run and stages == ["publish"]:
@@ -63,6 +65,8 @@ def main(arguments: list[str] | None = None) -> int:
         if options.model and not set(stages) <= set(OF_ANY_MODEL):
             raise ValueError(f"--stages is {options.stages!r}; with --model, choose from {', '.join(OF_ANY_MODEL)}.")
         if "publish" in stages and ranks.first:
+            if "fit" not in stages:
+                hub.load_model(out)
             check(options.repo)  # before hours of training, not after them
         if options.save_every < 0:
             raise ValueError(f"--save-every is {options.save_every:g}; it must be a number of seconds, 0 or more.")
@@ -75,7 +79,13 @@ def main(arguments: list[str] | None = None) -> int:
     except Interrupted as stop:
         print(stop, file=sys.stderr)
         return 130
-    except (ValueError, OSError, Diverged) as error:
+    except KeyboardInterrupt:
+        print("Stopped; the stages that were finished are kept, and the same command makes the others.", file=sys.stderr)
+        return 130
+    except OSError as error:
+        print(f"error: {sentence(error)}", file=sys.stderr)
+        return 1
+    except (ValueError, Diverged) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     return 0
@@ -92,6 +102,18 @@ def _publish_dry(out: Path, repo: str) -> int:
             print(f"{path.stat().st_size:>12,} {path}")
     print(f"opens: {editor.config.latents} latents, {len(editor.directions)} directions, weights {editor.hash}")
     return 0
+
+
+def _configuration(options: argparse.Namespace) -> TrainConfig:
+    """The configuration that the settings of the command line change."""
+    if options.config is None:
+        return PRESETS[options.preset or "capacity"]
+    if options.preset is not None:
+        raise ValueError(f"--preset is {options.preset!r} and --config is {options.config!r}; give one of them.")
+    try:
+        return TrainConfig.from_json(Path(options.config).read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{options.config!r} is no run's configuration: {error}") from error
 
 
 def _conditions(pairs: list[str]) -> dict[str, str]:
@@ -133,8 +155,9 @@ def _parser() -> argparse.ArgumentParser:
                      formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False, add_help=False)
     run = parser.add_argument_group("the run")
     run.add_argument("--data", metavar="DIR", help="CelebA, official or Kaggle's, or shards (default: Kaggle's, downloaded)")
-    run.add_argument("--preset", metavar="NAME", choices=PRESETS, default="capacity",
+    run.add_argument("--preset", metavar="NAME", choices=PRESETS,
                      help=f"one of {', '.join(PRESETS)} (default: capacity)")
+    run.add_argument("--config", metavar="FILE", help="the settings of another run, its run.json, in place of a preset's")
     run.add_argument("--out", metavar="DIR", help="where the run is kept (default: runs/PRESET)")
     run.add_argument("--stages", metavar="A,B", default=",".join(DEFAULT_STAGES),
                      help=f"of {', '.join(STAGES)} (default: {', '.join(DEFAULT_STAGES)})")

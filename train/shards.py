@@ -26,6 +26,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from betavae.config import VAEConfig
+from betavae.files import sentence
 from train.batches import Pictures
 from train.cache import cores, framed
 from train.celeba import CelebA
@@ -45,9 +46,17 @@ def write(celeba: CelebA, out: str | Path, shard_images: int = SHARD_IMAGES) -> 
     -------
     list of Path
         The shards; ``index.json`` lies beside them.
+
+    Raises
+    ------
+    DataError
+        The folder holds shards already: those of two data sets, or of one twice, would be read as one.
     """
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
+    there = next(out.glob("*.tar"), None)
+    if there:
+        raise DataError(f"{str(out)!r} holds {there.name} already; remove its shards, or give another folder.")
     paths, index = [], []
     for split in SPLITS:
         rows = np.flatnonzero(celeba.lists.split == split)
@@ -55,9 +64,11 @@ def write(celeba: CelebA, out: str | Path, shard_images: int = SHARD_IMAGES) -> 
             rows = np.random.default_rng(0).permutation(rows)
         for number, start in enumerate(tqdm(range(0, len(rows), shard_images), desc=split, unit=" shards")):
             path, part = out / f"{split}-{number:06}.tar", rows[start:start + shard_images]
-            with wds.TarWriter(str(path), mtime=0) as tar:
+            whole = path.with_name(path.name + ".part")
+            with wds.TarWriter(str(whole), mtime=0) as tar:
                 for row in part:
                     tar.write(_sample(celeba, row))
+            whole.replace(path)
             paths.append(path)
             index.append({"url": path.name, "nsamples": len(part), "filesize": path.stat().st_size})
     (out / "index.json").write_text(json.dumps({"__kind__": "wids-shard-index-v1", "wids_version": 1,
@@ -259,7 +270,13 @@ def main(arguments: list[str] | None = None) -> int:
         celeba = CelebA.open(options.data)
         print(celeba)
         print(f"{len(write(celeba, options.out, options.shard_images)):,} shards in {options.out}")
-    except (ValueError, OSError) as error:
+    except KeyboardInterrupt:
+        print(f"Stopped; remove {options.out!r} and start again.", file=sys.stderr)
+        return 130
+    except OSError as error:
+        print(f"error: {sentence(error)}", file=sys.stderr)
+        return 1
+    except ValueError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     return 0

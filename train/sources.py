@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from train.celeba import CelebA
-from train.lists import Source
+from train.lists import SPLITS, Source
 from train.shards import Shards
 
 
@@ -17,6 +17,7 @@ def open_data(path: str | Path | None) -> Source:
     """
     if path is None:
         return CelebA.download()
-    if any(Path(path).expanduser().glob("*.tar")):
+    # By name: a folder of images may have an archive beside them.
+    if any(any(Path(path).expanduser().glob(f"{split}-*.tar")) for split in SPLITS):
         return Shards.open(path)
     return CelebA.open(path)

@@ -1,8 +1,13 @@
 """What a run does, a function a stage. Each stage reads what the ones before left in the run's folder."""
 
+import contextlib
 import dataclasses
+import fcntl
 import json
-from collections.abc import Mapping
+import os
+import platform
+import time
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -13,22 +18,27 @@ from tqdm import tqdm
 from betavae import Editor, hub
 from betavae.classifier import Classifier
 from betavae.directions import Directions
+from betavae.files import write
 from betavae.mixture import Mixture
 from betavae.model import VAE
 from train import evaluation, figures, metrics, probes, selection
 from train.cache import Dataset, load
 from train.classifier import fit_classifier, score
 from train.displacement import EVERY, FACES, with_displacements
-from train.lists import Source
+from train.lists import SPLITS, DataError, Source, no_masks, require_held_out
 from train.loop import SAVE_SECONDS, fit
-from train.mixture import fit_mixture, posterior_samples
-from train.presets import TrainConfig
+from train.measure import MEASURED
+from train.mixture import fit_mixture, posterior_samples, prior
+from train.presets import TRAINED_ON, TrainConfig
 from train.ranks import ALONE, Ranks
 from train.sources import open_data
 
 STAGES = ("data", "fit", "evaluate", "directions", "compare", "figures", "publish")
 MEASURING = ("evaluate", "directions", "compare", "figures")  # those that need a trained model
 OF_ANY_MODEL = ("evaluate", "figures")
+# What the stages make of a model: each says to which weights it belongs.
+DERIVED = ("metrics.json", "mixture.safetensors", "directions.safetensors", "atlas.json", "selection.json", "compare.json",
+           "sharp.safetensors")
 FEATURES = {"inception": "Inception pool3, TensorFlow's weights", "classifier": "the run's own classifier: no FID, and not "
             "comparable with any", "none": ""}
 PROGRESS_FACES = 16  # whose reconstructions are drawn while training
@@ -91,11 +101,11 @@ class Run:
 class Subject:
     """A run's trained model on the run's data; every split is encoded once, when it is first asked for."""
 
-    def __init__(self, run: Run, dataset: Dataset, refit: bool):
+    def __init__(self, run: Run, dataset: Dataset):
         self.run, self.dataset = run, dataset
         # Measured is the folder that fit leaves, not the model in memory.
         self.model: VAE = hub.load_model(run.folder).to(run.device)
-        self.refit = refit
+        self.weights = hub.model_hash(self.model)
         self._latents: dict[str, evaluation.Posterior] = {}
         self._mixture: Mixture | None = None
 
@@ -121,15 +131,37 @@ class Subject:
         """The density of z over training faces, fitted once for a model and kept beside it."""
         if self._mixture is None:
             known = self.run.folder / "mixture.safetensors"
-            if known.exists() and not self.refit:
+            if self.owns(known):
                 self._mixture = Mixture.load(known, self.model.config.latents)
             else:
-                train, val = (posterior_samples(*self.latents(split), self.run.seed) for split in ("train", "val"))
-                self._mixture, report = fit_mixture(train, val, self.run.seed)
-                self._mixture.save(self.run.out / "mixture.safetensors")
-                print(f"mixture of {report['components']} Gaussians: {report['log_likelihood']:.2f} nats a val face, "
-                      f"N(0, I) {report['prior']:.2f}")
+                z = {split: posterior_samples(*self.latents(split), self.run.seed) for split in SPLITS}
+                self._mixture, report = fit_mixture(z["train"], z["val"], self.run.seed)
+                self.keep("mixture.safetensors", self._mixture)
+                # Val has chosen the number of components.
+                likelihood = float(self._mixture.log_prob(z["test"].double()).mean())
+                print(f"mixture of {report['components']} Gaussians: {likelihood:.2f} nats a test face, "
+                      f"N(0, I) {prior(z['test']):.2f}")
         return self._mixture
+
+    def owns(self, path: Path) -> bool:
+        """Whether a file is there and was made of these weights. One of others is not used, which is said."""
+        if not path.exists():
+            return False
+        owner = hub.stamped(path)
+        if owner is None:  # of a run from before there were stamps, which run.json does not have either
+            owner = "unknown" if "weights" in _record(self.run.folder) else self.weights
+        if owner != self.weights:
+            print(f"{str(path)!r} is of the weights {owner} and the model is {self.weights}: it is not used.")
+        return owner == self.weights
+
+    def keep(self, name: str, content: "dict | Mixture | Directions") -> None:
+        """Write a file into the run's folder, with the hash of the weights that it belongs to."""
+        path = self.run.out / name
+        if isinstance(content, dict):
+            write(path, json.dumps({"weights": self.weights} | content, indent=1) + "\n")
+        else:
+            content.save(path)
+            hub.stamp(path, self.weights)
 
     def classifier(self, name: str, seed: int) -> Classifier:
         """A network that judges pictures, trained once for a run and kept beside it."""
@@ -140,7 +172,13 @@ class Subject:
 
 
 def follow(run: Run, stages: list[str]) -> None:
-    """Make the stages, in order. Of several processes all share the stage fit, and rank 0 alone makes the others."""
+    """Make the stages, in order. Of several processes all share the stage fit, and rank 0 alone makes the others.
+
+    Raises
+    ------
+    ValueError
+        Something that the stages need is not there; whatever can be known before the first of them is checked before it.
+    """
     source = open_data(run.data)
     if run.ranks.first:
         print(source)
@@ -148,41 +186,143 @@ def follow(run: Run, stages: list[str]) -> None:
         # Whatever --preset says, the model that is there is shown its own crop and size.
         config = dataclasses.replace(run.config, model=hub.load_model(run.folder).config)
         run = dataclasses.replace(run, config=config)
-    dataset = load(source, run.config.model, run.cache)
+    check(run, stages, source)
     run.out.mkdir(parents=True, exist_ok=True)
+    with locked(run.out) if run.ranks.first else contextlib.nullcontext():
+        dataset = load(source, run.config.model, run.cache)
+        if "fit" in stages:
+            fit_model(run, dataset)
+        run.ranks.leave()
+        if not run.ranks.first or not set(MEASURING) & set(stages):
+            return
+        subject = Subject(run, dataset)
+        if "evaluate" in stages:
+            evaluate(run, subject)
+        if "directions" in stages:
+            find_directions(run, subject)
+        if "compare" in stages:
+            compare(run, subject)
+        if "figures" in stages:
+            draw(run, subject, source)
+
+
+def check(run: Run, stages: list[str], source: Source) -> None:
+    """Refuse at the start what would fail at the end.
+
+    Raises
+    ------
+    ValueError
+        A split has too few images, masks are missing, a condition cannot be met, or a folder lacks what a stage reads.
+    """
+    lists, model = source.lists, run.config.model
+    if set(stages) & {"fit", *MEASURING}:
+        require_held_out(lists, ("val", "test") if set(stages) & set(MEASURING) else ("val",))
     if "fit" in stages:
-        fit_model(run, dataset)
-    run.ranks.leave()
-    if not run.ranks.first or not set(MEASURING) & set(stages):
-        return
-    subject = Subject(run, dataset, refit="fit" in stages)
-    if "evaluate" in stages:
-        evaluate(run, subject)
+        if run.config.splits != "train" and source.stream(model, 0) is not None:
+            raise DataError(f"splits is {run.config.splits!r}, and of shards the training split alone is streamed; "
+                            "give --splits train.")
+        if model.mask and not lists.masked:
+            raise DataError(no_masks(lists))
+    elif set(stages) & set(MEASURING):
+        hub.load_model(run.folder)
     if "directions" in stages:
-        find_directions(run, subject)
-    if "compare" in stages:
-        compare(run, subject)
+        columns = lists.attributes | {name: np.zeros(len(lists.names)) for name in MEASURED}
+        for name, text in run.conditions.items():
+            if name in columns:
+                raise ValueError(f"--condition has {name!r}, which the data has already; give the new direction another name.")
+            if not probes.condition_names(text, columns) & set(MEASURED):
+                probes.condition(text, _rows(lists.attributes, np.flatnonzero(lists.split == "train")))
+    if "compare" in stages and "directions" not in stages and not (run.out / "directions.safetensors").exists():
+        raise ValueError(f"{str(run.out)!r} has no directions.safetensors; run the stage directions before compare.")
     if "figures" in stages:
-        draw(run, subject, source)
+        for folder in (*(() if "evaluate" in stages else (run.out,)), *run.compare):
+            _report(folder)
+
+
+@contextlib.contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Hold a run's folder for this process alone, until it ends.
+
+    Raises
+    ------
+    ValueError
+        Another process holds it; the sentence says which.
+    """
+    # A record lock: unlike flock's, it is not inherited by the processes that decode, which may live on for a moment.
+    with open(folder / "run.lock", "a+", encoding="utf-8") as file:
+        try:
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            file.seek(0)
+            raise ValueError(f"{str(folder)!r} is in use by {file.read().strip() or 'another run'}; wait for it, "
+                             "or give another --out.") from error
+        file.truncate(0)
+        file.write(f"process {os.getpid()} on {platform.node()}, since {time.strftime('%Y-%m-%d %H:%M:%S')}")
+        file.flush()
+        try:
+            yield
+        finally:
+            file.truncate(0)
 
 
 def fit_model(run: Run, dataset: Dataset) -> None:
-    """Train, and leave the model folder: config.json, model.safetensors, run.json, log.jsonl."""
+    """Train, and leave the model folder: config.json, model.safetensors, and run.json, which says what made those weights.
+
+    Files of the weights that were there before are set aside.
+    """
     config, ranks = run.config, run.ranks
     if ranks.first:
         print(config.to_json())
-        (run.out / "run.json").write_text(config.to_json() + "\n")
-    train = dataset.training(config.model, config.subset)
+        for split in config.trained_on:
+            if split != "train":
+                print(f"The split {split} is trained on (splits {config.splits!r}): its figures are no held-out figures.")
+    train = dataset.training(config.model, config.subset, config.trained_on)
     watch = figures.progress(dataset.images("val")[:PROGRESS_FACES], run.out, run.device)
     model = fit(config, train, dataset.images("val"), run.out, run.device, ranks, run.save_seconds, watch)
-    if ranks.first:
-        hub.save(model, run.out)
+    if not ranks.first:
+        return
+    before = _weights(run.out)
+    hub.save(model, run.out)
+    weights = hub.model_hash(model)
+    # Last: a run that is refused, stopped or out of space leaves the record of the weights that are there.
+    write(run.out / "run.json", json.dumps({"weights": weights, "images_seen": config.images} | dataclasses.asdict(config),
+                                           indent=1) + "\n")
+    set_aside(run.out, before, weights)
+
+
+def _weights(folder: Path) -> str | None:
+    """The hash of a folder's model; None where there is none that can be read."""
+    try:
+        return hub.model_hash(hub.load_model(folder))
+    except ValueError:
+        return None
+
+
+def set_aside(folder: Path, before: str | None, now: str) -> None:
+    """Move what belongs to other weights than ``now`` into a folder named after those, and say so.
+
+    A file without a stamp belongs to the weights ``before``, which it lay beside.
+    """
+    for name in DERIVED:
+        path = folder / name
+        if not path.exists():
+            continue
+        stamp = hub.stamped(path)
+        owner = stamp or before or "unknown"
+        if owner == now and stamp is None:
+            hub.stamp(path, now)
+        elif owner != now:
+            aside = folder / f"of-{owner}"
+            aside.mkdir(exist_ok=True)
+            path.replace(aside / name)
+            print(f"{str(path)!r} is of the weights {owner} and the model is now {now}: "
+                  f"it is set aside as {str(aside / name)!r}.")
 
 
 def evaluate(run: Run, subject: Subject) -> None:
     """Every figure of merit of the model, into ``out/metrics.json``; what cannot be had is named there with the reason."""
     model, dataset, device, seed = subject.model, subject.dataset, run.device, run.seed
-    report = _origin(run.folder) | {"absent": {}}
+    report = _origin(run.folder, subject.weights) | {"absent": {}}
     similarities, extract = {"ssim": metrics.ssim}, None
     if run.features == "none":
         report["absent"] = {name: "--features is none." for name in ("lpips", "frechet")}
@@ -199,7 +339,10 @@ def evaluate(run: Run, subject: Subject) -> None:
     elif run.features == "classifier":
         extract = _known_or_new(run, subject).features
     for split in ("val", "test"):
-        report[split] = evaluation.evaluate(model, dataset.images(split), split, device, subject.latents(split), similarities, seed)
+        report[split] = evaluation.evaluate(model, dataset.images(split), split, device, subject.latents(split), similarities,
+                                            seed)
+        if split in _trained_on(run.folder, subject.weights):
+            report[split]["protocol"]["held_out"] = False
     report["collapse"] = evaluation.collapse(model, "test", *subject.latents("test"), device, seed)
     fitted, tested = ((subject.latents(split)[0], subject.attributes(split))
                       for split in ("val", "test"))
@@ -207,17 +350,30 @@ def evaluate(run: Run, subject: Subject) -> None:
     if extract:
         report["frechet"] = evaluation.frechet(model, dataset.images("val"), dataset.images("test"), subject.latents("test")[0],
                                                subject.mixture(), extract, FEATURES[run.features], device, seed)
-    (run.out / "metrics.json").write_text(json.dumps(report, indent=1) + "\n")
+    subject.keep("metrics.json", report)
     print(evaluation.table(report))
 
 
-def _origin(source: Path) -> dict:
+def _origin(folder: Path, weights: str) -> dict:
     """Preset, images seen and seed of a model, from its run or from the figures that came with it; nothing if neither says."""
-    if (source / "run.json").exists():
-        run = json.loads((source / "run.json").read_text())
-        return {"preset": run["preset"], "images_seen": run["images"], "seed": run["seed"]}
-    known = json.loads((source / "metrics.json").read_text()) if (source / "metrics.json").exists() else {}
-    return {key: known[key] for key in ("preset", "images_seen", "seed") if key in known}
+    for name in ("run.json", "metrics.json"):
+        known = _record(folder, name)
+        if known.get("weights", weights) == weights and "preset" in known:
+            # The oldest records have a run's length alone.
+            seen = {"images_seen": known["images"]} if "images" in known else {}
+            return {key: value for key, value in (seen | known).items() if key in ("preset", "images_seen", "seed")}
+    return {}
+
+
+def _trained_on(folder: Path, weights: str) -> tuple[str, ...]:
+    """The splits that a model was trained on; "train" where nothing says so."""
+    record = _record(folder)
+    known = record.get("weights", weights) == weights
+    return TRAINED_ON.get(record.get("splits", "train"), ("train",)) if known else ("train",)
+
+
+def _record(folder: Path, name: str = "run.json") -> dict:
+    return json.loads((folder / name).read_text()) if (folder / name).exists() else {}
 
 
 def _known_or_new(run: Run, subject: Subject) -> Classifier:
@@ -250,11 +406,11 @@ def find_directions(run: Run, subject: Subject) -> None:
         chosen, table = selection.choose(judge, faces, val[:selection.VAL_FACES], subject.masks("val"), directions,
                                          lambda names: tqdm(names, desc="directions"))
         directions = probes.with_quantiles(chosen, mu)
-        (run.out / "selection.json").write_text(json.dumps(table, indent=1) + "\n")
+        subject.keep("selection.json", table)
     directions = with_displacements(directions, model.decode, mu[::EVERY][:FACES].to(device))
     known = subject.columns("val")
-    selection.held_out(directions, val, known).save(run.out / "directions.safetensors")
-    (run.out / "atlas.json").write_text(json.dumps(probes.atlas(mu, columns), indent=1) + "\n")
+    subject.keep("directions.safetensors", selection.held_out(directions, val, known))
+    subject.keep("atlas.json", probes.atlas(mu, columns))
     print(f"{len(directions)} directions from {len(train):,} training faces")
     subject.mixture()
 
@@ -288,7 +444,7 @@ def compare(run: Run, subject: Subject) -> None:
             row["outside"] = selection.outside(judge, test, shift, masks)
     report = {"split": "test", "images": len(test), "directions": table,
               "judge": {"split": "val", **score(judge.classifier, dataset, "val", device)}}
-    (run.out / "compare.json").write_text(json.dumps(report, indent=1) + "\n")
+    subject.keep("compare.json", report)
     print(selection.table(report))
     picture = figures.effects(judge, test[:selection.VAL_FACES], directions)
     (run.out / "figures").mkdir(exist_ok=True)

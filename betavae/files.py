@@ -1,0 +1,43 @@
+"""Files written whole or not at all."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from safetensors.torch import save
+from torch import Tensor
+
+
+def write(path: str | Path, content: str | bytes) -> None:
+    """Replace a file's content at one moment.
+
+    Raises
+    ------
+    OSError
+        Nothing can be written there. The old file is untouched, and nothing half written is left.
+    """
+    path = Path(path)
+    part = path.with_name(path.name + ".part")
+    try:
+        part.write_bytes(content if isinstance(content, bytes) else content.encode())
+        part.replace(path)
+    except OSError as error:
+        part.unlink(missing_ok=True)
+        raise OSError(error.errno, error.strerror, str(path)) from error
+
+
+def save_tensors(tensors: Mapping[str, Tensor], path: str | Path, metadata: Mapping[str, str] | None = None) -> None:
+    """Write a .safetensors file: ``write``, with the permissions of any new file.
+
+    safetensors' own ``save_file`` makes files that only their owner can read, and reports a full disk as an error of its own.
+
+    Raises
+    ------
+    OSError
+        See ``write``.
+    """
+    write(path, save(dict(tensors), dict(metadata) if metadata else None))
+
+
+def sentence(error: OSError) -> str:
+    """What went wrong with which file, without the number of the error."""
+    return f"{error.filename!r}: {error.strerror}." if error.filename and error.strerror else str(error)

@@ -1,0 +1,282 @@
+"""A run can be trusted: its files say what they belong to, and what cannot work is refused before it begins."""
+
+import dataclasses
+import errno
+import json
+import os
+import re
+import resource
+import shutil
+import stat
+import subprocess
+import sys
+from contextlib import contextmanager
+
+import numpy as np
+import pytest
+import torch
+from conftest import ROOT, TINY
+from torch import nn
+
+from betavae import VAE, hub
+from betavae.directions import Directions
+from betavae.files import save_tensors
+from train import lists, shards
+from train.cache import load
+from train.celeba import CelebA
+from train.checkpoint import Checkpoint, CheckpointError
+from train.lists import DataError
+from train.presets import PRESETS, TrainConfig
+from train.probes import simple_directions
+from train.ranks import ALONE
+from train.run import main
+from train.sources import open_data
+from train.stages import locked
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture
+def tiny_preset(monkeypatch):
+    """A preset whose run takes a second."""
+    monkeypatch.setitem(PRESETS, "tiny", dataclasses.replace(PRESETS["celeba64"], preset="tiny", model=TINY, images=320, batch=16))
+
+
+@pytest.fixture
+def work(few, tmp_path, monkeypatch):
+    """260 faces, to change."""
+    monkeypatch.setattr(lists, "MIN_IMAGES", 50)
+    shutil.copytree(few, tmp_path / "celeba")
+    return tmp_path / "celeba"
+
+
+@contextmanager
+def disk_of(size: int):
+    """No file may grow beyond so many bytes, which fails as a full disk does: with an OSError."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def run(out, subset, cache, *more):
+    return main(["--data", str(subset), "--cache", str(cache), "--out", str(out), "--device", "cpu", "--features", "none", *more])
+
+
+# ---- what a folder says of itself ---------------------------------------------------------------------------------
+
+
+def test_a_refused_run_leaves_the_record_of_the_weights_that_are_there(subset, cache, tmp_path, tiny_preset, capsys):
+    assert run(tmp_path, subset, cache, "--preset", "tiny", "--stages", "fit") == 0
+    record = json.loads((tmp_path / "run.json").read_text())
+    assert record["preset"] == "tiny" and record["images_seen"] == 320
+    assert record["weights"] == hub.model_hash(hub.load_model(tmp_path))
+    assert run(tmp_path, subset, cache, "--preset", "vae", "--stages", "fit") == 1
+    assert "other settings" in capsys.readouterr().err
+    assert json.loads((tmp_path / "run.json").read_text()) == record
+
+
+def test_new_weights_set_the_old_ones_files_aside(subset, cache, tmp_path, tiny_preset, capsys):
+    assert run(tmp_path, subset, cache, "--preset", "tiny", "--stages", "fit,evaluate,directions") == 0
+    made = ("metrics.json", "mixture.safetensors", "directions.safetensors", "atlas.json")
+    old = hub.model_hash(hub.load_model(tmp_path))
+    assert {hub.stamped(tmp_path / name) for name in made} == {old}
+    for path in tmp_path.glob("checkpoint*"):
+        path.unlink()
+    capsys.readouterr()
+    assert run(tmp_path, subset, cache, "--preset", "tiny", "--stages", "fit", "--seed", "1") == 0
+    said = capsys.readouterr().out
+    for name in made:
+        assert not (tmp_path / name).exists() and (tmp_path / f"of-{old}" / name).exists()
+        assert f"{name}' is of the weights {old}" in said
+    assert not hub.load(tmp_path).directions and not hub.load(tmp_path).metrics
+
+
+def test_what_a_run_leaves_others_can_read(tmp_path):
+    before = os.umask(0o022)
+    try:
+        hub.save(VAE(TINY), tmp_path)
+        assert {stat.S_IMODE(path.stat().st_mode) for path in tmp_path.iterdir()} == {0o644}
+    finally:
+        os.umask(before)
+
+
+def test_a_second_run_in_one_folder_is_refused_with_the_first_ones_number(tmp_path, subset, cache, capsys):
+    holder = subprocess.Popen([sys.executable, "-c", "import sys; from pathlib import Path; from train.stages import locked\n"
+                               f"with locked(Path({str(tmp_path)!r})):\n print('held', flush=True); sys.stdin.read()"],
+                              cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    try:
+        assert holder.stdout.readline() == "held\n"
+        assert run(tmp_path, subset, cache, "--stages", "fit") == 1
+        message = capsys.readouterr().err
+        assert f"in use by process {holder.pid} on" in message and message.count("\n") == 1
+    finally:
+        holder.stdin.close()
+        holder.wait()
+    with locked(tmp_path):
+        pass
+
+
+# ---- full disks ---------------------------------------------------------------------------------------------------
+
+
+def test_a_cache_that_does_not_fit_is_one_sentence_and_leaves_nothing(work, tmp_path):
+    with disk_of(500_000), pytest.raises(DataError, match="cache .* cannot be written .*another --cache"):
+        load(CelebA.open(work), TINY, tmp_path / "cache")
+    assert [path for path in (tmp_path / "cache").rglob("*") if path.suffix != ".lock"] == []
+
+
+def test_the_cache_takes_its_space_before_it_is_filled(work, tmp_path):
+    load(CelebA.open(work), TINY, tmp_path / "cache")
+    for path in (tmp_path / "cache").glob("*/*.npy"):
+        assert path.stat().st_blocks * 512 >= path.stat().st_size
+
+
+def test_weights_that_do_not_fit_are_a_plain_error_and_the_old_ones_stay(tmp_path):
+    save_tensors({"a": torch.zeros(10)}, tmp_path / "x.safetensors")
+    before = (tmp_path / "x.safetensors").read_bytes()
+    with disk_of(10_000), pytest.raises(OSError) as error:
+        save_tensors({"a": torch.zeros(10_000)}, tmp_path / "x.safetensors")
+    assert error.value.errno == errno.EFBIG and error.value.filename == str(tmp_path / "x.safetensors")
+    assert (tmp_path / "x.safetensors").read_bytes() == before and len(list(tmp_path.iterdir())) == 1
+
+
+# ---- data ---------------------------------------------------------------------------------------------------------
+
+
+def test_shards_are_not_written_over_others(work, tmp_path, capsys):
+    command = ["--data", str(work), "--out", str(tmp_path / "shards"), "--shard-images", "50"]
+    assert shards.main(command) == 0
+    there = sorted((tmp_path / "shards").iterdir())
+    assert shards.main(command) == 1
+    assert "holds" in capsys.readouterr().err
+    assert sorted((tmp_path / "shards").iterdir()) == there
+
+
+def test_an_archive_beside_the_images_is_no_shard(work):
+    (work / "img_align_celeba.tar").write_bytes(b"")
+    assert len(open_data(work).lists.names) == 260
+
+
+@pytest.mark.parametrize(("list_", "old", "new", "sentence"), [
+    ("list_eval_partition.txt", " 2\n", " 3\n", r"list_eval_partition.txt' has '3' for \d+.jpg; it must be one of 0, 1, 2"),
+    ("list_eval_partition.txt", " 2\n", " x\n", r"has 'x' for \d+.jpg; it must be one of 0, 1, 2"),
+    ("list_attr_celeba.txt", r"-?1\n", "7\n", r"list_attr_celeba.txt' has '7' for \d+.jpg; it must be one of -1, 0, 1"),
+    ("list_face_geometry.csv", ",", ",abc", r"list_face_geometry.csv' has 'abc\S*' for \d+.jpg; it must be a number"),
+])
+def test_a_wrong_value_in_a_list_is_named_with_its_list_and_image(work, list_, old, new, sentence):
+    lines = (work / list_).read_text().splitlines(keepends=True)
+    lines[-1] = re.sub(old, new, lines[-1], count=1)
+    (work / list_).write_text("".join(lines))
+    with pytest.raises(DataError, match=sentence):
+        CelebA.open(work)
+
+
+@pytest.mark.parametrize(("split", "stages"), [("val", "fit"), ("test", "fit,evaluate"), ("val", "evaluate")])
+def test_too_few_faces_of_a_split_are_refused_before_anything_is_decoded(work, tmp_path, tiny_preset, capsys, split, stages):
+    path = work / "list_eval_partition.txt"
+    number = lists.SPLITS.index(split)
+    path.write_text(path.read_text().replace(f" {number}\n", " 0\n", 25))
+    assert main(["--data", str(work), "--preset", "tiny", "--stages", stages, "--out", str(tmp_path / "run"),
+                 "--cache", str(tmp_path / "cache")]) == 1
+    message = capsys.readouterr().err
+    assert f"The split {split} has 5 images; at least 20" in message
+    assert not (tmp_path / "cache").exists() and not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(("arguments", "sentence"), [
+    (["--condition", "Male=Young"], "--condition has 'Male', which the data has already"),
+    (["--condition", "New=Yuong"], "names 'Yuong'"),
+    (["--stages", "compare"], "no file model.safetensors"),
+    (["--compare", "nowhere"], "'nowhere' has no metrics.json"),
+    (["--seed", str(2 ** 64)], "seed is"),
+    (["--preset", "masked", "--stages", "fit"], "1 of 260 images have no mask"),
+])
+def test_what_cannot_work_is_refused_at_the_start(work, tmp_path, capsys, arguments, sentence):
+    next((work / "masks").iterdir()).unlink()
+    assert main(["--data", str(work), "--out", str(tmp_path / "run"), "--cache", str(tmp_path / "cache"), *arguments]) == 1
+    message = capsys.readouterr().err
+    assert sentence in message and message.count("\n") == 1
+    assert not (tmp_path / "cache").exists()
+
+
+def test_the_splits_that_are_named_are_trained_on(dataset):
+    for splits, count in (("train", 1000), ("train+val", 1100), ("all", 1200)):
+        config = dataclasses.replace(PRESETS["capacity"], splits=splits)
+        assert len(dataset.training(TINY, 0, config.trained_on)) == count
+    assert len(dataset.training(TINY, 1050, ("train", "val"))) == 1050
+
+
+def test_figures_on_a_split_that_was_trained_on_say_so(subset, cache, tmp_path, tiny_preset, capsys):
+    assert run(tmp_path, subset, cache, "--preset", "tiny", "--splits", "train+val", "--stages", "fit,evaluate") == 0
+    said = capsys.readouterr().out
+    assert "The split val is trained on" in said and "trained on val: these are no held-out figures" in said
+    report = json.loads((tmp_path / "metrics.json").read_text())
+    assert report["val"]["protocol"]["held_out"] is False and "held_out" not in report["test"]["protocol"]
+
+
+# ---- settings -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("preset", PRESETS.values(), ids=PRESETS)
+def test_a_configuration_survives_its_file(preset):
+    assert TrainConfig.from_json(preset.to_json()) == preset
+
+
+def test_a_runs_record_is_the_configuration_of_another(subset, cache, tmp_path, tiny_preset, capsys):
+    a, b = tmp_path / "a", tmp_path / "b"
+    settings = "--lr", "0.00031", "--model.crop", "0.1,0.1,0.9,0.9"
+    assert run(a, subset, cache, "--preset", "tiny", "--stages", "fit", *settings) == 0
+    assert run(b, subset, cache, "--config", str(a / "run.json"), "--stages", "fit") == 0
+    assert (a / "run.json").read_text() == (b / "run.json").read_text(), "weights and all"
+    assert run(b, subset, cache, "--config", str(a / "run.json"), "--preset", "vae") == 1
+    (a / "run.json").write_text('{"preset": "tiny"}')
+    assert run(b, subset, cache, "--config", str(a / "run.json")) == 1
+    assert "give one of them" in (said := capsys.readouterr().err) and "run.json' is no run's configuration: it has no" in said
+
+
+def test_a_checkpoint_from_before_a_setting_was_there_is_gone_on_from(tmp_path):
+    config = PRESETS["celeba64"]
+    older = json.loads(config.to_json())
+    for name in ("perceptual", "splits", "init", "clip_each"):
+        del older[name]
+    del older["model"]["head_padding"], older["model"]["norm_eps"]
+    layer = nn.Linear(2, 2)
+    Checkpoint(tmp_path, json.dumps(older), TrainConfig.from_json, layer=layer).save()
+    assert Checkpoint(tmp_path, config.to_json(), TrainConfig.from_json, layer=layer).load(ALONE)
+    with pytest.raises(CheckpointError, match="other settings"):
+        other = dataclasses.replace(config, clip_each=1.0)
+        Checkpoint(tmp_path, other.to_json(), TrainConfig.from_json, layer=layer).load(ALONE)
+
+
+# ---- numbers ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_a_pass_after_fused_steps_is_of_the_weights_they_left(tiny, training):
+    tiny.train(training)
+    z = torch.randn(4, 8)
+    with torch.no_grad():
+        tiny.decode(z)
+    optimizer = torch.optim.AdamW(tiny.parameters(), 1e-2, fused=True)
+    for _ in range(8):
+        optimizer.zero_grad()
+        tiny.decode(z).square().mean().backward()
+        optimizer.step()
+    fresh = VAE(TINY).train(training)
+    fresh.load_state_dict(tiny.state_dict())
+    with torch.no_grad():
+        torch.testing.assert_close(tiny.decode(z), fresh.decode(z))
+
+
+@pytest.mark.parametrize("name", ["order", "radius", "weights"])
+def test_a_direction_may_have_a_name_that_the_file_uses_itself(tmp_path, name):
+    mu = torch.randn(200, 8)
+    directions = simple_directions(mu, {name: (mu[:, 0] > 0).numpy(), "Smiling": (mu[:, 1] > 0).numpy()}, {})
+    directions.save(tmp_path / "d.safetensors")
+    hub.stamp(tmp_path / "d.safetensors", "0" * 12)
+    loaded = Directions.load(tmp_path / "d.safetensors", 8)
+    assert loaded.names == directions.names
+    np.testing.assert_array_equal(loaded[name].vector, directions[name].vector)
