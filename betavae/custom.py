@@ -136,10 +136,9 @@ def _direction(name: str, vector: Tensor, method: str, positives: int, negatives
         raise DirectionsError(f"The direction {name} has no length: both sides have the same mean, or a value is not finite.")
     # Its score, v . inverse(S) (z - m) / length, has the variance 1 / length; the faces themselves are not here to be
     # counted, so their distribution is taken as normal.
-    spread = length ** -0.5
-    normal = NormalDist(0, spread)
+    normal = NormalDist(0, length ** -0.5)
     quantiles = tuple(normal.inv_cdf(min(max(q / 100, 0.001), 0.999)) for q in range(101))
-    return Direction(name, vector, method, positives, negatives, "strength", 1.0, spread, quantiles)
+    return Direction(name, vector, method, positives, negatives, "strength", 1.0, quantiles)
 
 
 def _free(name: str, space: Directions) -> None:

@@ -17,6 +17,8 @@ from betavae.files import save_tensors
 TAIL = 0.01
 # Points on a side of a displacement field (``betavae/displacement.py``).
 GRID = 32
+# Keys of ``Direction.measured`` in files of earlier versions.
+EARLIER_KEYS = {"dose": "strength", "leak": "side_effect_absolute", "bias": "side_effect_mean", "strange": "outlier_score"}
 
 
 class DirectionsError(ValueError):
@@ -37,9 +39,9 @@ class Direction:
         (d,). Strength 1 is the gap between the class means: faces with the attribute minus faces without; for a
         measured quantity, faces above its median minus faces below.
     turn : Tensor or None
-        (d, d), how the direction turns with the face: at a face z it is vector + turn z (``at``). What it turns by is
-        orthogonal to the vector in the metric of the inverse covariance, so strength 1 changes every face's score by 1.
-        None: it is the same everywhere.
+        (d, d), how the step depends on the face: at a face z it is vector + turn z (``at``). ``turn z`` is orthogonal to the
+        vector in the metric of the inverse covariance, so strength 1 changes every face's score by 1. None: the step is the
+        same at every face, as ``train/directions`` makes it.
     method : str
         How it was made.
     positives, negatives : int
@@ -48,12 +50,11 @@ class Direction:
         What a measured quantity is counted in, and how many of it are in strength 1: by how much the picture changes,
         where that was measured (on average up to ``measured``'s dose), else the gap between the class means;
         "strength" and 1 otherwise.
-    spread : float
-        Standard deviation of the score over the training faces.
     quantiles : tuple of 101 floats
         The score's 0 %, 1 %, ... 100 % quantiles over the training faces.
     measured : dict
-        What the direction does to pictures, where that was measured (``train/selection.py``): effect, leak, ...
+        What the direction does to pictures at the "strength" it was measured at, where that was measured
+        (docs/directions.md): "effect", "side_effect_absolute", ...
     displacement : Tensor or None
         float16 (2, GRID, GRID): by how much strength 1 moves what the picture shows, in x and y, in sides of the model's
         square (``betavae/displacement.py``). None: it moves nothing, or that was not estimated.
@@ -69,7 +70,6 @@ class Direction:
     negatives: int
     unit: str
     per_strength: float
-    spread: float
     quantiles: tuple[float, ...]
     measured: dict[str, float] = dataclasses.field(default_factory=dict)
     turn: Tensor | None = None
@@ -261,10 +261,6 @@ class Directions(Mapping[str, Direction]):
         wanted = [self.names.index(name) for name, strength in strengths.items() if strength]
         return {self.names[i]: float(held[i] / free[i]) if abs(free[i]) > 1e-6 else 0.0 for i in wanted}
 
-    def neutralise(self, z: Tensor, name: str) -> float:
-        """The strength that brings a face (d,) to the population's mean of ``name``."""
-        return -self._score(z, name)
-
     def reach(self, z: Tensor, name: str, percentile: float) -> float:
         """The strength that brings a face (d,) to a percentile, 0 to 100, of ``name`` among the training faces.
 
@@ -336,6 +332,8 @@ class Directions(Mapping[str, Direction]):
                 for name in json.loads(metadata["order"]):
                     fields = json.loads(metadata.get(_key(name)) or metadata[name])
                     fields["quantiles"] = tuple(fields["quantiles"])
+                    fields["measured"] = {EARLIER_KEYS.get(key, key): value for key, value in fields.get("measured", {}).items()}
+                    fields.pop("spread", None)  # of an earlier version
                     fields["track"] = tuple(fields["track"]) if fields.get("track") else None
                     extra = {part: file.get_tensor(f"{name}.{part}") for part in ("turn", "displacement")
                              if f"{name}.{part}" in file.keys()}

@@ -19,8 +19,8 @@ from skimage.data import astronaut
 from betavae import VAE, VAEConfig, hub
 from train.cache import Dataset, load
 from train.celeba import CelebA
+from train.directions.simple import simple_directions
 from train.lists import SPLITS
-from train.probes import simple_directions
 
 ROOT = Path(__file__).resolve().parent.parent
 FACES = Path(os.environ.get("CELEBA", ROOT.parent / "shared" / "celeba"))

@@ -9,7 +9,7 @@ from PIL import Image
 
 from betavae import Editor, Recipe, hub
 from betavae.__main__ import main
-from train.probes import simple_directions
+from train.directions.simple import simple_directions
 
 PHOTO = str(ROOT / "assets" / "examples" / "astronaut.jpg")
 

@@ -27,7 +27,7 @@ QUANTILES = tuple(np.linspace(-2, 2, 101).tolist())
 
 
 def direction(name="planted", vector=(1.0, 0.0), field=None) -> Direction:
-    return Direction(name, torch.tensor(vector), "", 0, 0, "strength", 1.0, 1.0, QUANTILES, displacement=field)
+    return Direction(name, torch.tensor(vector), "", 0, 0, "strength", 1.0, QUANTILES, displacement=field)
 
 
 def similarity(scale: float, degrees: float, x: float, y: float) -> np.ndarray:

@@ -14,8 +14,8 @@ from betavae import Editor, hub
 from betavae.release import PublishError, publish
 from betavae.repository import HubError
 from train import run as training
+from train.directions.simple import simple_directions
 from train.evaluation import evaluate
-from train.probes import simple_directions
 
 REPO = "someone/faces"
 

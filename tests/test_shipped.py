@@ -10,9 +10,9 @@ from betavae import Editor
 from betavae.attributes import ATTRIBUTES
 from betavae.hub import ROOT, SHIPPED
 from betavae.image import from_uint8
+from train.directions.evaluator import Evaluator
 from train.evaluation import encode_all, evaluate
 from train.mixture import posterior_samples
-from train.selection import Judge
 
 CPU = torch.device("cpu")
 
@@ -48,28 +48,28 @@ def test_its_figures_on_val_are_those_beside_it(editor, unseen):
 
 @pytest.fixture(scope="module")
 def ends(editor):
-    """Generated faces, judged unedited and at both ends of the data along every direction: name -> three ``Look``s."""
-    judge = Judge(editor.model, editor.classifier, CPU, usual=editor.mixture.sample(1000, seed=1))
+    """Generated faces, judged unedited and at both ends of the data along every direction: name -> three ``Observation``s."""
+    judge = Evaluator(editor.model, editor.classifier, CPU, reference=editor.mixture.sample(1000, seed=1))
     z = editor.sample(40, seed=3, temperature=0.8)
-    still, looks = judge.look(z), {}
+    still, observations = judge.observe(z), {}
     for name in editor.directions.names:
         low, high = torch.stack([editor.spectrum(face, name, 2)[0] for face in z], 1)
-        looks[name] = judge.look(low), still, judge.look(high)
-    return looks
+        observations[name] = judge.observe(low), still, judge.observe(high)
+    return observations
 
 
 def test_every_slider_shows_what_it_is_named_after_from_end_to_end(editor, ends):
-    for name, looks in ends.items():
+    for name, observations in ends.items():
         column = editor.classifier.names.index(name)
-        low, still, high = (look.outputs[:, column].mean() for look in looks)
+        low, still, high = (observation.outputs[:, column].mean() for observation in observations)
         assert low < still < high, name
 
 
 def test_at_the_ends_of_the_data_faces_are_still_faces(ends):
     # Directions that minded labels alone were at 2.5, 1.4 and 1.6 here: skin and eyes of nobody.
-    strange = {name: [float(look.strangeness.mean()) for look in (low, high)] for name, (low, _, high) in ends.items()}
-    assert strange["Mustache"][1] < 1.7 and strange["Male"][0] < 1.2 and strange["Young"][1] < 1.4
-    assert np.mean(list(strange.values())) < 1.27
+    outlier = {name: [float(observation.outlier_scores.mean()) for observation in (low, high)] for name, (low, _, high) in ends.items()}
+    assert outlier["Mustache"][1] < 1.7 and outlier["Male"][0] < 1.2 and outlier["Young"][1] < 1.4
+    assert np.mean(list(outlier.values())) < 1.27
 
 
 @pytest.fixture(scope="module")
@@ -82,10 +82,10 @@ def faces(editor, unseen):
 
 
 def moved(editor, faces, name):
-    """Pictures edited by the dose that the direction was measured at, minus reconstructions, (n, 3, s, s)."""
+    """Pictures edited by the strength that the direction was measured at, minus reconstructions, (n, 3, s, s)."""
     mu, reconstructions, _ = faces
     with torch.inference_mode():
-        return editor.model.decode(editor.shift(mu, {name: editor.directions[name].measured["dose"]})) - reconstructions
+        return editor.model.decode(editor.shift(mu, {name: editor.directions[name].measured["strength"]})) - reconstructions
 
 
 def test_a_smile_is_at_the_mouth(editor, faces):

@@ -25,9 +25,9 @@ from train import lists, shards
 from train.cache import load
 from train.celeba import CelebA
 from train.checkpoint import Checkpoint, CheckpointError
+from train.directions.simple import simple_directions
 from train.lists import DataError
 from train.presets import PRESETS, TrainConfig
-from train.probes import simple_directions
 from train.ranks import ALONE
 from train.run import main
 from train.sources import open_data

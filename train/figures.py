@@ -22,9 +22,10 @@ from betavae.directions import Directions
 from betavae.image import from_uint8, to_pil
 from betavae.latent import traverse
 from betavae.model import VAE
-from train import probes, selection
+from train.atlas import correlations as latent_correlations
+from train.directions.compare import REPORTED, effect_matrix
+from train.directions.evaluator import Evaluator
 from train.evaluation import REACH, collapse_sentence, encode_all
-from train.selection import Judge
 
 SIDE = 128           # of a picture in a figure, in pixels, unless there are many
 SMALL = 64
@@ -65,7 +66,7 @@ def grid(rows: list[list[Image.Image]], labels: list[str] | None = None, header:
     return sheet
 
 
-def edits(editor: Editor, z: Tensor, names: tuple[str, ...] = selection.REPORTED, steps: int = 7) -> Image.Image:
+def edits(editor: Editor, z: Tensor, names: tuple[str, ...] = REPORTED, steps: int = 7) -> Image.Image:
     """One face (d,), a row per direction, from one end of the data to the other."""
     names = [name for name in names if name in editor.directions]
     rows = [editor.decode(editor.spectrum(z, name, steps)[0]) for name in names]
@@ -186,7 +187,7 @@ def kl_bars(report: Mapping) -> plt.Figure:
 def correlations(mu: Tensor, columns: Mapping[str, np.ndarray], report: Mapping) -> plt.Figure:
     """Heat map: correlation of each latent, a row in the order of its KL, with attributes and measured quantities."""
     order = by_kl(report)[:MOST_CELLS]
-    r, _ = probes.correlations(mu[:, order], columns)
+    r, _ = latent_correlations(mu[:, order], columns)
     figure, axis = plt.subplots(figsize=(15, 3.5 + 0.24 * len(order)), layout="constrained")
     image = axis.imshow(r.numpy(), cmap="RdBu_r", vmin=-0.8, vmax=0.8, aspect="auto")
     axis.set_xticks(range(len(columns)), [attribute(name).label for name in columns], rotation=90)
@@ -244,14 +245,14 @@ def compare_runs(runs: list[Run], out: Path, seed: int = 0) -> list[Path]:
     return sorted(folder.glob("compare-*.png"))
 
 
-def effects(judge: Judge, z: Tensor, directions: Directions) -> plt.Figure:
+def effects(evaluator: Evaluator, z: Tensor, directions: Directions) -> plt.Figure:
     """Heat map: what every direction, a row, changes of every output of the classifier, a column."""
-    matrix = selection.effects(judge, z, directions)
+    matrix = effect_matrix(evaluator, z, directions)
     figure, axis = plt.subplots(figsize=(15, 14), layout="constrained")
     image = axis.imshow(matrix, cmap="RdBu_r", vmin=-3, vmax=3)
-    axis.set_xticks(range(len(judge.names)), [attribute(name).label for name in judge.names], rotation=90)
+    axis.set_xticks(range(len(evaluator.names)), [attribute(name).label for name in evaluator.names], rotation=90)
     axis.set_yticks(range(len(matrix)), [attribute(name).label for name in directions])
-    axis.set_title("Mean change, in logits or deviations, at the dose each direction was measured at")
+    axis.set_title("Mean change, in logits or deviations, at the strength each direction was measured at")
     figure.colorbar(image, shrink=0.5)
     return figure
 

@@ -9,7 +9,7 @@
     python train/run.py --data DIR --stages evaluate      only the figures of merit of what is in --out
     python train/run.py --data DIR --stages evaluate,figures --model user/name --out DIR2    those of another model
     python train/run.py --data DIR --stages figures --compare runs/vae runs/beta4 runs/beta10 --out runs/vae
-    python train/run.py --data DIR --stages directions,compare --choose    directions by the best of all methods
+    python train/run.py --data DIR --stages directions,compare --choose    directions refined on pictures
     python train/run.py --stages publish --repo user/name   put what is in --out on the Hugging Face Hub
     python train/run.py --stages publish --repo user/name --dry-run    leave that in OUT/publish instead, and open it
 
@@ -32,6 +32,7 @@ from betavae.editor import pick_device
 from betavae.files import sentence
 from betavae.release import publish, release, write
 from betavae.repository import check
+from train.directions.simple import METHODS
 from train.loop import SAVE_SECONDS, Diverged, Interrupted
 from train.plan import plan
 from train.presets import PRESETS, TrainConfig, explain, override
@@ -72,7 +73,8 @@ def main(arguments: list[str] | None = None) -> int:
             raise ValueError(f"--save-every is {options.save_every:g}; it must be a number of seconds, 0 or more.")
         if stages != ["publish"]:
             follow(Run(config, out, device, options.data, Path(options.cache), ranks, options.save_every,
-                       hub.resolve(options.model) if options.model else None, options.features, options.choose,
+                       hub.resolve(options.model) if options.model else None, options.features,
+                       "refined" if options.choose else options.method,
                        _conditions(options.condition), tuple(map(Path, options.compare))), stages)
         if "publish" in stages and ranks.first:
             print(publish(out, options.repo, private=options.private or None, create_pr=options.create_pr))
@@ -177,8 +179,9 @@ def _parser() -> argparse.ArgumentParser:
     measured.add_argument("--compare", metavar="RUN", nargs="+", default=[],
                           help="folders of evaluated runs that the figures show side by side, one row each")
     later = parser.add_argument_group("directions and publishing")
-    later.add_argument("--choose", action="store_true",
-                       help="of every direction the method that measures best on pictures, not the published one")
+    later.add_argument("--method", metavar="M", choices=METHODS, default="mean",
+                       help=f"how directions are made: {', '.join(METHODS)} (default: mean, the published way)")
+    later.add_argument("--choose", action="store_true", help="the same as --method refined, as the shipped directions were made")
     later.add_argument("--condition", metavar="NAME=CONDITION", nargs="+", default=[],
                        help="more directions, such as 'Viking=Male and not No_Beard and Blond_Hair'")
     later.add_argument("--repo", metavar="USER/NAME", help="where publish puts the model")

@@ -21,9 +21,25 @@ from betavae.directions import Directions
 from betavae.files import write
 from betavae.mixture import Mixture
 from betavae.model import VAE
-from train import evaluation, figures, metrics, probes, selection
+from train import evaluation, figures, metrics
+from train.atlas import atlas
 from train.cache import Dataset, load
 from train.classifier import fit_classifier, score
+from train.directions.compare import (
+    REPORTED,
+    SEARCH_FACES,
+    background_ratio,
+    photograph_gains,
+    reported,
+    safe_range_ends,
+    table,
+    with_held_out_scores,
+)
+from train.directions.compare import compare as compare_directions
+from train.directions.conditions import condition, condition_names
+from train.directions.evaluator import REFERENCE_FACES, Evaluator, of_background
+from train.directions.refine import Faces, RefineConfig, refined_directions
+from train.directions.simple import simple_directions, with_quantiles
 from train.displacement import EVERY, FACES, with_displacements
 from train.lists import SPLITS, DataError, Source, no_masks, require_held_out
 from train.loop import SAVE_SECONDS, fit
@@ -66,8 +82,8 @@ class Run:
         The folder of another model than the run's, for the stages that any model can go through.
     features : str
         One of FEATURES: what the Fréchet distance compares.
-    choose : bool
-        True if of every direction the method is taken that measures best.
+    method : str
+        One of ``train.directions.simple.METHODS``: how directions are made.
     conditions : mapping of str
         Name -> condition: more directions.
     compare : tuple of Path
@@ -83,7 +99,7 @@ class Run:
     save_seconds: float = SAVE_SECONDS
     model: Path | None = None
     features: str = "inception"
-    choose: bool = False
+    method: str = "mean"
     conditions: Mapping[str, str] = field(default_factory=dict)
     compare: tuple[Path, ...] = ()
 
@@ -230,8 +246,8 @@ def check(run: Run, stages: list[str], source: Source) -> None:
         for name, text in run.conditions.items():
             if name in columns:
                 raise ValueError(f"--condition has {name!r}, which the data has already; give the new direction another name.")
-            if not probes.condition_names(text, columns) & set(MEASURED):
-                probes.condition(text, _rows(lists.attributes, np.flatnonzero(lists.split == "train")))
+            if not condition_names(text, columns) & set(MEASURED):
+                condition(text, _rows(lists.attributes, np.flatnonzero(lists.split == "train")))
     if "compare" in stages and "directions" not in stages and not (run.out / "directions.safetensors").exists():
         raise ValueError(f"{str(run.out)!r} has no directions.safetensors; run the stage directions before compare.")
     if "figures" in stages:
@@ -386,67 +402,66 @@ def find_directions(run: Run, subject: Subject) -> None:
     model, dataset, device, seed = subject.model, subject.dataset, run.device, run.seed
     train = dataset.indices("train")
     (mu, _), (val, _) = subject.latents("train"), subject.latents("val")
-    measured = dataset.numeric()
-    attributes, numeric = _rows(dataset.lists.attributes, train), _rows(measured, train)
+    attributes, numeric = _rows(dataset.lists.attributes, train), _rows(dataset.numeric(), train)
     for source, present in (("list_face_geometry.csv", "yaw" in numeric), ("masks/", "background_brightness" in numeric)):
         if not present:
             print(f"The data has no {source}, so the directions measured from it are left out.")
     columns = attributes | numeric
-    joined = {name: probes.condition(text, columns) for name, text in run.conditions.items()}
-    directions = probes.simple_directions(mu, attributes | joined, numeric)
-    if run.choose:
-        judge = selection.Judge(model, subject.classifier("classifier", seed), device, mu[:selection.USUAL_FACES])
-        mirrored, _ = evaluation.encode_all(model, dataset.images("train").flip(2), device)
-        some = torch.from_numpy(np.random.default_rng(seed).permutation(len(train))[:selection.SLOPE_FACES])
+    joined = {name: condition(text, columns) for name, text in run.conditions.items()}
+    refined = run.method == "refined"
+    directions = simple_directions(mu, attributes | joined, numeric, "mean" if refined else run.method)
+    if refined:
+        config = RefineConfig()
+        evaluator = Evaluator(model, subject.classifier("classifier", seed), device, mu[:REFERENCE_FACES])
+        some = torch.from_numpy(np.random.default_rng(seed).permutation(len(train))[:config.faces])
         masks = subject.masks("train")
-        masks = None if masks is None else masks[some]
-        few = mu[some]
-        faces = selection.Faces(mu, mirrored, {name: columns[name] for name in judge.names}, few, judge.slopes(few, masks),
-                                judge.look(few), masks)
-        chosen, table = selection.choose(judge, faces, val[:selection.VAL_FACES], subject.masks("val"), directions,
+        faces = Faces(mu, columns, mu[some], evaluator.observe(mu[some]), None if masks is None else masks[some])
+        kept, table = refined_directions(evaluator, faces, val, subject.masks("val"), directions, run.out, config,
                                          lambda names: tqdm(names, desc="directions"))
-        directions = probes.with_quantiles(chosen, mu)
+        directions = with_quantiles(kept, mu)
         subject.keep("selection.json", table)
     directions = with_displacements(directions, model.decode, mu[::EVERY][:FACES].to(device))
-    known = subject.columns("val")
-    subject.keep("directions.safetensors", selection.held_out(directions, val, known))
-    subject.keep("atlas.json", probes.atlas(mu, columns))
+    subject.keep("directions.safetensors", with_held_out_scores(directions, val, subject.columns("val")))
+    subject.keep("atlas.json", atlas(mu, columns))
     print(f"{len(directions)} directions from {len(train):,} training faces")
     subject.mixture()
 
 
 def compare(run: Run, subject: Subject) -> None:
-    """The run's directions against mean difference and regression, at equal effect, on the test faces.
+    """The run's directions against mean difference and regression, at equal effect, on test faces that no setting was
+    compared on.
 
-    The judge is a classifier of its own, from another seed: the one that the directions were made with would be partial.
+    The evaluator's classifier is another one, from another seed: the one that made the directions would favour them.
     """
     model, dataset, device = subject.model, subject.dataset, run.device
     directions = Directions.load(run.out / "directions.safetensors", model.config.latents)
-    train = dataset.indices("train")
-    (mu, _), (test, _) = subject.latents("train"), subject.latents("test")
-    judge = selection.Judge(model, subject.classifier("witness", run.seed + 1), device, mu[:selection.USUAL_FACES])
-    simple = probes.simple_directions(mu, subject.attributes("train"), _rows(dataset.numeric(), train))
-    masks = subject.masks("test")
-    names = [name for name in selection.REPORTED if name in directions]
-    table = selection.compare(judge, test, masks, simple, directions, names)
-    labels = subject.attributes("test")
-    photos = selection.photographs(
-        torch.cat([judge.see(dataset.images(split)) for split in ("val", "test")]),
-        _rows(dataset.lists.attributes | dataset.numeric(), np.concatenate([dataset.indices(split) for split in ("val", "test")])),
-        judge.names, judge.count)
-    for name, row in table.items():
-        row["photos"] = photos[name]
+    train, test = dataset.indices("train"), dataset.indices("test")
+    faces = reported(len(test))
+    (mu, _), (z, _) = subject.latents("train"), subject.latents("test")
+    z, masks = z[faces], subject.masks("test")
+    masks = None if masks is None else masks[faces]
+    evaluator = Evaluator(model, subject.classifier("witness", run.seed + 1), device, mu[:REFERENCE_FACES])
+    simple = simple_directions(mu, subject.attributes("train"), _rows(dataset.numeric(), train))
+    names = [name for name in REPORTED if name in directions]
+    rows, means = compare_directions(evaluator, z, masks, simple, directions, names,
+                                     progress=lambda names: tqdm(names, desc="compare"))
+    labels = _rows(dataset.lists.attributes, test[faces])
+    photographs = photograph_gains(
+        torch.cat([evaluator.classify(dataset.images("val")), evaluator.classify(dataset.images("test")[faces])]),
+        _rows(dataset.lists.attributes | dataset.numeric(), np.concatenate([dataset.indices("val"), test[faces]])),
+        evaluator.names, evaluator.attributes)
+    for name, row in rows.items():
+        row["photographs"] = photographs[name]
         # An attribute is brought to faces that lack it, and taken back from there.
-        lacking = test[torch.from_numpy(labels[name] == 0)] if name in labels else test
-        row["reach"] = selection.reach(judge, lacking, directions, name)
-        if selection.of_background(name):
-            shift = row["chosen"]["dose"] * directions[name].at(test)
-            row["outside"] = selection.outside(judge, test, shift, masks)
-    report = {"split": "test", "images": len(test), "directions": table,
-              "judge": {"split": "val", **score(judge.classifier, dataset, "val", device)}}
+        lacking = z[torch.from_numpy(labels[name] == 0)] if name in labels else z
+        row["safe_range"] = safe_range_ends(evaluator, lacking, directions, name)
+        if of_background(name) and masks is not None:
+            row["background_ratio"] = background_ratio(evaluator, z, row["chosen"]["strength"] * directions[name].at(z), masks)
+    report = {"split": "test", "images": len(z), "directions": rows, "means": means,
+              "evaluator": {"split": "val", **score(evaluator.classifier, dataset, "val", device)}}
     subject.keep("compare.json", report)
-    print(selection.table(report))
-    picture = figures.effects(judge, test[:selection.VAL_FACES], directions)
+    print(table(report))
+    picture = figures.effects(evaluator, z[:SEARCH_FACES], directions)
     (run.out / "figures").mkdir(exist_ok=True)
     picture.savefig(run.out / "figures" / "effects.png", dpi=110)
 
