@@ -1,4 +1,4 @@
-"""The app's API as programs use it: over HTTP, with gradio_client and with the examples that the README gives."""
+"""The app's API as programs use it: over HTTP, with gradio_client and with the examples of docs/api.md."""
 
 import importlib.util
 import json
@@ -234,8 +234,8 @@ def test_misspelt_calls_are_one_sentence(server, endpoint, body, sentence):
     assert sentence in answer and answer.endswith(".") and answer.count(". ") == 0
 
 
-def test_the_readmes_examples_run(server, photo, tmp_path):
-    section = (ROOT / "README.md").read_text().split("\n## Use it as an API\n")[1].split("\n## ")[0]
+def test_the_documented_examples_run(server, photo, tmp_path):
+    section = (ROOT / "docs" / "api.md").read_text().split("\n## Endpoints\n")[1]
     examples = re.findall(r"^```(\w+)\n(.*?)^```$", section, re.DOTALL | re.MULTILINE)
     assert [language for language, _ in examples] == ["python", "sh"]
     Image.open(photo).save(tmp_path / "photo.jpg")
