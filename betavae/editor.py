@@ -103,20 +103,22 @@ class Editor:
         """Which model this is, in 12 hexadecimal digits: see ``betavae.hub.model_hash``."""
         return hub.model_hash(self.model)
 
-    def open(self, source, crop: str = "auto") -> Photo:
+    def open(self, source, crop: str = "auto", name: str | None = None) -> Photo:
         """A photo with its faces found, the largest of them framed: see ``betavae.Photo``.
 
         Parameters
         ----------
         source : path, bytes or PIL image
         crop : "auto" | "aligned" | "centre"
+        name : str, optional
+            What sentences call it; its file's name unless given.
 
         Raises
         ------
         ImageError, ValueError
             A picture that cannot be used, or a ``crop`` that does not exist or fit. A photo without a face is no error yet.
         """
-        return Photo(source, self._encoded, crop)
+        return Photo(source, self._encoded, crop, name)
 
     def encode(self, image, crop: str = "auto") -> Tensor:
         """Posterior means of one or more photos, each of its largest face.

@@ -39,15 +39,15 @@ def read(source: str | Path | bytes | Image.Image) -> Image.Image:
     return upright(load(source))
 
 
-def load(source: str | Path | bytes | Image.Image) -> Image.Image:
-    """Open a file, bytes or a PIL image as it is stored, its first frame, with all pixels read.
+def load(source: str | Path | bytes | Image.Image, name: str | None = None) -> Image.Image:
+    """Open a file, bytes or a PIL image as it is stored, its first frame, with all pixels read; errors call it ``name``.
 
     Raises
     ------
     ImageError
         Not an image, damaged, smaller than 16 pixels on a side or larger than 100 megapixels.
     """
-    name = name_of(source)
+    name = name or name_of(source)
     try:
         with warnings.catch_warnings():
             # Pillow warns of large images; the limit below refuses them before a pixel is decoded.

@@ -36,6 +36,8 @@ class Photo:
     crop : "auto" | "aligned" | "centre"
         "auto": the faces are found, and the largest is framed. "aligned": the photo is an aligned frame. "centre": the largest
         centred frame, for a picture known to be one portrait in which no face can be found.
+    name : str, optional
+        What sentences call the photo; its file's name unless given.
 
     Attributes
     ----------
@@ -62,10 +64,11 @@ class Photo:
     >>> editor.put_back(photo, {"Smiling": 1.5}).save("edited.jpg")
     """
 
-    def __init__(self, source: "str | Path | bytes | Image.Image", encode: Callable[[Image.Image], Tensor], crop: str = "auto"):
+    def __init__(self, source: "str | Path | bytes | Image.Image", encode: Callable[[Image.Image], Tensor], crop: str = "auto",
+                 name: str | None = None):
         choice("crop", crop, CROPS)
-        self.name = name_of(source)
-        self.stored = load(source)
+        self.name = name_of(name or source)
+        self.stored = load(source, self.name)
         self.orientation = int(self.stored.getexif().get(ExifTags.Base.Orientation, 1) or 1)
         self.pixels = np.asarray(upright(self.stored))
         self.faces: list[Face] = []

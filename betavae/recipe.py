@@ -7,6 +7,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import IO
 
 from PIL import ExifTags, Image, PngImagePlugin
 
@@ -117,7 +118,7 @@ class Recipe:
         exif.get_ifd(ExifTags.IFD.Exif)[ExifTags.Base.UserComment] = CHARSET + f"{KEYWORD} {self.to_json()}".encode("ascii")
 
     @classmethod
-    def in_picture(cls, path: str | Path) -> "Recipe | None":
+    def in_picture(cls, path: str | Path | IO[bytes]) -> "Recipe | None":
         """The recipe inside a picture; None for one without, and for any other file.
 
         Raises

@@ -43,7 +43,7 @@ const live = latest(
     if (request.era !== era) return;
     shown = { z: request.state ? z : request.z, picture };
     if (request.state) measure();
-    await paint(canvas.edit, picture, behind(face));
+    await draw(picture, request.state?.strengths ?? request.strengths);
     develop();
     offline(null);
     say(face.caption);
@@ -105,8 +105,162 @@ function reflect() {
   return z;
 }
 
+// The photo is moved at once; its shading comes with the decode.
 function update() {
-  live.ask({ z: reflect(), era });
+  const z = reflect();
+  const { strengths } = current();
+  moving = true;
+  if (onPhoto()) redraw(strengths);
+  live.ask({ z, era, strengths });
+}
+
+// ---- the photo ----
+
+const photoStage = new PhotoStage();
+const FINE = 1024;       // pixels a side of the stage at rest
+const COARSE = 512;      // and while a slider moves
+let moving = false;
+const views = find(".views");
+let view = "photo";      // or "model": what the stage shows of a face that is a photo's
+let whole = false;       // all of the photo, or the face and what is around it
+let shade = null;        // the newest decode's residual: { residual, n }
+const onPhoto = () => Boolean(face?.photo) && view === "photo" && photoStage.of === face.photo;
+
+// What an edit may shade: 0 everything, 1 the person, 2 the background.
+function touchOf(strengths) {
+  const kinds = new Set(Object.entries(strengths).filter(([, s]) => s).map(([name]) => name.startsWith("background")));
+  return kinds.size !== 1 ? 0 : kinds.has(true) ? 2 : 1;
+}
+
+function copy(target, source) {
+  target.wanted = source;
+  const side = moving ? COARSE : FINE;
+  if (target.width !== side) target.width = target.height = side;
+  const context = target.getContext("2d");
+  context.imageSmoothingQuality = "high";
+  context.fillStyle = "#808080";
+  context.fillRect(0, 0, target.width, target.height);
+  context.drawImage(source, 0, 0, target.width, target.height);
+}
+
+function redraw(strengths, target = canvas.edit, shading = shade) {
+  copy(target, photoStage.draw({ field: totalField(space, strengths), ...shading, touch: touchOf(strengths), whole,
+    side: moving ? COARSE : FINE }));
+}
+
+async function shadingOf(who, picture, strengths) {
+  if (!Object.keys(strengths).length || picture === who.picture) return null;
+  const [before, after] = await Promise.all([who.picture, picture].map(pixelsOf));
+  return { residual: residualOf(before.data, after.data, before.n, totalField(space, strengths)), n: before.n };
+}
+
+// The stage shows a picture that the model made of these strengths: itself, or put back into the photo.
+async function draw(picture, strengths) {
+  const who = face;
+  if (!onPhoto()) {
+    canvas.edit.width = canvas.edit.height = 512;
+    return paint(canvas.edit, picture, behind(face));
+  }
+  const shading = await shadingOf(who, picture, strengths);
+  if (face !== who || !onPhoto()) return false;
+  shade = shading;
+  redraw(current().strengths);
+  return true;
+}
+
+async function decodeImage(src) {
+  const image = Object.assign(new Image(), { src });
+  await image.decode();
+  return image;
+}
+
+// The face's photo onto the photo stage; of a file that the browser cannot read, the copy that the server sent.
+async function stagePhoto() {
+  const { photo } = face;
+  views.hidden = !photo;
+  find(".after").textContent = "After";
+  document.dispatchEvent(new CustomEvent("photo-shown", { detail: photo ? { picture: photo.picture, name: photo.name } : null }));
+  if (!photo || photoStage.of === photo) return;
+  const picture = await (photo.file ? createImageBitmap(photo.file) : Promise.reject()).catch(() => decodeImage(photo.picture));
+  const [w, h] = photo.size;
+  const fits = Math.abs(picture.width / picture.height - w / h) < 0.02 * (w / h) ? picture : await decodeImage(photo.picture);
+  const matte = await decodeImage(photo.matte);
+  if (face.photo !== photo) return;
+  photoStage.show({ picture: fits, size: photo.size, square: photo.square, matte });
+  photoStage.of = photo;
+  find(".kept").textContent = photo.kept ? `The model's picture ${photo.kept}.` : "";
+}
+
+const framing = new Framing(find(".framing"), { choose: (index) => openPhoto({ face: index }), eyes: (eyes) => openPhoto({ eyes }) });
+let taken = null;  // the file that is being opened or framed: { file, name }
+
+const base64 = (blob) => new Promise((resolve, reject) => {
+  const reader = new FileReader();
+  reader.onload = () => resolve(reader.result.slice(reader.result.indexOf(",") + 1));
+  reader.onerror = () => reject(reader.error);
+  reader.readAsDataURL(blob);
+});
+
+// Open the file that was taken; how to frame it, if it is said.
+async function openPhoto(how = {}) {
+  const mine = taken;
+  say("Looking for faces…");
+  stage.setAttribute("aria-busy", "true");
+  try {
+    const answer = await server.open({ name: mine.name, data: await base64(mine.file), ...how });
+    if (mine !== taken) return;
+    if (answer.warning) say(answer.warning, true);
+    if (answer.face) {
+      if (answer.face.photo) answer.face.photo.file = mine.file;
+      framing.close();
+      return load(answer.face);
+    }
+    say(answer.error, true);
+    document.dispatchEvent(new CustomEvent("photo-refused", { detail: answer.error }));
+    if (answer.photo) framing.open(answer.photo);
+  } catch {
+    if (mine === taken) trouble(CONNECTION_LOST, () => openPhoto(how));
+  } finally {
+    stage.setAttribute("aria-busy", "false");
+  }
+}
+
+document.addEventListener("photo-taken", ({ detail }) => {
+  taken = detail;
+  openPhoto();
+});
+document.addEventListener("photo-forgotten", () => {
+  taken = null;
+  framing.close();
+  load(props.value);
+});
+
+// The photo with the edit put back, at its own size, from the server: the file is read whole there, and not kept.
+async function savePhoto() {
+  const state = current();
+  const { photo } = face;
+  const file = photo.file ?? (await (await fetch(photo.picture)).blob());
+  say("Saving at the photo's own size…");
+  const field = totalField(space, state.strengths);
+  const answer = await server.save({ name: photo.name, data: await base64(file), square: photo.square, before: face.z, after: latentOf(state),
+    displacement: field && [...field], touch: touchOf(state.strengths), recipe: JSON.stringify(recipeOf(state, false)) })
+    .catch(() => ({ error: CONNECTION_LOST }));
+  if (answer.error) return say(answer.error, true);
+  const bytes = Uint8Array.from(atob(answer.data), (letter) => letter.charCodeAt(0));
+  download(new Blob([bytes], { type: `image/${answer.type}` }), answer.name);
+  say(`Saved as ${answer.name}, ${photo.size.join(" × ")} pixels.`);
+}
+
+function show(choice) {
+  view = choice;
+  views.querySelectorAll("[data-view]").forEach((button) => button.setAttribute("aria-pressed", button.dataset.view === view));
+  redisplay();
+}
+
+async function redisplay() {
+  await stagePhoto();
+  await compare(against);
+  if (shown) await draw(shown.picture, current().strengths);
 }
 
 // A change is complete: it becomes a step, a link, and a question what else it changed.
@@ -119,6 +273,8 @@ function release(caption, by = null) {
 
 function settle() {
   const state = current();
+  moving = false;
+  if (onPhoto()) redraw(state.strengths);
   address(state);
   find("[data-do=undo]").disabled = !history.back;
   find("[data-do=redo]").disabled = !history.forth;
@@ -174,10 +330,12 @@ function arrange(state) {
   live.forget();
   if (state.face !== face) {
     face = state.face;
+    shade = null;
     sliders.forEach((slider) => slider.place(space.score(slider.name, face.z)));
     find(".photo").disabled = !face.original;
     find(".with-face").hidden = Boolean(face.seed);  // a link carries a seed in any case
-    compare("start");
+    views.hidden = !face.photo;
+    stagePhoto().then(() => compare("start"));
   }
   for (const [name, slider] of sliders) slider.set(state.strengths[name] ?? 0);
   setLocks(state.locks);
@@ -188,7 +346,8 @@ function arrange(state) {
 async function display({ picture }) {
   if (!picture) return update();
   shown = { z: reflect(), picture };
-  await paint(canvas.edit, picture, behind(face));
+  await stagePhoto();
+  await draw(picture, current().strengths);
   stage.setAttribute("aria-busy", "false");
 }
 
@@ -225,6 +384,16 @@ function compare(choice) {
   find(".before").textContent = step ? step.caption : choice === "photo" ? "Photo" : "Before";
   const picture = step ? step.picture : choice === "photo" ? face.original : face.picture;
   if (choice !== "start" && viewport.at === 0) viewport.split(0.5);
+  return drawBefore(choice === "start" ? null : step, picture);
+}
+
+// What the edit is compared with: in the photo's view the photo itself, or a step put back into it.
+async function drawBefore(step, picture) {
+  if (onPhoto() && (!step || step.state.face === face)) {
+    const strengths = step?.state.strengths ?? {};
+    return redraw(strengths, canvas.before, step ? await shadingOf(face, picture, strengths) : null);
+  }
+  canvas.before.width = canvas.before.height = 512;
   return paint(canvas.before, picture, behind(step ? step.state.face : face));
 }
 
@@ -278,7 +447,20 @@ const actions = {
   zoom(button) {
     button.textContent = `${viewport.nextZoom()}×`;
   },
+  whole(button) {
+    whole = !whole;
+    button.setAttribute("aria-pressed", whole);
+    redisplay();
+  },
+  async frame() {
+    const { photo } = face;
+    taken = { file: photo.file ?? (await (await fetch(photo.picture)).blob()), name: photo.name };
+    framing.open(photo);
+  },
+  "frame-eyes": () => framing.done(),
+  "frame-close": () => framing.close(),
   async save() {
+    if (onPhoto()) return savePhoto();
     download(await pictureWith(canvas.edit, recipeOf(current(), true)), "face.png");
   },
   async link() {
@@ -306,6 +488,8 @@ element.addEventListener("click", (event) => {
     group.scrollIntoView({ behavior: "smooth" });
   } else if (choice && choice !== "step") {
     compare(choice);
+  } else if (button.dataset.view) {
+    show(button.dataset.view);
   }
 });
 

@@ -13,13 +13,13 @@ from betavae.displacement import can_put_back, on_the_wire
 from betavae.editor import Editor
 from betavae.gallery import Gallery
 from betavae.recipe import Recipe
-from betavae.ui import components, messages
+from betavae.ui import components, messages, photos
 
 OPENING_SEED = 29
 EXAMPLE_SEEDS = (2, 8, 14, 17, 47)
 EXAMPLES = Path(__file__).resolve().parents[3] / "assets" / "examples"
 PRECISION_LATENTS = 256  # with more the page is not told how far an edit is from the data: their squares are megabytes
-PARTS = ("space", "slider", "history", "viewport", "recipe", "effects", "proposals", "spectrum")
+PARTS = ("space", "slider", "history", "viewport", "recipe", "effects", "proposals", "spectrum", "putback", "framing")
 
 
 def build(editor: Editor, gallery: Gallery | None = None) -> gr.HTML:
@@ -27,7 +27,8 @@ def build(editor: Editor, gallery: Gallery | None = None) -> gr.HTML:
 
     With a ``gallery`` there is a field for the number of one of its faces.
     """
-    examples = [messages.photo(editor, path, path.stem.replace("_", " ")) for path in example_files()]
+    examples = [photos.opened(editor, {"data": base64.b64encode(path.read_bytes()).decode(),
+                                       "name": path.stem.replace("_", " ")})["face"] for path in example_files()]
     examples += [messages.generated(editor, seed) for seed in EXAMPLE_SEEDS]
 
     def decode(request):
@@ -49,9 +50,15 @@ def build(editor: Editor, gallery: Gallery | None = None) -> gr.HTML:
     def resume(request):
         return messages.resumed(editor, Recipe.from_json(str(request.get("recipe"))))
 
+    def open(request):
+        return photos.opened(editor, request)
+
+    def save(request):
+        return photos.saved(editor, request)
+
     with gr.Row(elem_classes="workbench"):
         with gr.Column(elem_classes="source", scale=0, min_width=196):
-            photo = components.photo_input("Your photo", "photo")
+            components.html("photo")
             random = gr.Button("Random face", variant="primary", elem_id="random")
             if gallery:
                 low, high = gallery.numbers
@@ -59,37 +66,28 @@ def build(editor: Editor, gallery: Gallery | None = None) -> gr.HTML:
                                    placeholder=f"of {len(gallery):,}")
             thumbnails = components.html("thumbnails", messages.thumbnails(examples), elem_id="examples",
                                          note=credit())
-        answers = [messages.answering(function) for function in (pictures, effects, held, resume)]
+        answers = [messages.answering(function) for function in (pictures, effects, held, resume, open, save)]
         stage = components.html("edit", messages.generated(editor, OPENING_SEED), [messages.at_once(decode), *answers],
                                 parts=PARTS, groups=catalogue(editor), count=len(editor.directions),
                                 space=space(editor), presets=presets(editor), mask=editor.config.mask,
                                 effects=editor.classifier is not None)
 
     def choose(event: gr.EventData):
-        return messages.renewed(examples[int(event.index)]), None
+        return messages.renewed(examples[int(event.index)])
 
-    def load(upload):
-        if not upload:  # the photo was taken out of the input: the face stays
-            return gr.skip(), gr.skip()
-        face = messages.uploaded(editor, upload, resume=True)
-        # A refused photo leaves the input; the face on the stage stays.
-        return (face, gr.skip()) if face else (gr.skip(), None)
-
-    # Gradio would drop a photo that comes while the one before it is still on its way.
-    photo.input(load, photo, [stage, photo], preprocess=False, trigger_mode="always_last", **components.QUIET)
-    random.click(lambda: (messages.random_face(editor), None), None, [stage, photo], **components.QUIET)
+    random.click(lambda: messages.random_face(editor), None, stage, **components.QUIET)
     if gallery:
         def numbered(value):
             if value is None:
-                return gr.skip(), gr.skip()
+                return gr.skip()
             try:
-                return messages.photo(editor, gallery.path(value), f"Face {value:g}", gallery.crop), None
+                return messages.photo(editor, gallery.path(value), f"Face {value:g}", gallery.crop)
             except ValueError as error:
                 messages.toast(str(error))
-                return gr.skip(), gr.skip()
+                return gr.skip()
 
-        number.submit(numbered, number, [stage, photo], **components.QUIET)
-    thumbnails.select(choose, None, [stage, photo], **components.QUIET)
+        number.submit(numbered, number, stage, **components.QUIET)
+    thumbnails.select(choose, None, stage, **components.QUIET)
     return stage
 
 

@@ -1,0 +1,205 @@
+"""A visitor's photo: what the page is told of it, and the edited file that it gets back.
+
+The page holds the photo and sends its bytes with every request; they are in memory while it is answered, and nowhere after.
+"""
+
+import base64
+import binascii
+import io
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+
+from betavae.attributes import attribute
+from betavae.classifier import side_effects
+from betavae.directions import GRID
+from betavae.displacement import put_back
+from betavae.editor import Editor
+from betavae.image import cut, square, to_tensor
+from betavae.person import matte, shipped
+from betavae.photo import NoFaceError, Photo
+from betavae.recipe import Recipe, RecipeError
+from betavae.ui import messages
+
+SHOWN = 2048      # longest side, in pixels, of the copy that the page shows where it cannot read the file itself
+MAX_BYTES = 2**26  # of a photo
+SURE, GONE = 0.7, 0.35  # a photo shows what the classifier is this sure of; a picture has lost what it is no surer of
+TURNED, COLOURS = 8.0, 0.09  # degrees, and mean difference in [0, 1], up to which pose and colours are kept
+
+
+def opened(editor: Editor, request: dict) -> dict:
+    """The message of a photo, {name, data, face?, eyes?} -> {face} or, of one without a face, {error, photo}.
+
+    ``data`` is the file in base64; ``face`` the number of the face to take, ``eyes`` two places in the upright photo's pixels.
+    A picture that was saved with its recipe, face and all, is that face's edit.
+
+    Raises
+    ------
+    ValueError
+        The request is not of that form, or the photo cannot be used.
+    """
+    data, name = bytes_of(request), str(request.get("name") or "Your photo")
+    photo = editor.open(data, name=name)
+    if "eyes" in request:
+        photo.frame_by_eyes(*places(request["eyes"]))
+    elif "face" in request:
+        photo.choose(messages.whole(request["face"], "face", 0, 10_000))
+    else:
+        recipe, trouble = carried(editor, data)
+        if recipe:
+            return {"face": messages.resumed(editor, recipe, name)}
+        if trouble:
+            return {"face": face(editor, photo, name), "warning": trouble} if photo.faces else {"error": trouble, "photo": seen(photo)}
+    try:
+        return {"face": face(editor, photo, name)}
+    except NoFaceError as error:
+        return {"error": str(error), "photo": seen(photo)}
+
+
+def carried(editor: Editor, data: bytes) -> tuple[Recipe | None, str | None]:
+    """The recipe with a face that a picture carries, or None; and what is wrong with one that cannot be resumed."""
+    try:
+        recipe = Recipe.in_picture(io.BytesIO(data))
+        if recipe is not None and (recipe.latent or recipe.seed is not None):
+            editor.check(recipe)
+            editor.directions.shift(editor.directions.mean[None], recipe.strengths, recipe.locks)
+            return recipe, None
+    except (RecipeError, ValueError) as error:
+        return None, f"It holds an edit that cannot be resumed, and is opened as a photo. {error}"
+    return None, None
+
+
+def face(editor: Editor, photo: Photo, name: str) -> dict:
+    """The message that puts a photo's framed face on the stage."""
+    shown = editor.input(photo)
+    message = messages.face(editor, photo.z[0], name, shown)
+    person = matte(shipped(), photo.pixels, photo.frame, editor.config)
+    return message | {"photo": seen(photo) | {
+        "square": square(photo.frame, editor.config).ravel().tolist(),
+        "matte": messages.data_uri(Image.fromarray((255 * person).round().astype(np.uint8))),
+        "kept": kept(editor, shown, photo.z),
+    }}
+
+
+def seen(photo: Photo) -> dict:
+    """What the page needs to show a photo and its faces: size, boxes, eyes, and a copy for browsers that cannot read the file."""
+    image = Image.fromarray(photo.pixels)
+    image.thumbnail((SHOWN, SHOWN), Image.Resampling.LANCZOS, reducing_gap=3)
+    file = io.BytesIO()
+    image.save(file, "JPEG", quality=90, subsampling=0)
+    return {
+        "name": photo.name.strip("'"), "size": photo.size, "face": photo.face,
+        "picture": "data:image/jpeg;base64," + base64.b64encode(file.getvalue()).decode(),
+        "faces": [{"box": [round(v, 1) for v in one.box], "eyes": one.landmarks[:2].round(1).tolist()} for one in photo.faces],
+    }
+
+
+@torch.inference_mode()
+def kept(editor: Editor, shown: Image.Image, z: torch.Tensor) -> str:
+    """What the model keeps of a photo, in words: the classifier on what it is shown, and on what it draws."""
+    if editor.classifier is None or editor.config.image_size != 64:
+        return ""
+    picture = editor.model.decode(z.to(editor.device))
+    given = to_tensor([shown]).to(editor.device)
+    effects = side_effects(editor.classifier, given, picture)
+    lost = [attribute(e.name).label.lower() for e in effects
+            if e.name in editor.classifier.attributes and e.before > SURE and e.after < GONE and e.name != "Attractive"]
+    keeps = []
+    if "yaw" in editor.classifier.quantities:
+        column = editor.classifier.names.index("yaw")
+        turn = (editor.classifier(picture) - editor.classifier(given))[0, column].abs().item()
+        (keeps if turn < TURNED else lost).append("pose")
+    (keeps if (picture - given).abs().mean().item() < COLOURS else lost).append("colours")
+    return "; ".join(part for part in (f"keeps {_list(keeps)}" if keeps else "", f"loses {_list(lost[:3])}" if lost else "") if part)
+
+
+def _list(words: list[str]) -> str:
+    return " and ".join(filter(None, [", ".join(words[:-1]), words[-1]]))
+
+
+@torch.inference_mode()
+def saved(editor: Editor, request: dict) -> dict:
+    """The photo with an edit put back, at its own size: {name, data, square, before, after, displacement?, touch, recipe} ->
+    {name, type, data}.
+
+    ``before`` and ``after`` are latents, ``displacement`` the sum of the directions' fields, 2 x GRID x GRID numbers as
+    ``displacement.put_back`` takes them, ``touch`` 0, 1 or 2: everything, the person, the background. The page knows them: own
+    directions are in them that the server has never seen.
+
+    Raises
+    ------
+    ValueError
+        The request is not of that form, or the photo cannot be used.
+    """
+    name = str(request.get("name") or "photo.png")
+    photo = editor.open(bytes_of(request), "centre", name)  # which face it is, the square says
+    matrix = torch.as_tensor(request.get("square"), dtype=torch.float64)
+    if matrix.shape != (6,) or not matrix.isfinite().all():
+        raise ValueError("The square is not six numbers.")
+    frame = unsquare(matrix.numpy().reshape(2, 3), editor)
+    pair = torch.stack([messages.latent(request.get(key)) for key in ("before", "after")])
+    side = editor.config.image_size
+    behind = to_tensor([Image.fromarray(cut(photo.pixels, square(frame, editor.config, side), side, side))])
+    before, after = editor.model.decode(editor.shift(pair, {}).to(editor.device), behind.to(editor.device)).split(1)
+    field = request.get("displacement")
+    if field is not None:
+        field = np.asarray(field, dtype=np.float32)
+        if field.shape != (2 * GRID * GRID,) or not np.isfinite(field).all() or np.abs(field).max() > 1:
+            raise ValueError(f"The displacement is not {2 * GRID * GRID} numbers from -1 to 1.")
+        field = field.reshape(2, GRID, GRID) if field.any() else None
+    person = matte(shipped(), photo.pixels, frame, editor.config)
+    touched = {0: None, 1: person, 2: 1 - person}[messages.whole(request.get("touch"), "touch", 0, 2)]
+    picture = photo.finished(*put_back(photo.pixels, frame, editor.config, before, after, field, touched))
+    recipe = Recipe.from_json(str(request["recipe"])) if request.get("recipe") else None
+    suffix = Path(name).suffix.lower()
+    if suffix not in (".jpg", ".jpeg", ".png", ".webp", ".avif", ".tif", ".tiff"):
+        suffix = ".jpg" if picture.mode in ("RGB", "L", "CMYK") else ".png"
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, f"edited{suffix}")
+        photo.save(picture, path, recipe)
+        data = path.read_bytes()
+    return {"name": f"{Path(name).stem}-edited{suffix}", "type": Image.registered_extensions()[suffix].lower(),
+            "data": base64.b64encode(data).decode()}
+
+
+def unsquare(matrix: np.ndarray, editor: Editor) -> np.ndarray:
+    """The frame (2, 3) whose model's square a map (2, 3) from the unit square is: the inverse of ``image.square``."""
+    unit = np.vstack([square(np.eye(2, 3), editor.config), [0, 0, 1]])
+    return (np.vstack([matrix, [0, 0, 1]]) @ np.linalg.inv(unit))[:2]
+
+
+def bytes_of(request: dict) -> bytes:
+    """The file that a request carries.
+
+    Raises
+    ------
+    ValueError
+        It carries none, or one of more than 64 MB.
+    """
+    text = request.get("data")
+    if not isinstance(text, str):
+        raise ValueError("The request carries no photo.")
+    if len(text) > MAX_BYTES * 4 / 3:
+        raise ValueError(f"The photo has more than {MAX_BYTES // 2**20} MB; save it smaller.")
+    try:
+        return base64.b64decode(text, validate=True)
+    except binascii.Error:
+        raise ValueError("The photo did not arrive whole; try again.") from None
+
+
+def places(value: object) -> list[tuple[float, float]]:
+    """Both eyes.
+
+    Raises
+    ------
+    ValueError
+        They are no two pairs of numbers.
+    """
+    try:
+        (a, b), (c, d) = value
+        return [(float(a), float(b)), (float(c), float(d))]
+    except (TypeError, ValueError):
+        raise ValueError("The eyes are not two pairs of numbers.") from None
