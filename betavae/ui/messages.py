@@ -105,22 +105,20 @@ def resumed(editor: Editor, recipe: Recipe, caption: str | None = None) -> dict:
     return (face(editor, editor.face(recipe)[0], caption or "A face from a link") if recipe.latent else {}) | edit
 
 
-def uploaded(editor: Editor, upload: dict | None, resume: bool = False) -> dict | None:
+def uploaded(editor: Editor, upload: dict | None) -> dict | None:
     """The face in what gr.Image sends with ``preprocess=False``; None, and a toast that says why, if there is none.
 
-    A picture that was saved with its recipe is the face that it shows, or with ``resume`` that face's edit. Gradio's own
-    preprocessing would open the file first and answer a bad one with a message of its own. That the path is of an upload
-    it checks in either case.
+    A picture that was saved with its recipe is the face that it shows. Gradio's own preprocessing would open the file first and
+    answer a bad one with a message of its own. That the path is of an upload it checks in either case. The file is deleted: a
+    photo stays with its visitor.
     """
     if not upload or not upload.get("path"):
         return None
-    path, caption = upload["path"], upload.get("orig_name") or "Your photo"
+    path, caption = Path(upload["path"]), upload.get("orig_name") or "Your photo"
     try:
         recipe = Recipe.in_picture(path)
         if recipe is not None and (recipe.latent or recipe.seed is not None):
-            message = resumed(editor, recipe, caption)
-            return message if resume else face(editor, editor.shift(editor.face(recipe), recipe.strengths, recipe.locks)[0],
-                                               caption)
+            return face(editor, editor.shift(editor.face(recipe), recipe.strengths, recipe.locks)[0], caption)
     except (RecipeError, ValueError) as error:
         toast(f"{caption!r} holds an edit that cannot be resumed, and is opened as a photo. {error}")
     try:
@@ -128,6 +126,8 @@ def uploaded(editor: Editor, upload: dict | None, resume: bool = False) -> dict 
     except ImageError as error:
         toast(str(error))
         return None
+    finally:
+        path.unlink(missing_ok=True)
 
 
 def toast(sentence: str) -> None:

@@ -1,0 +1,173 @@
+"""A visitor's photo on the stage, in a real browser: found, framed, edited, saved; and nothing of it left on the server."""
+
+import io
+import os
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from browser import captioned, change, pixels, set_slider, settled, upload
+from PIL import ExifTags, Image
+from skimage.data import astronaut
+
+from betavae import Editor, Recipe
+
+PORTRAIT = Image.fromarray(astronaut())
+
+
+@pytest.fixture(scope="module")
+def editor() -> Editor:
+    return Editor.from_pretrained(device="cpu")
+
+
+def opened(page, path) -> None:
+    """Give the page a photo and wait until it is on the stage."""
+    upload(page, path)
+    captioned(page, path.name)
+    page.wait_for_function("!document.querySelector('#edit .views').hidden")
+
+
+def saved(page, tmp_path) -> Path:
+    with page.expect_download() as download:
+        page.click("#edit [data-do=save]")
+    path = tmp_path / download.value.suggested_filename
+    download.value.save_as(path)
+    return path
+
+
+def test_a_photo_is_edited_on_the_stage_and_saved_as_the_library_does_it(visit, editor, tmp_path):
+    path = tmp_path / "me.png"
+    PORTRAIT.save(path)
+    page = visit()
+    opened(page, path)
+    before = pixels(page, "edit")
+    assert before.shape == (1024, 1024, 3)
+    # The picture is the photo's own: sharper than any that the model draws.
+    assert np.abs(np.diff(before[300:500, 300:700], axis=1)).mean() > 4
+    set_slider(page, "Smiling", 2)
+    page.wait_for_function("document.querySelector('#edit [data-canvas=edit]').width === 1024")
+    after = pixels(page, "edit")
+    assert change(before, after, (0.2, 0.7), (0.3, 0.7)) > 2 and change(before, after, (0.92, 1), (0, 1)) == 0
+    path = saved(page, tmp_path)
+    assert path.name == "me-edited.png"
+    expected = np.asarray(editor.put_back(PORTRAIT, {"Smiling": 2})).astype(int)
+    made = np.asarray(Image.open(path)).astype(int)
+    assert np.abs(made - expected).mean() < 0.1
+    assert Recipe.read(path).strengths == {"Smiling": 2.0}
+    # The stage shows what the file holds.
+    square = page.evaluate("[...document.querySelectorAll('#edit canvas')].find((c) => c.dataset.canvas === 'edit').width")
+    assert square == 1024
+    page.click("[data-do=whole]")
+    settled(page)
+    page.wait_for_function("document.querySelector('[data-do=whole]').getAttribute('aria-pressed') === 'true'")
+    stage = np.asarray(Image.fromarray(pixels(page, "edit").astype(np.uint8)).resize((512, 512), Image.Resampling.BOX)).astype(int)
+    assert np.abs(stage - made).mean() < 2
+
+
+def test_the_models_picture_and_the_photo_are_a_switch(visit, tmp_path):
+    path = tmp_path / "me.png"
+    PORTRAIT.save(path)
+    page = visit()
+    opened(page, path)
+    photo = pixels(page, "edit")
+    page.click("[data-view=model]")
+    page.wait_for_function("document.querySelector('#edit [data-canvas=edit]').width === 512")
+    assert "keeps" in page.inner_text(".kept") or "loses" in page.inner_text(".kept")
+    page.click("[data-view=photo]")
+    page.wait_for_function("document.querySelector('#edit [data-canvas=edit]').width === 1024")
+    np.testing.assert_allclose(pixels(page, "edit"), photo, atol=1)
+
+
+def test_a_phone_photo_held_upright_of_12_megapixels(visit, editor, tmp_path):
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = 6
+    phone = Image.new("RGB", (3000, 4000), (120, 110, 100))
+    phone.paste(PORTRAIT.resize((2000, 2000)), (500, 800))
+    path = tmp_path / "IMG_0001.jpg"
+    phone.rotate(90, expand=True).save(path, quality=92, exif=exif)
+    page = visit(width=390, height=844)
+    opened(page, path)
+    set_slider(page, "Smiling", 1.5)
+    file = saved(page, tmp_path)
+    assert file.name == "IMG_0001-edited.jpg"
+    picture = Image.open(file)
+    assert picture.size == (4000, 3000) and picture.getexif()[ExifTags.Base.Orientation] == 6
+    expected = np.asarray(editor.put_back(path, {"Smiling": 1.5})).astype(int)
+    assert np.abs(np.asarray(picture).astype(int) - expected).mean() < 2
+
+
+def test_another_face_of_a_group_is_chosen_by_its_box(visit, tmp_path):
+    group = np.full((500, 700, 3), 130, np.uint8)
+    face = PORTRAIT.crop((122, 0, 326, 250))
+    for x, size, picture in ((20, 250, face), (400, 200, face.transpose(Image.Transpose.FLIP_LEFT_RIGHT))):
+        small = picture.resize((size * 204 // 250, size))
+        group[50:50 + size, x:x + small.width] = np.asarray(small)
+    path = tmp_path / "group.png"
+    Image.fromarray(group).save(path)
+    page = visit()
+    opened(page, path)
+    first = pixels(page, "edit")
+    page.click("[data-do=frame]")
+    page.wait_for_selector(".boxes button[data-face='1']")
+    assert page.locator(".boxes button").count() == 2
+    page.click(".boxes button[data-face='1']")
+    page.wait_for_selector(".framing", state="hidden")
+    settled(page)
+    page.wait_for_function("document.querySelectorAll('.steps li').length >= 3")
+    assert np.abs(pixels(page, "edit") - first).mean() > 5
+
+
+def test_a_photo_without_a_face_is_framed_by_hand_with_the_keyboard(visit, tmp_path):
+    path = tmp_path / "wall.png"
+    Image.new("RGB", (400, 300), (140, 130, 120)).save(path)
+    page = visit()
+    upload(page, path)
+    page.wait_for_selector(".framing:not([hidden])")
+    assert "no face was found" in page.inner_text(".photo-box [role=alert]")
+    ring = page.locator(".eye[data-eye='0']")
+    ring.focus()
+    x = ring.evaluate("ring => ring.style.left")
+    page.keyboard.press("Shift+ArrowLeft")
+    assert ring.evaluate("ring => ring.style.left") != x
+    page.click("[data-do=frame-eyes]")
+    captioned(page, "wall.png")
+    page.wait_for_selector(".framing", state="hidden")
+
+
+def test_a_file_that_is_no_photo_is_one_sentence_and_the_face_stays(visit, tmp_path):
+    path = tmp_path / "notes.png"
+    path.write_text("not a picture")
+    page = visit()
+    before = pixels(page, "edit")
+    upload(page, path)
+    page.wait_for_selector(".photo-box [role=alert]:not([hidden])")
+    assert "'notes.png' is not an image" in page.inner_text(".photo-box [role=alert]")
+    assert np.array_equal(pixels(page, "edit"), before)
+
+
+def test_a_photo_dropped_or_pasted_anywhere_is_taken(visit, tmp_path):
+    data = io.BytesIO()
+    PORTRAIT.save(data, "PNG")
+    for kind, field, name in (("drop", "dataTransfer", "dropped.png"), ("paste", "clipboardData", "pasted.png")):
+        page = visit()
+        page.evaluate("""([kind, field, name, bytes]) => {
+            const files = new DataTransfer();
+            files.items.add(new File([Uint8Array.from(bytes)], name, { type: "image/png" }));
+            const event = kind === "drop" ? new DragEvent(kind, { dataTransfer: files, bubbles: true, cancelable: true })
+                : new ClipboardEvent(kind, { clipboardData: files, bubbles: true, cancelable: true });
+            document.querySelector(".panel").dispatchEvent(event);
+        }""", [kind, field, name, list(data.getvalue())])
+        captioned(page, name)
+
+
+def test_nothing_of_a_photo_stays_on_the_server(visit, server, tmp_path):
+    path = tmp_path / "me.png"
+    PORTRAIT.save(path)
+    page = visit()
+    opened(page, path)
+    set_slider(page, "Smiling", 1)
+    saved(page, tmp_path)
+    sent = path.read_bytes()
+    cache = Path(os.environ.get("GRADIO_TEMP_DIR", Path(tempfile.gettempdir()) / "gradio"))
+    assert not any(file.read_bytes() == sent for file in cache.rglob("*.png")), "the upload is kept"
