@@ -29,6 +29,8 @@ def edit_page(server, browser, photo):
     page = visitors()
     upload(page, photo)
     captioned(page, "portrait.png")
+    page.click("[data-view=model]")  # what a photo's own pixels show is test_photo_page's subject
+    settled(page)
     yield page
     # The one error that is wanted: the browser's own, of the connection that a test cuts.
     visitors.wrong = [text for text in visitors.wrong if "ERR_INTERNET_DISCONNECTED" not in text]
