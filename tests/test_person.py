@@ -43,7 +43,7 @@ def test_a_frame_that_leaves_the_photo_has_a_matte():
 
 def test_persons_of_faces_that_it_was_not_trained_on_are_found(celeba):
     faces = CelebA.open(celeba)
-    rows = np.flatnonzero(faces.split == "test")[:200]
+    rows = np.flatnonzero(faces.lists.split == "test")[:200]
     of_person, of_background = person.overlap(Person.load(), *person.read(faces, rows))
     assert of_person > 0.9 and of_background > 0.85
 
