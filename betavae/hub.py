@@ -9,6 +9,7 @@ from typing import NamedTuple
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
+from torch.overrides import TorchFunctionMode
 
 from betavae import published
 from betavae.classifier import Classifier
@@ -25,6 +26,8 @@ SHIPPED = ROOT / "assets" / "celeba64"
 FILES = ("config.json", "model.safetensors", "directions.safetensors", "metrics.json")
 # What the app also shows where a folder has it.
 EXTRAS = ("atlas.json", "classifier.safetensors", "log.jsonl", "mixture.safetensors", "sharp.safetensors")
+
+INITIALISERS = ("normal_", "uniform_", "trunc_normal_", "zero_", "fill_", "copy_")  # methods of tensors
 
 MAX_BYTES = 2**29  # of a repository that is downloaded
 
@@ -188,6 +191,17 @@ def _read_log(path: Path) -> list[dict]:
     return entries
 
 
+class Uninitialised(TorchFunctionMode):
+    """Within it, modules are made without initial values. On meta tensors these would be made of nothing by PyTorch's
+    decompositions, whose import alone (torch._dynamo) takes longer than loading a model."""
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        name = getattr(func, "__name__", "")
+        if getattr(func, "__module__", None) == "torch.nn.init" or name in INITIALISERS:
+            return args[0] if args else (kwargs or {})["tensor"]
+        return func(*args, **(kwargs or {}))
+
+
 def load_model(folder: Path) -> VAE:
     """The model of a folder, in eval mode on the CPU.
 
@@ -215,8 +229,8 @@ def load_model(folder: Path) -> VAE:
         config, weights = published.weights(weights)
     else:
         raise ModelError(f"The model folder {str(folder)!r} has no file config.json.")
-    # Meta tensors: nothing is initialised only to be overwritten.
-    with torch.device("meta"):
+    # Meta tensors, and no initialisation: nothing is made only to be overwritten.
+    with torch.device("meta"), Uninitialised():
         model = VAE(config)
     try:
         model.load_state_dict(weights, strict=True, assign=True)

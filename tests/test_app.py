@@ -47,3 +47,8 @@ def test_unusable_model_ends_the_process_with_1(tmp_path):
     ended = subprocess.run([sys.executable, "app.py", "--model", folder], cwd=ROOT, capture_output=True, text=True)
     assert ended.returncode == 1
     assert ended.stderr.startswith("error: ") and ended.stderr.count("\n") == 1
+
+
+def test_opening_a_model_does_not_import_pytorchs_compiler():
+    code = "import sys; from betavae import Editor; Editor.from_pretrained(device='cpu'); sys.exit('torch._dynamo' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0, "its import takes longer than all else"

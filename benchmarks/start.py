@@ -1,0 +1,71 @@
+"""From the command to the first page: python benchmarks/start.py [--model FOLDER] [--rounds 3]
+
+What is measured in turns: ``import torch, gradio`` alone, and ``python app.py`` until it answers a request for the page. The first
+round, in which files may come from the disk, is printed and left out of the ratio.
+"""
+
+import argparse
+import os
+import socket
+import statistics
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def imports() -> float:
+    """Seconds that importing torch and gradio takes a fresh interpreter."""
+    begin = time.perf_counter()
+    subprocess.run([sys.executable, "-c", "import torch, gradio"], check=True)
+    return time.perf_counter() - begin
+
+
+def page(model: str | None) -> float:
+    """Seconds from the start of app.py to its page.
+
+    Raises
+    ------
+    RuntimeError
+        The app ended before it answered.
+    """
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    environment = os.environ | {"GRADIO_SERVER_NAME": "127.0.0.1", "GRADIO_SERVER_PORT": str(port)}
+    begin = time.perf_counter()
+    app = subprocess.Popen([sys.executable, "app.py", *(["--model", model] if model else [])], cwd=ROOT, env=environment,
+                           stdout=subprocess.DEVNULL)
+    try:
+        while app.poll() is None:
+            try:
+                with urllib.request.urlopen(f"http://127.0.0.1:{port}/") as answer:
+                    answer.read()
+                return time.perf_counter() - begin
+            except (urllib.error.URLError, ConnectionError):
+                time.sleep(0.02)
+        raise RuntimeError(f"The app ended with status {app.returncode} before it answered.")
+    finally:
+        app.terminate()
+        app.wait()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--model", help="a model folder; left out: the shipped model")
+    parser.add_argument("--rounds", type=int, default=3, help="after the first, which is not counted")
+    options = parser.parse_args()
+    times = []
+    for turn in range(options.rounds + 1):
+        times.append((imports(), page(options.model)))
+        print(f"{'first' if turn == 0 else turn}: import torch, gradio {times[-1][0]:.1f} s, the page {times[-1][1]:.1f} s", flush=True)
+    alone, whole = (statistics.median(column) for column in zip(*times[1:]))
+    print(f"median: {alone:.1f} s and {whole:.1f} s, {whole / alone:.2f} times as long")
+
+
+if __name__ == "__main__":
+    main()
