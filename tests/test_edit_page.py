@@ -167,6 +167,26 @@ def test_a_track_has_the_spread_of_its_direction(second, editor, spread):
     assert page.locator(f"[data-slider='{name}'] output").inner_text() not in ("0", "+0", "")
 
 
+def test_the_plain_scale_is_the_same_for_every_face_and_keeps_the_edit(edit):
+    slider = edit.locator("[data-name=Smiling]")
+
+    def track():
+        return [float(slider.get_attribute(name)) for name in ("min", "max", "step")]
+
+    around = track()
+    set_slider(edit, "Smiling", 1.3)
+    edited = pixels(edit, "edit")
+    edit.get_by_role("button", name="−3 … 3").click()
+    assert track() == [-3, 3, 0.1] and float(slider.input_value()) == 1.3
+    assert np.array_equal(pixels(edit, "edit"), edited)
+    edit.click("#random")
+    edit.wait_for_function("() => document.querySelector('[data-name=Smiling]').value === '0'")
+    settled(edit)
+    assert track() == [-3, 3, 0.1]
+    edit.get_by_role("button", name="Data's range").click()
+    assert track() != [-3, 3, 0.1] and around != [-3, 3, 0.1]
+
+
 def test_drag_smiling_changes_the_mouth_most(edit):
     before = pixels(edit, "edit")
     high = float(edit.locator("[data-name=Smiling]").get_attribute("max"))

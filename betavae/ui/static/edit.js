@@ -478,7 +478,7 @@ const actions = {
 element.addEventListener("click", (event) => {
   const button = event.target.closest("button");
   if (!button) return;
-  const { do: action, jump, against: choice } = button.dataset;
+  const { do: action, jump, against: choice, scale } = button.dataset;
   if (action in actions) {
     event.preventDefault();  // a button in a <summary> would close its group
     actions[action](button);
@@ -490,6 +490,9 @@ element.addEventListener("click", (event) => {
     compare(choice);
   } else if (button.dataset.view) {
     show(button.dataset.view);
+  } else if (scale) {
+    for (const one of find(".scale").children) one.setAttribute("aria-pressed", one === button);
+    sliders.forEach((slider) => slider.scale(scale === "plain"));
   }
 });
 
@@ -545,6 +548,7 @@ function add(direction, group) {
   const slider = new Slider(row, direction, { changed: update, released: release, refused: trouble });
   sliders.set(direction.name, slider);
   spectrum.add(slider);
+  slider.plain = Boolean(find("[data-scale=plain][aria-pressed=true]"));
   if (face) slider.place(space.score(direction.name, face.z));
   return true;
 }

@@ -2,6 +2,7 @@
 
 const STEPS = 200;     // of a track
 const MARGIN = 0.2;    // of the data's range, to both sides of it
+const PLAIN = [-3, 3, 0.1];  // a track that knows nothing of the data: lowest and highest strength, step
 
 class Slider {
   // changed: while it moves; released: when that is done, with words for it and, if it
@@ -63,7 +64,7 @@ class Slider {
   place(own) {
     const { low, high, track } = this.direction;
     this.own = own;
-    if (track) return this.lay(...track);
+    if (track || this.plain) return this.lay(...(track ?? PLAIN));
     const margin = MARGIN * (high - low);
     const from = Math.min(low - margin, own - margin / 4) - own;
     const to = Math.max(high + margin, own + margin / 4) - own;
@@ -71,6 +72,14 @@ class Slider {
     const power = 10 ** Math.floor(Math.log10((to - from) / STEPS));
     const step = [5, 2, 1].find((factor) => factor * power * STEPS <= to - from) * power;
     this.lay(Math.floor(from / step) * step, Math.ceil(to / step) * step, step);
+  }
+
+  // From the data's range to the plain track and back; the strength stays.
+  scale(plain) {
+    const { strength, own } = this;
+    this.plain = plain;
+    this.place(own);
+    this.set(strength);
   }
 
   // A track from one strength to another.
