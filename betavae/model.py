@@ -271,7 +271,7 @@ class StridedBlock(nn.Sequential):
         else:
             kernel = config.kernel if stride == 2 else 3
             valid = config.padding == "valid"
-            layer = nn.Conv2d(channels, width, kernel, stride, 0 if valid else (kernel - 1) // 2,
+            layer = Conv2d(channels, width, kernel, stride, 0 if valid else (kernel - 1) // 2,
                               padding_mode="zeros" if valid else config.padding)
         super().__init__(layer, norm(config, width), ACTIVATIONS[config.block]())
 
@@ -280,7 +280,7 @@ class PooledBlock(nn.Sequential):
     """A 3x3 convolution, norm, ELU. What changes the resolution stands between blocks: pooling, and ``widening``."""
 
     def __init__(self, config: VAEConfig, channels: int, width: int, stride: int = 1, upsample: int | None = None):
-        super().__init__(nn.Conv2d(channels, width, 3, 1, 1, padding_mode=config.padding), norm(config, width),
+        super().__init__(Conv2d(channels, width, 3, 1, 1, padding_mode=config.padding), norm(config, width),
                          ACTIVATIONS[config.block]())
 
 
@@ -306,6 +306,33 @@ def widening(config: VAEConfig, channels: int, before: int, side: int) -> nn.Seq
                          norm(config, config.narrow), ACTIVATIONS[config.block]())
 
 
+class Conv2d(nn.Conv2d):
+    """A convolution of a picture padded by ``bordered``."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.padding_mode != "reflect":
+            return super().forward(x)
+        return F.conv2d(bordered(x, self.padding[0], "reflect"), self.weight, self.bias, self.stride)
+
+
+def bordered(x: Tensor, width: int, mode: str) -> Tensor:
+    """Pictures (n, c, h, w) with a border of ``width`` pixels, "reflect" or "replicate", as ``F.pad`` makes it.
+
+    Away from CPUs it is put together from slices. PyTorch's own kernels give up channels_last there, add gradients in no
+    fixed order, and cannot always be compiled.
+    """
+    if x.device.type == "cpu" and not torch.compiler.is_compiling():
+        return F.pad(x, (width,) * 4, mode=mode)
+    for dim in (2, 3):
+        side = x.shape[dim]
+        if mode == "reflect":
+            before, after = x.narrow(dim, 1, width).flip(dim), x.narrow(dim, side - 1 - width, width).flip(dim)
+        else:
+            before, after = (torch.cat([x.narrow(dim, at, 1)] * width, dim) for at in (0, side - 1))
+        x = torch.cat([before, x, after], dim)
+    return x.contiguous(memory_format=torch.channels_last)
+
+
 class DoublingConv2d(nn.Conv2d):
     """A 3x3 convolution of the nearest-upsampled picture, (n, c, s, s) -> (n, w, 2s, 2s), at 4/9 of its arithmetic.
 
@@ -319,7 +346,7 @@ class DoublingConv2d(nn.Conv2d):
         weight, padding = self._summed(), 1
         if self.padding_mode == "reflect":
             # The reflection of an upsampled picture is the repetition of its edge.
-            x, padding = F.pad(x, (1, 1, 1, 1), mode="replicate"), 3
+            x, padding = bordered(x, 1, "replicate"), 3
         return F.conv_transpose2d(x, weight, self.bias, 2, padding)
 
     def _summed(self) -> Tensor:
@@ -367,7 +394,7 @@ def conv(config: VAEConfig, channels: int, width: int, kernel: int = 3, stride: 
 
     With ``double`` it is one of the picture upsampled to twice the resolution. ``padding`` is the config's unless given.
     """
-    kind = DoublingConv2d if double else nn.Conv2d
+    kind = DoublingConv2d if double else Conv2d
     layer = kind(channels, width, kernel, stride, padding=(kernel - 1) // 2, bias=bias,
                  padding_mode=(padding or config.padding) if kernel > 1 else "zeros")
     nn.init.kaiming_normal_(layer.weight, a=0.2, nonlinearity="leaky_relu")

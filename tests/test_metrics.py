@@ -6,7 +6,10 @@ import numpy as np
 import pytest
 import torch
 from scipy.linalg import sqrtm
+from skimage.metrics import structural_similarity
 from sklearn.metrics import mutual_info_score, roc_auc_score
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from betavae.image import from_uint8
 from train import metrics
@@ -45,6 +48,31 @@ def test_ssim_of_even_pictures():
     # Without texture it is the luminance term alone (Wang et al. 2004, equation 6).
     assert metrics.ssim(made, x).item() == pytest.approx((2 * a * b + 1e-4) / (a * a + b * b + 1e-4), rel=1e-3)
     assert metrics.ssim(faces(), faces()).tolist() == pytest.approx([1] * 4, abs=1e-3)
+
+
+def test_ssim_is_scikit_images_on_a_face(portrait):
+    image = np.asarray(portrait.resize((64, 64)), dtype=np.float32) / 255
+    made = np.clip(image + 0.1 * np.random.default_rng(0).standard_normal(image.shape), 0, 1).astype(np.float32)
+    reference = structural_similarity(made, image, channel_axis=2, data_range=1.0, gaussian_weights=True, sigma=1.5,
+                                      use_sample_covariance=False)
+    ours = metrics.ssim(*(torch.from_numpy(picture).permute(2, 0, 1)[None] for picture in (made, image)))
+    assert ours.item() == pytest.approx(reference, abs=1e-5) and 0.1 < reference < 0.9
+
+
+def test_figures_of_apples_gpus_use_no_float64_there():
+    class NoFloat64(TorchDispatchMode):
+        def __torch_dispatch__(self, function, types, arguments=(), options=None):
+            out = function(*arguments, **options or {})
+            for tensor in out if isinstance(out, tuple) else (out,):
+                assert not (isinstance(tensor, torch.Tensor) and tensor.device.type == "mps" and tensor.dtype == torch.float64)
+            return out
+
+    # Tensors that are on the device in name only: which operations are asked of it is what is tested.
+    with FakeTensorMode(allow_non_fake_inputs=True), NoFloat64():
+        x = torch.empty(2, 3, 8, 8, device="mps")
+        assert x.device.type == "mps"
+        for values in (metrics.bce(x, x), bce_floor(x), metrics.float64(x)):
+            assert values.dtype == torch.float64 and values.device.type == "cpu"
 
 
 def test_frechet_distance_of_known_gaussians():

@@ -50,7 +50,7 @@ def test_training_learns(dataset, tmp_path):
     of_mean = -(x * mean_image.log() + (1 - x) * (1 - mean_image).log()).sum((1, 2, 3)).mean()
     assert figures["bce"] < of_mean, "it knows less of these faces than one average face"
     assert figures["protocol"] == {"split": "val", "images": 100, "crop": [round(v, 6) for v in TINY.crop], "image_size": 64,
-                                   "z": "mu", "weights": "float32"}
+                                   "z": "mu", "weights": "float32", "arithmetic": "float32"}
 
 
 def test_the_command_trains_is_interrupted_resumes_and_leaves_a_folder_that_opens(subset, tmp_path, cache):

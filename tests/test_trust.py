@@ -21,12 +21,15 @@ from torch import nn
 from betavae import VAE, hub
 from betavae.directions import Directions
 from betavae.files import save_tensors
+from betavae.model import bordered, conv
 from train import lists, shards
 from train.cache import load
 from train.celeba import CelebA
 from train.checkpoint import Checkpoint, CheckpointError
 from train.directions.simple import simple_directions
+from train.evaluation import arithmetic
 from train.lists import DataError
+from train.loop import compiled
 from train.presets import PRESETS, TrainConfig
 from train.ranks import ALONE
 from train.run import main
@@ -39,7 +42,8 @@ CPU = torch.device("cpu")
 @pytest.fixture
 def tiny_preset(monkeypatch):
     """A preset whose run takes a second."""
-    monkeypatch.setitem(PRESETS, "tiny", dataclasses.replace(PRESETS["celeba64"], preset="tiny", model=TINY, images=320, batch=16))
+    tiny = dataclasses.replace(PRESETS["celeba64"], preset="tiny", model=TINY, images=320, batch=16)
+    monkeypatch.setitem(PRESETS, "tiny", tiny)
 
 
 @pytest.fixture
@@ -62,7 +66,8 @@ def disk_of(size: int):
 
 
 def run(out, subset, cache, *more):
-    return main(["--data", str(subset), "--cache", str(cache), "--out", str(out), "--device", "cpu", "--features", "none", *more])
+    return main(["--data", str(subset), "--cache", str(cache), "--out", str(out), "--device", "cpu", "--features", "none",
+                 *more])
 
 
 # ---- what a folder says of itself ---------------------------------------------------------------------------------
@@ -280,3 +285,79 @@ def test_a_direction_may_have_a_name_that_the_file_uses_itself(tmp_path, name):
     loaded = Directions.load(tmp_path / "d.safetensors", 8)
     assert loaded.names == directions.names
     np.testing.assert_array_equal(loaded[name].vector, directions[name].vector)
+
+
+# ---- GPUs, as far as a CPU shows them -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("mode", ["reflect", "replicate"])
+@pytest.mark.parametrize("width", [1, 2])
+def test_borders_from_slices_are_pytorchs_and_keep_the_layout(monkeypatch, mode, width):
+    x = torch.randn(2, 5, 6, 7).contiguous(memory_format=torch.channels_last).requires_grad_()
+    expected = nn.functional.pad(x, (width,) * 4, mode=mode)
+    weights = torch.randn_like(expected)
+    (expected * weights).sum().backward()
+    gradient, x.grad = x.grad, None
+    monkeypatch.setattr(torch.compiler, "is_compiling", lambda: True)
+    made = bordered(x, width, mode)
+    (made * weights).sum().backward()
+    assert torch.equal(made, expected) and made.is_contiguous(memory_format=torch.channels_last)
+    torch.testing.assert_close(x.grad, gradient)
+
+
+def test_the_layers_of_the_default_recipe_compile_with_their_gradients():
+    torch.manual_seed(0)
+    config = dataclasses.replace(PRESETS["capacity"].model, encoder=(32, 32), decoder=(32, 32, 32), image_size=16)
+    layers = nn.Sequential(conv(config, 4, 4), conv(config, 4, 4, double=True))
+    x = torch.randn(2, 4, 8, 8)
+    layers(x).square().mean().backward()
+    expected = [parameter.grad.clone() for parameter in layers.parameters()]
+    layers.zero_grad()
+    try:
+        torch.compile(layers, backend="aot_eager")(x).square().mean().backward()
+        for parameter, gradient in zip(layers.parameters(), expected):
+            torch.testing.assert_close(parameter.grad, gradient)
+    finally:
+        torch.compiler.reset()
+
+
+def test_a_network_that_does_not_compile_is_said_and_runs_as_it_is(monkeypatch, capsys):
+    class Fails(torch.autograd.Function):
+        @staticmethod
+        def forward(context, x):
+            return x.clone()
+
+        @staticmethod
+        def backward(context, gradient):
+            raise AssertionError("replication_pad2d_backward")
+
+    def compile_(model):
+        def network(x, noise):
+            output = model(x, noise)
+            return dataclasses.replace(output, logits=Fails.apply(output.logits))
+        return network
+
+    model = VAE(dataclasses.replace(TINY, norm="batch"))
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    monkeypatch.setattr(torch, "compile", compile_)
+    assert compiled(model, 4, CPU, torch.autocast("cpu", enabled=False)) is model
+    assert "torch.compile fails" in (said := capsys.readouterr().out) and "replication_pad2d_backward" in said
+    for name, value in model.state_dict().items():
+        assert torch.equal(value, before[name]), name
+    assert all(parameter.grad is None for parameter in model.parameters())
+
+
+def test_what_tf32_computes_is_not_called_float32(monkeypatch):
+    cuda = torch.device("cuda")
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (9, 0))
+    for allowed, name in ((True, "tf32"), (False, "float32")):
+        monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", allowed)
+        assert arithmetic(cuda) == name and arithmetic(CPU) == "float32"
+
+
+def test_deterministic_kernels_are_asked_for(tmp_path, subset, cache, tiny_preset):
+    try:
+        assert run(tmp_path, subset, cache, "--preset", "tiny", "--stages", "data", "--deterministic") == 0
+        assert torch.are_deterministic_algorithms_enabled()
+    finally:
+        torch.use_deterministic_algorithms(False)

@@ -98,7 +98,7 @@ def reconstruction(model: VAE, pixels: Tensor, z: Tensor, device: torch.device,
         for name, similarity in (similarities or {}).items():
             figures[name] = similarity(made, x)
         for name, values in figures.items():
-            sums[name] = sums.get(name, 0.0) + values.double().sum().item()
+            sums[name] = sums.get(name, 0.0) + metrics.float64(values).sum().item()
     means = {name: total / len(pixels) for name, total in sums.items()}
     return means | {"bce_gap": means["bce"] - means["bce_floor"]}
 
@@ -154,7 +154,14 @@ def protocol(model: VAE, split: str, images: int) -> dict:
     """What a figure of the posterior mean on that many images of a split is stamped with."""
     config = model.config
     return {"split": split, "images": images, "crop": [round(edge, 6) for edge in config.crop],
-            "image_size": config.image_size, "z": "mu", "weights": "float32"}
+            "image_size": config.image_size, "z": "mu", "weights": "float32",
+            "arithmetic": arithmetic(next(model.parameters()).device)}
+
+
+def arithmetic(device: torch.device) -> str:
+    """What a device's convolutions of float32 numbers are computed in: "float32", or "tf32", 10 bits of mantissa."""
+    tf32 = device.type == "cuda" and torch.backends.cudnn.allow_tf32 and torch.cuda.get_device_capability(device) >= (8, 0)
+    return "tf32" if tf32 else "float32"
 
 
 # ---- collapse, attributes, samples --------------------------------------------------------------------------------

@@ -74,14 +74,15 @@ class Training:
         self.generator = torch.Generator(device)
         # Float32 on CPUs, many of which have no instructions for bf16.
         self.autocast = torch.autocast(device.type, torch.bfloat16,
-                                       enabled=device.type == "cuda" and torch.cuda.is_bf16_supported())
-        # On GPUs launching a kernel costs as much as most of them take, and compiled ones are fewer; what cannot be
-        # compiled there runs as it is. On CPUs the convolutions are the time.
+                                       enabled=device.type == "cuda" and
+                                       torch.cuda.is_bf16_supported(including_emulation=False))
+        self.model.train()
+        # On GPUs launching a kernel costs as much as most of them take, and compiled ones are fewer. On CPUs the convolutions
+        # are the time.
         self.network = self.model
         if device.type == "cuda":
-            torch._dynamo.config.suppress_errors = True
-            self.network = torch.compile(self.model)
-        self.model.train()
+            share = ranks.share(config.batch)
+            self.network = compiled(self.model, share.stop - share.start, device, self.autocast)
 
     def step(self, step: int, rate: float = 1.0) -> None:
         """Make step number ``step`` with ``rate`` times the schedule's learning rate. Reads nothing from the device.
@@ -118,6 +119,31 @@ class Training:
         if config.ema:
             self.average.update((step + 1) * config.batch, config.batch)
         self.meter.add(terms, bad)
+
+
+def compiled(model: VAE, batch: int, device: torch.device, autocast: torch.autocast) -> nn.Module:
+    """``torch.compile`` of the model, tried in one step of ``batch`` images; the model itself, and a sentence, if that fails.
+
+    Compilation happens when the network first runs, forwards and backwards, so asking for it says nothing.
+    """
+    network = torch.compile(model)
+    config, state = model.config, {name: buffer.clone() for name, buffer in model.named_buffers()}
+    x = torch.zeros(batch, 3, config.image_size, config.image_size, device=device).contiguous(memory_format=torch.channels_last)
+    noise = torch.zeros(batch, config.latents, device=device)
+    try:
+        with autocast:
+            output = network(x, noise)
+        parts = (output.logits, output.mu, output.logvar, output.log_scale, output.mask)
+        sum(part.float().mean() for part in parts if part is not None).backward()
+    except Exception as error:  # a compiler fails in any way that it likes
+        reason = (str(error).strip().splitlines() or [""])[0]
+        tqdm.write(f"torch.compile fails for this network ({type(error).__name__}: {reason[:200]}); it runs as it is, slower.")
+        network = model
+    finally:
+        model.zero_grad(set_to_none=True)
+        for name, buffer in model.named_buffers():
+            buffer.copy_(state[name])
+    return network
 
 
 def keep_memory() -> None:
@@ -181,7 +207,8 @@ def fit(config: TrainConfig, train: Tensor | Pictures, val: Tensor, out: str | P
         features: Callable[[Tensor], Tensor] | None = None) -> VAE:
     """Train to ``config.images`` and return the model with its averaged weights, in eval mode.
 
-    Goes on from the checkpoint in ``out`` if there is one; a resumed run is bitwise the uninterrupted one on one device.
+    Goes on from the checkpoint in ``out`` if there is one; a resumed run is bitwise the uninterrupted one on the CPU,
+    and on one GPU after ``torch.use_deterministic_algorithms`` (--deterministic): its kernels add in no fixed order otherwise.
     Writes ``log.jsonl`` and TensorBoard events into ``out``. A step whose loss or gradient is not finite is left out and
     counted; after ``BAD_STEPS`` in a row the run goes back to its last checkpoint with half the learning rate.
 

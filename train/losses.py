@@ -21,7 +21,7 @@ def bce(logits: Tensor, x: Tensor) -> Tensor:
 
 def bce_floor(x: Tensor) -> Tensor:
     """``bce`` of images with themselves, which no model can go below: their entropy as Bernoulli means, (n,) nats."""
-    x = x.double()
+    x = (x.cpu() if x.device.type == "mps" else x).double()  # Apple's GPUs have no float64
     return -(torch.xlogy(x, x) + torch.xlogy(1 - x, 1 - x)).sum((1, 2, 3))
 
 
@@ -51,14 +51,14 @@ def feature_error(features: Callable[[Tensor], Tensor], logits: Tensor, x: Tenso
     return 0.5 * ((made - wanted).square() / variance).sum(1).mean()
 
 
-def ssim(a: Tensor, b: Tensor) -> Tensor:
-    """Structural similarity of images (n, c, h, w) in [0, 1], from Gaussian 9x9 windows inside the image: (n,).
+def ssim(a: Tensor, b: Tensor, window: int = SSIM_WINDOW) -> Tensor:
+    """Structural similarity of images (n, c, h, w) in [0, 1], from Gaussian windows inside the image: (n,).
 
-    Wang et al. 2004, equation 13, with its K1 = 0.01, K2 = 0.03 and sigma = 1.5.
+    Wang et al. 2004, equation 13, with its K1 = 0.01, K2 = 0.03 and sigma = 1.5. Its windows have a side of 11 pixels.
     """
     a, b = a.float(), b.float()
     # A window's weighted means along rows and columns, as products with a band matrix: (h - 8, h) each.
-    down, across = (_windows(side, a.device) for side in a.shape[2:])
+    down, across = (_windows(side, window, a.device) for side in a.shape[2:])
     maps = down @ torch.stack([a, b, a * a, b * b, a * b]) @ across.T
     mean_a, mean_b, square_a, square_b, product = maps
     var_a, var_b = square_a - mean_a.square(), square_b - mean_b.square()
@@ -69,10 +69,10 @@ def ssim(a: Tensor, b: Tensor) -> Tensor:
     return similarity.mean((1, 2, 3))
 
 
-def _windows(side: int, device: torch.device) -> Tensor:
-    offset = torch.arange(side, device=device) - torch.arange(side - SSIM_WINDOW + 1, device=device)[:, None] - SSIM_WINDOW // 2
+def _windows(side: int, window: int, device: torch.device) -> Tensor:
+    offset = torch.arange(side, device=device) - torch.arange(side - window + 1, device=device)[:, None] - window // 2
     weight = -offset.square() / (2 * SSIM_SIGMA ** 2)
-    return torch.softmax(weight.masked_fill(offset.abs() > SSIM_WINDOW // 2, -math.inf), 1)
+    return torch.softmax(weight.masked_fill(offset.abs() > window // 2, -math.inf), 1)
 
 
 def dice(logits: Tensor, mask: Tensor, mean: Callable[[Tensor], Tensor] | None = None) -> Tensor:

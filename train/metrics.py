@@ -13,6 +13,8 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from torch import Tensor
 
+from train import losses
+
 FOLDS = 5
 BINS = 20                  # of a discretised latent, as in disentanglement_lib
 CAPTURED, SHARED = 0.75, 0.2  # TAD: the least AUROC of an attribute that counts, the most that another may say of it
@@ -23,12 +25,17 @@ FLAT_LEVELS = 1.0          # of 255; a traversal that changes the picture by les
 # ---- pictures -----------------------------------------------------------------------------------------------------
 
 
+def float64(tensor: Tensor) -> Tensor:
+    """The tensor in double precision: on the CPU if its device, such as Apple's GPUs, has none."""
+    return (tensor.cpu() if tensor.device.type == "mps" else tensor).double()
+
+
 def bce(made: Tensor, x: Tensor) -> Tensor:
     """Binary cross-entropy of pictures (n, 3, s, s) in [0, 1] with images x, summed over pixels: (n,) nats.
 
     Of any model's pictures, where ``losses.bce`` needs logits: in float64, each logarithm at least -100.
     """
-    made, x = made.double(), x.double()
+    made, x = float64(made), float64(x)
     # PyTorch's own refuses the NaN of a model that has diverged, which is for its run to notice.
     return -(x * made.log().clamp(min=-100) + (1 - x) * (-made).log1p().clamp(min=-100)).sum((1, 2, 3))
 
@@ -39,11 +46,11 @@ def psnr(mse: Tensor) -> Tensor:
 
 
 def ssim(made: Tensor, x: Tensor) -> Tensor:
-    """Structural similarity (Wang et al. 2004; Gaussian window of 11 pixels, deviation 1.5) of pictures in [0, 1]: (n,)."""
-    # Here, because importing it takes seconds, and training, which never asks for it, imports this module.
-    from torchmetrics.functional.image import structural_similarity_index_measure
+    """Structural similarity (Wang et al. 2004) of pictures (n, 3, s, s) in [0, 1], from windows of 11 pixels: (n,).
 
-    return structural_similarity_index_measure(made, x, data_range=1.0, reduction="none")
+    The mean over all windows that lie inside the picture, as the source has it.
+    """
+    return losses.ssim(made, x, window=11)
 
 
 def frechet_distance(a: Tensor, b: Tensor) -> float:

@@ -6,7 +6,6 @@ from datetime import timedelta
 
 import torch
 from torch import Tensor, distributed
-from torch._utils import _flatten_dense_tensors, _unflatten_dense_tensors
 
 
 class Ranks:
@@ -52,10 +51,10 @@ class Ranks:
         """Replace tensors of one type and device by their means over all processes, in one message."""
         if self.size > 1:
             tensors = list(tensors)
-            flat = _flatten_dense_tensors(tensors)
+            flat = torch.cat([tensor.reshape(-1) for tensor in tensors])
             distributed.all_reduce(flat)
-            for tensor, mean in zip(tensors, _unflatten_dense_tensors(flat / self.size, tensors)):
-                tensor.copy_(mean)
+            for tensor, mean in zip(tensors, (flat / self.size).split([tensor.numel() for tensor in tensors])):
+                tensor.copy_(mean.view_as(tensor))
 
     def mean(self, value: Tensor) -> Tensor:
         """The mean of ``value`` over all processes, without a gradient."""

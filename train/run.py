@@ -18,6 +18,7 @@ The same command goes on where an interrupted run stopped.
 
 import argparse
 import json
+import os
 import shutil
 import sys
 from pathlib import Path
@@ -26,6 +27,8 @@ if __name__ == "__main__":
     # Run as a script, Python puts train/ first on the path, where our metrics.py or lists.py would hide packages of those
     # names; the repository's root belongs there.
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
+
+import torch
 
 from betavae import Editor, hub
 from betavae.editor import pick_device
@@ -60,6 +63,10 @@ def main(arguments: list[str] | None = None) -> int:
             return _publish_dry(out, options.repo)
         ranks = ALONE if options.dry_run else Ranks.join()
         device = ranks.device(pick_device(options.device))
+        if options.deterministic:
+            # cuBLAS reads it when the first product is computed.
+            os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+            torch.use_deterministic_algorithms(True)
         if options.dry_run:
             print(json.dumps(plan(config, device), indent=1))
             return 0
@@ -167,6 +174,9 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--cache", metavar="DIR", default="runs/cache", help="decoded images (default: runs/cache)")
     run.add_argument("--save-every", metavar="SECONDS", type=float, default=SAVE_SECONDS,
                      help=f"time between two checkpoints (default: {SAVE_SECONDS:g})")
+    run.add_argument("--deterministic", action="store_true",
+                     help="on GPUs, only kernels that add in a fixed order: the same run has the same bits, more slowly "
+                          "(on CPUs it always has)")
     run.add_argument("--dry-run", action="store_true",
                      help="print one JSON object with config, parameters, memory_bytes and images_per_second, and stop")
     run.add_argument("--help", "-h", action="store_true", help="this page; with --preset, its settings")
