@@ -21,7 +21,9 @@ from betavae.model import VAE
 from betavae.repository import HubError, fetch
 from betavae.sharp import Sharpener
 
-ROOT = Path(__file__).resolve().parent.parent
+# The folder with assets/ and directions/: the repository's, or inside of the package where that was installed from a wheel.
+_PACKAGE = Path(__file__).resolve().parent
+ROOT = _PACKAGE / "shipped" if (_PACKAGE / "shipped").is_dir() else _PACKAGE.parent
 SHIPPED = ROOT / "assets" / "celeba64"
 FILES = ("config.json", "model.safetensors", "directions.safetensors", "metrics.json")
 # What the app also shows where a folder has it.

@@ -12,12 +12,13 @@ from betavae.directions import Direction, Directions
 from betavae.displacement import can_put_back, on_the_wire
 from betavae.editor import Editor
 from betavae.gallery import Gallery
+from betavae.hub import ROOT
 from betavae.recipe import Recipe
 from betavae.ui import components, messages, photos
 
 OPENING_SEED = 29
 EXAMPLE_SEEDS = (2, 8, 14, 17, 47)
-EXAMPLES = Path(__file__).resolve().parents[3] / "assets" / "examples"
+EXAMPLES = ROOT / "assets" / "examples"
 PRECISION_LATENTS = 256  # with more the page is not told how far an edit is from the data: their squares are megabytes
 PARTS = ("space", "slider", "history", "viewport", "recipe", "effects", "proposals", "spectrum", "putback", "framing")
 
