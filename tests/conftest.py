@@ -17,6 +17,7 @@ from playwright.sync_api import sync_playwright
 from skimage.data import astronaut
 
 from betavae import VAE, VAEConfig, hub
+from train import synthetic
 from train.cache import Dataset, load
 from train.celeba import CelebA
 from train.directions.simple import simple_directions
@@ -63,9 +64,11 @@ def first_faces(source: Path, counts: tuple[int, int, int], folder: Path) -> Pat
 
 
 @pytest.fixture(scope="session")
-def subset(celeba, tmp_path_factory) -> Path:
-    """1,200 real faces in the official layout."""
-    return first_faces(celeba, (1000, 100, 100), tmp_path_factory.mktemp("subset"))
+def subset(tmp_path_factory) -> Path:
+    """1,200 faces in the official layout: real ones, or drawn ones where there are none."""
+    folder = tmp_path_factory.mktemp("subset")
+    counts = (1000, 100, 100)
+    return first_faces(FACES, counts, folder) if (FACES / "img_align_celeba").is_dir() else synthetic.write(folder, counts)
 
 
 @pytest.fixture(scope="session")
