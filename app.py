@@ -2,9 +2,11 @@
 [--mcp]."""
 
 import argparse
+import functools
 import importlib.util
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextvars import ContextVar
 from pathlib import Path
 
 try:
@@ -65,11 +67,31 @@ def serving(**options) -> dict:
             "app_kwargs": {"exception_handlers": api.EXCEPTION_HANDLERS, "middleware": [Middleware(Once)], **options}}
 
 
+WORKING = ContextVar("WORKING", default=False)  # where a GPU is lent already
+
+
 def lent(editor: Editor) -> Editor:
     """The editor as it is; on ZeroGPU, which lends a GPU for the time of a call, with every call that computes wrapped."""
     for name in COMPUTING if spaces else ():
-        setattr(editor, name, spaces.GPU(getattr(editor, name)))
+        setattr(editor, name, _lending(getattr(editor, name)))
     return editor
+
+
+def _lending(method: Callable) -> Callable:
+    @spaces.GPU
+    @functools.wraps(method)
+    def working(*arguments, **options):
+        WORKING.set(True)  # for the methods that this one calls
+        try:
+            return method(*arguments, **options)
+        finally:
+            WORKING.set(False)
+
+    @functools.wraps(method)
+    def call(*arguments, **options):
+        return (method if WORKING.get() else working)(*arguments, **options)
+
+    return call
 
 
 def main(arguments: list[str] | None = None) -> int:

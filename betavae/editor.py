@@ -27,7 +27,7 @@ from betavae.sharp import Sharpener
 
 SOURCES = ("prior", "mixture")  # what random faces are drawn from
 # The methods that run the networks; where a GPU is lent by the call, it is lent to these.
-COMPUTING = ("_encoded", "decode", "cutout", "put_into", "changes", "with_displacement")
+COMPUTING = ("_encoded", "decode", "cutout", "put_into", "changes", "with_displacement", "shift", "remaining")
 MASKS = ("unedited", "edited")  # by whose outline an edit of a model with masks is laid on
 
 

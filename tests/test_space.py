@@ -148,11 +148,17 @@ def test_on_zero_gpu_every_call_that_computes_is_lent_a_gpu(shelf, monkeypatch):
     z = editor.sample(1, 0)
     editor.edit(z, {"Smiling": 1})
     editor.encode(editor.decode(z)[0].resize((178, 218)), "aligned")
+    lent.clear()
+    editor.remaining(z, {"Smiling": 1}, ["yaw"])
+    assert lent == ["remaining"]  # and none of those that it calls once more
     # None that runs a network is left out.
     methods = next(node for node in ast.parse((ROOT / "betavae" / "editor.py").read_text()).body if isinstance(node, ast.ClassDef)).body
     running = {method.name for method in methods if isinstance(method, ast.FunctionDef) and re.search(
         r"self\.(model\.(encode|decode|cutout)|sharpener)\(", ast.unparse(method))}
+    # Gradients go through _reading, so its callers are lent the GPU.
+    running = running - {"_reading"} | {method.name for method in methods if isinstance(method, ast.FunctionDef)
+                                        and re.search(r"self\._reading\b", ast.unparse(method))}
     assert running == set(COMPUTING)
-    assert lent == ["decode", "decode", "_encoded"]
+    assert lent == ["shift", "decode", "decode", "_encoded"]
     plain = Editor.from_pretrained(shelf / "one")
     assert torch.equal(plain.sample(1, 0), z)
