@@ -11,6 +11,7 @@ from PIL import Image
 from torch import Tensor
 
 from betavae import custom, hub, latent
+from betavae.attributes import GROUPS, attribute
 from betavae.classifier import Classifier, SideEffect, side_effects
 from betavae.config import choice
 from betavae.directions import Direction, Directions
@@ -28,6 +29,7 @@ from betavae.sharp import Sharpener
 SOURCES = ("prior", "mixture")  # what random faces are drawn from
 # The methods that run the networks; where a GPU is lent by the call, it is lent to these.
 COMPUTING = ("_encoded", "decode", "cutout", "put_into", "changes", "with_displacement", "shift", "remaining")
+WEAR_RIDGE = 0.1  # against a squared gap of one strength; less comes nearer, with strengths that undo each other
 MASKS = ("unedited", "edited")  # by whose outline an edit of a model with masks is laid on
 
 
@@ -293,6 +295,44 @@ class Editor:
         if self.classifier is None or not locks:
             return z + space.shift(z, strengths, locks)
         return z + hold(z, strengths, locks, space, self._reading, self.classifier.names)
+
+    def wear(self, z: Tensor, other: Tensor, groups: Iterable[str], amount: float = 1.0) -> dict[str, float]:
+        """The strengths that bring a face z (d,) to where the face ``other`` (d,) stands, in some groups of directions: its smile,
+        its pose. They go with ``edit`` like any others, with locks and side effects.
+
+        Directions overlap, so their strengths are solved for together (ridge regression, ``WEAR_RIDGE``): at ``amount`` 1 the
+        percentiles come near the other's, at 0.5 the scores are half-way there. What the other has beyond the training faces ends where
+        they do.
+
+        Parameters
+        ----------
+        groups : list of str
+            Of ``betavae.attributes.GROUPS``.
+        amount : float
+            From 0 to 1.
+
+        Raises
+        ------
+        ValueError
+            A group does not exist or has no direction here, ``amount`` is not from 0 to 1, or a latent has the wrong shape.
+        """
+        if not 0 <= amount <= 1:
+            raise ValueError(f"amount is {amount!r}; it must be a number from 0 to 1.")
+        space = self.directions
+        here = [group for group in GROUPS if any(attribute(name).group == group for name in space)]
+        chosen = set(groups)
+        for group in sorted(chosen):
+            choice("group", group, here)
+        names = [name for name in space if attribute(name).group in chosen]
+        if not names:
+            return {}
+        z, other = self._latents(z), self._latents(other)
+        percentiles = space.percentiles(other[0])
+        gaps = torch.tensor([space.reach(z[0], name, percentiles[name]) for name in names]).double()
+        # What a strength of each changes of every score, (k, k).
+        effects = space.readings(names).double() @ torch.cat([space[name].at(z) for name in names]).double().T
+        strengths = torch.linalg.solve(effects.T @ effects + WEAR_RIDGE * torch.eye(len(names)), effects.T @ gaps)
+        return {name: amount * strength for name, strength in zip(names, strengths.tolist())}
 
     def remaining(self, z: Tensor, strengths: Mapping[str, float], locks: Iterable[str],
                   own: Directions | None = None) -> dict[str, float]:

@@ -22,7 +22,7 @@ from betavae import Directions, Editor, Recipe
 from betavae.hub import ROOT
 
 ENDPOINTS = {"encode", "faces", "edit_photo", "decode", "edit", "apply", "remaining", "side_effects", "spectrum", "traverse",
-             "interpolate", "sample", "neighbours", "percentiles", "reach", "directions", "make_direction", "model"}
+             "interpolate", "sample", "neighbours", "wear", "percentiles", "reach", "directions", "make_direction", "model"}
 
 
 @pytest.fixture(scope="module")
@@ -180,6 +180,19 @@ def test_a_face_may_be_framed_by_its_eyes(call, editor, snapshot, tmp_path):
         call("edit_photo", handle_file(tmp_path / "wall.png"), {})
 
 
+def test_anothers_expression_is_worn(call, editor, z):
+    other = editor.sample(1, 8, 0.8)
+    strengths = call("wear", z[0].tolist(), other[0].tolist(), ["Expression", "Pose"])
+    assert {"Smiling", "yaw"} <= set(strengths) and "Male" not in strengths
+    before, worn, wanted = (editor.directions.percentiles(face) for face in (z[0], editor.shift(z, strengths)[0], other[0]))
+    gaps = [[abs(at[name] - wanted[name]) for name in strengths] for at in (before, worn)]
+    assert np.mean(gaps[1]) < 0.35 * np.mean(gaps[0]), gaps
+    half = call("wear", z[0].tolist(), other[0].tolist(), ["Expression", "Pose"], amount=0.5)
+    assert half == pytest.approx({name: strength / 2 for name, strength in strengths.items()}, abs=1e-5)
+    assert call("wear", z[0].tolist(), z[0].tolist(), ["Hair"]) == pytest.approx(
+        {name: 0 for name in editor.wear(z, other, ["Hair"])}, abs=0.05)
+
+
 def test_a_recipe_is_made_and_kept_in_the_picture(call, editor):
     recipe = Recipe(editor.hash, {"Smiling": 2}, seed=7)
     picture = call("apply", json.loads(recipe.to_json()))
@@ -199,6 +212,8 @@ def test_a_recipe_is_made_and_kept_in_the_picture(call, editor):
     ("sample", {"count": 65}, "count is 65; it must be a whole number from 1 to 64"),
     ("sample", {"count": 1.5}, "count is 1.5"),
     ("sample", {"temperature": "hot"}, "temperature is 'hot'"),
+    ("wear", {"latent": [0.0] * 32, "other": [0.0] * 32, "groups": ["Smile"]}, "group is 'Smile'; choose from Expression"),
+    ("wear", {"latent": [0.0] * 32, "other": [0.0] * 32, "groups": ["Pose"], "amount": 2}, "amount is 2; it must be"),
     ("sample", {"source": "hat"}, "choose from prior, mixture"),
     ("interpolate", {"latents": [[0.0] * 32, [1.0] * 32], "method": "jump"}, "choose from lerp, slerp"),
     ("interpolate", {"latents": [[0.0] * 32]}, "at least 2 faces; there is 1"),

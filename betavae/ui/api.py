@@ -294,6 +294,19 @@ pixels of the upright photo, and score, how sure the detector is
                                 number(radius, "radius", 0, 20))
         return pictures(editor.decode(z)), z.tolist()
 
+    def wear(latent: list[float], other: list[float], groups: list[str], amount: float = 1.0) -> dict[str, float]:
+        """The strengths that bring a face to where another one stands in some groups of directions, such as its expression.
+
+        Parameters:
+            latent: a face, from encode or sample
+            other: the face that is taken from
+            groups: of "Expression", "Pose", "Hair", "Face", "Accessories" and "Light and background"
+            amount: 0 for nothing of it, 1 for all
+        Returns:
+            how much of each direction, which edit and edit_photo take
+        """
+        return editor.wear(face(latent), face(other), names(groups, "groups"), number(amount, "amount", 0, 1))
+
     def percentiles(latent: list[float]) -> dict[str, float]:
         """Where a face stands among the training faces: for each direction, the percentage of them below it.
 
@@ -348,7 +361,7 @@ pixels of the upright photo, and score, how sure the detector is
         return editor.shift(messages.latent(value), {})[0]
 
     return [encode, faces, edit_photo, decode, edit, apply, remaining, side_effects, spectrum, traverse, interpolate, sample, neighbours,
-            percentiles, reach, directions, make_direction, model]
+            wear, percentiles, reach, directions, make_direction, model]
 
 
 async def explain(request: Request, error: Exception) -> JSONResponse:
