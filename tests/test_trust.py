@@ -197,6 +197,7 @@ def test_too_few_faces_of_a_split_are_refused_before_anything_is_decoded(work, t
     (["--stages", "compare"], "no file model.safetensors"),
     (["--compare", "nowhere"], "'nowhere' has no metrics.json"),
     (["--seed", str(2 ** 64)], "seed is"),
+    (["--model.latents", "1"], "latents is 1; the stages evaluate"),
     (["--preset", "masked", "--stages", "fit"], "1 of 260 images have no mask"),
 ])
 def test_what_cannot_work_is_refused_at_the_start(work, tmp_path, capsys, arguments, sentence):
@@ -205,6 +206,21 @@ def test_what_cannot_work_is_refused_at_the_start(work, tmp_path, capsys, argume
     message = capsys.readouterr().err
     assert sentence in message and message.count("\n") == 1
     assert not (tmp_path / "cache").exists()
+
+
+def test_ctrl_c_in_any_stage_is_one_sentence(subset, cache, tmp_path, monkeypatch, capsys):
+    def stopped(*arguments):
+        raise KeyboardInterrupt
+    monkeypatch.setattr("train.stages.load", stopped)
+    assert run(tmp_path, subset, cache, "--stages", "data") == 130
+    assert capsys.readouterr().err.startswith("Stopped")
+
+
+def test_an_out_that_is_a_file_is_named(subset, cache, tmp_path, capsys):
+    (tmp_path / "out").write_text("")
+    assert run(tmp_path / "out", subset, cache, "--stages", "data") == 1
+    message = capsys.readouterr().err
+    assert f"{str(tmp_path / 'out')!r}: File exists" in message and "Errno" not in message
 
 
 def test_the_splits_that_are_named_are_trained_on(dataset):

@@ -231,6 +231,8 @@ def check(run: Run, stages: list[str], source: Source) -> None:
         A split has too few images, masks are missing, a condition cannot be met, or a folder lacks what a stage reads.
     """
     lists, model = source.lists, run.config.model
+    if model.latents < 2 and set(stages) & set(MEASURING):
+        raise ValueError(f"model.latents is {model.latents}; the stages {', '.join(MEASURING)} need at least 2.")
     if set(stages) & {"fit", *MEASURING}:
         require_held_out(lists, ("val", "test") if set(stages) & set(MEASURING) else ("val",))
     if "fit" in stages:
