@@ -15,7 +15,8 @@ COPY assets/celeba64 assets/celeba64
 COPY assets/examples assets/examples
 COPY directions directions
 
-RUN useradd --create-home --uid 1000 app
+# The cache is made here so that a volume in its place belongs to the user.
+RUN useradd --create-home --uid 1000 app && install -d -o app -g app /home/app/.cache /home/app/.cache/huggingface
 USER app
 
 EXPOSE 7860
