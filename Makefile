@@ -1,20 +1,25 @@
 # make app          start the app on the shipped model
 # make test         install what the tests need and run them all
-# Both take PYTHON=path/to/python to use an environment of yours instead of .venv.
+# make lint         ruff and mypy
+# All take PYTHON=path/to/python to use an environment of yours instead of .venv.
 
 VENV := .venv
 PYTHON ?= $(VENV)/bin/python
 
-.PHONY: app test chromium
+.PHONY: app test lint chromium
 
 app: $(if $(filter $(VENV)/%,$(PYTHON)),$(VENV)/app.stamp,app.install)
 	@$(PYTHON) app.py
 
 # The tests that kill a run at random moments have the machine to themselves; the others get a worker for each core, and a thread
-# for each worker. What fails there gets a second try alone: a browser can be late on a crowded machine.
+# for each worker.
 test: $(if $(filter $(VENV)/%,$(PYTHON)),$(VENV)/test.stamp,test.install) chromium
 	@export OMP_NUM_THREADS=1; $(PYTHON) -m pytest tests/test_loop.py && \
-	{ $(PYTHON) -m pytest -n auto --dist loadfile --ignore tests/test_loop.py || $(PYTHON) -m pytest --last-failed; }
+	$(PYTHON) -m pytest -n auto --dist loadfile --ignore tests/test_loop.py
+
+lint: $(if $(filter $(VENV)/%,$(PYTHON)),$(VENV)/test.stamp,test.install)
+	@$(PYTHON) -m ruff check .
+	@$(PYTHON) -m mypy
 
 $(VENV)/bin/python:
 	python3 -m venv $(VENV)
