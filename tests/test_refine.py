@@ -6,13 +6,19 @@ import json
 import numpy as np
 import pytest
 import torch
+from conftest import TINY
 from torch import nn
 
+from betavae.classifier import Classifier
 from betavae.directions import Direction
+from train import stages
 from train.directions import compare, evaluator, refine
 from train.directions.evaluator import Effects, Evaluator
 from train.directions.refine import RefineConfig
 from train.directions.simple import simple_directions
+from train.measure import MEASURED
+from train.presets import PRESETS
+from train.run import main
 
 D = 6
 NAMES = ["Smiling", "Male", "Young"]
@@ -324,3 +330,27 @@ def test_the_background_ratio_compares_background_and_person():
     masks[:, :, 4:] = 255
     step = torch.tensor([3.0, 1, 0, 0, 0, 0])
     assert compare.background_ratio(judge, torch.rand(5, D), step, masks) == pytest.approx(3, rel=1e-4)
+
+
+def test_a_run_refines_and_compares(subset, cache, tmp_path, monkeypatch, dataset):
+    monkeypatch.setitem(PRESETS, "tiny", dataclasses.replace(PRESETS["celeba64"], preset="tiny", model=TINY, images=320, batch=16))
+    monkeypatch.setattr(stages, "RefineConfig", lambda: RefineConfig(steps=2, batch=8, beyond_batch=4, faces=40, choosing_faces=20))
+    names = ("Smiling", "yaw", "background_brightness")
+
+    def few(*arguments):
+        made = simple_directions(*arguments)
+        return made.having([made[name] for name in names])
+
+    monkeypatch.setattr(stages, "simple_directions", few)
+    torch.manual_seed(0)
+    for name in ("classifier", "witness"):  # untrained: what they read is any function of pixels
+        Classifier(list(dataset.lists.attributes), list(MEASURED)).save(tmp_path / f"{name}.safetensors")
+    assert main(["--data", str(subset), "--cache", str(cache), "--out", str(tmp_path), "--device", "cpu", "--preset", "tiny",
+                 "--stages", "fit,directions,compare", "--choose"]) == 0
+    selection, report = (json.loads((tmp_path / f"{name}.json").read_text()) for name in ("selection", "compare"))
+    assert {selection[name]["method"] for name in ("Smiling", "yaw")} <= {"refined", "mean difference", "regression"}
+    assert selection["Smiling"]["faces"] == 20 and len(selection["Smiling"]["interval"]) == 2
+    assert report["images"] == 75, "the first quarter of 100 test faces is left out"
+    assert {"effect", "strength", "attribute_dependency", *compare.HARMS} == set(report["directions"]["Smiling"]["chosen"])
+    assert set(report["means"]) == set(compare.HARMS) and "background_ratio" in report["directions"]["background_brightness"]
+    assert (tmp_path / "figures" / "effects.png").exists()
