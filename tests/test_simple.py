@@ -65,7 +65,7 @@ def test_shrunk_covariance_is_the_covariance_of_many_and_invertible_for_few(nuis
 @pytest.mark.parametrize(("method", "attribute", "quantity"), [
     ("mean", "mean difference", "regression"), ("ridge", "ridge", "ridge"), ("logistic", "logistic", "ridge")])
 def test_every_method_makes_all_directions_and_says_how(nuisance, method, attribute, quantity):
-    mu, target, other, truth, _ = nuisance
+    mu, target, other, *_ = nuisance
     made = simple.simple_directions(mu, {"Smiling": target, "Male": other}, {"yaw": mu[:, 5].numpy()}, method)
     assert [direction.method for direction in made.values()] == [attribute, attribute, quantity]
     index = torch.from_numpy(target)

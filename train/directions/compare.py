@@ -10,7 +10,7 @@ from torch import Tensor
 
 from betavae.directions import Directions
 from train.directions.evaluator import NONE, Evaluator, Observation, effects, half_range, strength_for
-from train.directions.refine import RefineConfig, bootstrap, figures, interval
+from train.directions.refine import SETTINGS, RefineConfig, bootstrap, figures, interval
 from train.directions.simple import partial, regression
 
 REPORTED = ("Smiling", "Eyeglasses", "Male", "Young", "Blond_Hair", "Black_Hair", "Bangs", "Bald", "Heavy_Makeup",
@@ -28,7 +28,7 @@ def reported(faces: int) -> slice:
 
 
 def compare(evaluator: Evaluator, z: Tensor, masks: Tensor | None, simple: Directions, chosen: Directions, names: Iterable[str],
-            config: RefineConfig = RefineConfig(), progress: Callable[[Iterable[str]], Iterable[str]] = iter
+            config: RefineConfig = SETTINGS, progress: Callable[[Iterable[str]], Iterable[str]] = iter
             ) -> tuple[dict[str, dict], dict[str, dict]]:
     """What chosen and simple directions do to faces z (n, d) at the simple direction's effect at the end of the data.
 

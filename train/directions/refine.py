@@ -82,6 +82,9 @@ class RefineConfig:
     resamples: int = 1000
 
 
+SETTINGS = RefineConfig()
+
+
 def refine(start: Tensor, forward: Callable[[Tensor, Tensor], tuple[Tensor, Tensor, Tensor]], faces: int, target: int,
            others: Tensor, precision: Tensor, effect: float, pixel_weight: float, config: RefineConfig, seed: int = 0) -> Tensor:
     """The vector with the wanted effect and the least side effects, by Adam from ``start``.
@@ -205,7 +208,7 @@ def interval(values: Tensor) -> tuple[float, float]:
 
 
 def refined_directions(evaluator: Evaluator, faces: Faces, val: Tensor, masks: Tensor | None, space: Directions, out: Path,
-                       config: RefineConfig = RefineConfig(), progress: Callable[[Iterable[str]], Iterable[str]] = iter
+                       config: RefineConfig = SETTINGS, progress: Callable[[Iterable[str]], Iterable[str]] = iter
                        ) -> tuple[Directions, dict[str, dict]]:
     """Refine every direction, and keep the refined one where it is better on val faces beyond doubt.
 
