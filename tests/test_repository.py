@@ -1,8 +1,7 @@
 """Repositories of a Hub on loopback, by the real client: what is fetched, by whom, and what is said where that fails."""
 
-import asyncio
-
 import pytest
+from anyio.from_thread import start_blocking_portal
 from fake_hub import Fault
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
@@ -14,6 +13,12 @@ from betavae.ui.shelf import PREFIX, Shelf
 
 def files(folder) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def opened(shelf: Shelf, name: str) -> str:
+    """``shelf.open`` in a loop of its own: the browser tests' is this thread's."""
+    with start_blocking_portal() as portal:
+        return portal.call(shelf.open, name)
 
 
 @pytest.fixture
@@ -52,13 +57,13 @@ def test_a_visitor_opens_nothing_that_only_the_servers_token_may(fake_hub, model
         answer = client.get(f"{PREFIX}/someone--secret/")
         assert answer.status_code == 404 and "someone/secret&#x27; cannot be opened" in answer.text
         with pytest.raises(ModelError, match="'someone/secret' cannot be opened"):
-            asyncio.run(shelf.open("someone/secret"))
+            opened(shelf, "someone/secret")
         assert fake_hub.asked and {token for _, _, token, _ in fake_hub.asked} == {None}
         # The owner may; after that its files lie in the cache, from which a visitor must not get them either.
         assert hub.download("someone/secret").is_dir()
     fake_hub.faults.append(Fault("GET", ".", 503))
     with pytest.raises(ModelError, match="out of order"):
-        asyncio.run(shelf.open("someone/secret"))
+        opened(shelf, "someone/secret")
     fake_hub.faults.clear()
     assert built == []
     client.get(f"{PREFIX}/someone--public/")
