@@ -258,9 +258,11 @@ function show(choice) {
 }
 
 async function redisplay() {
+  stage.setAttribute("aria-busy", "true");
   await stagePhoto();
   await compare(against);
   if (shown) await draw(shown.picture, current().strengths);
+  stage.setAttribute("aria-busy", "false");
 }
 
 // A change is complete: it becomes a step, a link, and a question what else it changed.
