@@ -55,7 +55,8 @@ def main() -> None:
     base = dataclasses.replace(RefineConfig(), steps=options.steps)
     some = torch.from_numpy(np.random.default_rng(0).permutation(len(train))[:base.faces])
     masked = dataset.person is not None
-    faces = Faces(mu, labels | measured, mu[some], evaluator.observe(mu[some]), dataset.masks("train")[some] if masked else None)
+    masks = dataset.masks("train")[some] if masked else None
+    faces = Faces(mu, labels | measured, mu[some], evaluator.observe(mu[some]), masks)
     val_masks = dataset.masks("val") if masked else None
     space = space.having([space[name] for name in options.names])
     print(f"{', '.join(options.names)}; {base.choosing_faces} val faces; refined over simple, means over the names")

@@ -1,4 +1,4 @@
-"""Directions against the simple ones at equal effect on faces that nothing was chosen on, with intervals; and what they reach."""
+"""Directions against the simple ones at equal effect, on faces that nothing was chosen on, with intervals."""
 
 import dataclasses
 from collections.abc import Callable, Iterable, Mapping
@@ -45,7 +45,8 @@ def compare(evaluator: Evaluator, z: Tensor, masks: Tensor | None, simple: Direc
     weights = torch.cat([torch.full((1, len(z)), 1 / len(z)), bootstrap(len(z), config.resamples)])  # row 0: the value itself
     rows, draws = {}, {harm: [] for harm in HARMS}
     for name in progress(list(names)):
-        effect = max(effects(evaluator, few, half_range(simple[name]) * simple[name].vector, name, first).effect, config.min_effect)
+        end = half_range(simple[name]) * simple[name].vector
+        effect = max(effects(evaluator, few, end, name, first).effect, config.min_effect)
         row, per_harm = {"method": chosen[name].method}, {}
         for kind, directions in (("simple", simple), ("chosen", chosen)):
             direction = directions[name]
@@ -165,20 +166,23 @@ def table(report: Mapping) -> str:
     """A run's ``compare.json`` as text."""
     rows, judge = report["directions"], report["evaluator"]
     lines = [f"{report['images']:,} test faces at equal effect; gains over the simple direction with 95 % bootstrap intervals",
-             f"{'':22}{'effect':>7}" + "".join(f"{harm:>28}" for harm in HARMS) + f"{'photos':>8}   unedited, low ... high   AD mean (max) at 1, 2, 3"]
+             f"{'':22}{'effect':>7}" + "".join(f"{harm:>28}" for harm in HARMS)
+             + f"{'photos':>8}   unedited, low ... high   AD mean (max) at 1, 2, 3"]
     for name, row in rows.items():
         chosen, ends = row["chosen"], row["safe_range"]
-        dependency = ", ".join(f"{found['mean']:.2f} ({found['max']:.2f})" for found in chosen["attribute_dependency"].values())
+        degrees = chosen["attribute_dependency"].values()
+        dependency = ", ".join(f"{found['mean']:.2f} ({found['max']:.2f})" for found in degrees)
+        outside = f"; background {row['background_ratio']:.1f} times as much as person" if "background_ratio" in row else ""
         lines.append(f"{name:22}{chosen['effect']:7.2f}"
                      + "".join(f"{chosen[harm]:8.3f} {_gain(row['gains'][harm]):>19}" for harm in HARMS)
                      + f"{row['photographs']:8.2f}   {ends['unedited']:.2f}, {ends['low']:.2f} ... {ends['high']:.2f}   {dependency}"
-                     + f"   {row['method']}"
-                     + (f"; changes the background {row['background_ratio']:.1f} times as much as the person" if "background_ratio" in row else ""))
+                     + f"   {row['method']}{outside}")
     told = [f"mean AUROC {np.nanmean(list(judge['auroc'].values())):.3f} of {len(judge['auroc'])} attributes"]
     told += [f"{name} {judge['auroc'][name]:.3f}" for name in ("Smiling", "Male") if name in judge["auroc"]]
     told += [f"{name} r = {figure:.3f}" for name, figure in judge["correlation"].items() if name == "yaw"]
     photographs = np.mean([row["photographs"] for row in rows.values()])
-    return "\n".join([*lines, f"{'mean':29}" + "".join(f"{_gain(report['means'][harm]):>28}" for harm in HARMS) + f"{photographs:8.2f}",
+    means = "".join(f"{_gain(report['means'][harm]):>28}" for harm in HARMS)
+    return "\n".join([*lines, f"{'mean':29}{means}{photographs:8.2f}",
                       f"the evaluator, on {judge['split']}: {', '.join(told)}"])
 
 

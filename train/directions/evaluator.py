@@ -148,8 +148,9 @@ def effects(evaluator: Evaluator, z: Tensor, step: Tensor, name: str, unedited: 
     unedited = unedited or evaluator.observe(z)
     side = sides(evaluator, unedited, name) * (-1 if back else 1)
     edited = evaluator.observe(z + side[:, None] * step)
-    return Effects(side[:, None] * (edited.outputs - unedited.outputs), pixel_changes(unedited.pictures, edited.pictures, name, masks),
-                   edited.outlier_scores, evaluator.index(name), evaluator.attributes)
+    return Effects(side[:, None] * (edited.outputs - unedited.outputs),
+                   pixel_changes(unedited.pictures, edited.pictures, name, masks), edited.outlier_scores, evaluator.index(name),
+                   evaluator.attributes)
 
 
 def pixel_changes(before: Tensor, after: Tensor, name: str, masks: Tensor | None) -> Tensor:
