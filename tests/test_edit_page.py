@@ -2,6 +2,7 @@
 
 import io
 import json
+import time
 from urllib.parse import unquote
 
 import numpy as np
@@ -61,6 +62,14 @@ def second(second_page):
     return second_page
 
 
+def until(holds) -> None:
+    """Wait until something holds that the page does not announce."""
+    end = time.monotonic() + 30
+    while not holds():
+        assert time.monotonic() < end, "it never held"
+        time.sleep(0.05)
+
+
 def show_example(page):
     steps = page.locator(".steps li").count()
     page.locator("#examples button").last.click()
@@ -112,16 +121,13 @@ def test_opens_with_a_face_and_live_sliders(visit):
     assert change(before, pixels(page, "edit"), WHOLE, WHOLE) > 1
 
 
-def test_photo_and_reconstruction_can_be_compared_with(edit, portrait):
+def test_photo_and_reconstruction_can_be_compared_with(edit, editor, photo):
     assert np.abs(pixels(edit, "edit") - pixels(edit, "before")).mean() < ROUNDED
     edit.get_by_role("button", name="Photo", exact=True).click()
     edit.wait_for_function("document.querySelector('.before').textContent === 'Photo'")
-    edit.wait_for_timeout(100)
-    original = pixels(edit, "before")
-    # The model sees the middle of the portrait: the two are alike, though not in size.
-    middle = np.asarray(portrait.crop((17, 40, 187, 210)).resize((512, 512)), dtype=float)
-    assert np.corrcoef(original.ravel(), middle.ravel())[0, 1] > 0.9
-    assert np.abs(original - pixels(edit, "edit")).mean() > 2
+    shown = np.asarray(editor.input(photo).resize((512, 512), Image.Resampling.BICUBIC), dtype=float)
+    until(lambda: np.abs(pixels(edit, "before") - shown).mean() < 6)
+    assert np.abs(pixels(edit, "before") - pixels(edit, "edit")).mean() > 2
     edit.get_by_role("button", name="Start", exact=True).click()
 
 
@@ -167,7 +173,8 @@ def test_a_track_has_the_spread_of_its_direction(second, editor, spread):
     assert page.locator(f"[data-slider='{name}'] output").inner_text() not in ("0", "+0", "")
 
 
-def test_the_plain_scale_is_the_same_for_every_face_and_keeps_the_edit(edit):
+def test_the_plain_scale_is_the_same_for_every_face_and_keeps_the_edit(second):
+    edit = second
     slider = edit.locator("[data-name=Smiling]")
 
     def track():
@@ -589,12 +596,9 @@ def test_a_saved_picture_resumes_its_edit(edit, editor, second, tmp_path):
     assert float(other.locator("[data-name=Smiling]").input_value()) == smile
     # Of another model, it is a photo, and that is said.
     image.save(path, pnginfo=Recipe("0123456789ab", {"Smiling": 1}, latent=[0.0] * 32).png_info())
-    other.get_by_role("button", name="Remove Image").click()
     upload(other, path)
-    said = other.get_by_test_id("toast-text").filter(has_text="opened as a photo").text_content()
+    said = other.locator(".photo-box [role=alert]").filter(has_text="opened as a photo").text_content()
     assert "is of the model 0123456789ab" in said
-    other.wait_for_function("document.querySelector('[data-name=Smiling]').value === '0'")
-    assert not other.locator("[data-against=photo]").is_disabled()
 
 
 def test_last_value_wins_and_nothing_queues_up(edit):
@@ -679,11 +683,8 @@ def test_bad_photo_is_refused_in_one_sentence(edit, tmp_path, make, name):
     smile = push(edit, "Smiling", 0.7)
     before = pixels(edit, "edit")
     make(tmp_path / name)
-    if edit.locator("#photo input[type=file]").count():
-        upload(edit, tmp_path / name)
-    else:
-        replace(edit, tmp_path / name)
-    sentence = edit.get_by_test_id("toast-text").filter(has_text=name).text_content()
+    upload(edit, tmp_path / name)
+    sentence = edit.locator(".photo-box [role=alert]").filter(has_text=name).text_content()
     assert sentence.count(". ") == 0 and sentence.endswith(".") and "Traceback" not in sentence
     assert np.array_equal(pixels(edit, "edit"), before)
     assert float(edit.locator("[data-name=Smiling]").input_value()) == smile
@@ -711,8 +712,8 @@ def test_odd_but_valid_photos_load(second, portrait, tmp_path):
         portrait.save(path, "GIF", save_all=True, append_images=[Image.new("RGB", portrait.size)])
 
     def original(page):
+        page.wait_for_function("document.querySelector('#edit [data-canvas=edit]').width === 1024")
         page.get_by_role("button", name="Photo", exact=True).click()
-        page.wait_for_timeout(100)
         return pixels(page, "before").mean(2)
 
     page = second
@@ -724,16 +725,10 @@ def test_odd_but_valid_photos_load(second, portrait, tmp_path):
     for make, name in [(cmyk, "cmyk.jpg"), (sixteen_bit, "sixteen.png"), (palette, "palette.png"), (alpha, "alpha.png"),
                        (rotated, "rotated.jpg"), (animated, "animated.gif")]:
         make(tmp_path / name)
-        replace(page, tmp_path / name)
+        upload(page, tmp_path / name)
         captioned(page, name)
         # Upright and of the right brightness: it is the same picture.
-        assert np.abs(original(page) - wanted).mean() < 12, name
-
-
-def replace(page, path):
-    """Take the photo out of the input, and give it another."""
-    page.get_by_role("button", name="Remove Image").click()
-    upload(page, path)
+        until(lambda: np.abs(original(page) - wanted).mean() < 12)
 
 
 def test_random_example_and_sample_faces_reach_the_stage(second):

@@ -41,7 +41,7 @@ def pixels(n, seed=0):
 def test_figures_and_their_stamps():
     figures = evaluation.evaluate(Copier(), pixels(40), "test", CPU, similarities={"ssim": metrics.ssim})
     assert figures["protocol"] == {"split": "test", "images": 40, "crop": [round(v, 6) for v in TINY.crop],
-                                   "image_size": 16, "z": "mu", "weights": "float32"}
+                                   "image_size": 16, "z": "mu", "weights": "float32", "arithmetic": "float32"}
     assert figures["bce_gap"] == pytest.approx(0, abs=1e-3) and figures["ssim"] == pytest.approx(1, abs=1e-3)
     sampled = figures["sampled"]
     assert sampled["protocol"] == figures["protocol"] | {"z": "sample", "seed": 0}

@@ -9,6 +9,7 @@ from browser import captioned, change, pixels, set_slider, settled
 from safetensors.torch import save_file
 
 from betavae import Directions, Editor
+from betavae.image import extend
 
 WHOLE = (0, 1)
 
@@ -26,9 +27,7 @@ def faces(editor, tmp_path_factory):
     z = torch.cat([z + 1.5 * editor.directions["Smiling"].vector, z])
     paths = [folder / f"{i}.png" for i in range(10)]
     for picture, path in zip(editor.decode(z), paths):
-        # In the aligned frame's shape, so that the crop finds the face where it was.
-        frame = picture.resize((148, 148)).crop((-15, -35, 163, 183))
-        frame.save(path)
+        extend(picture, editor.config).save(path)
     return paths[:5], paths[5:]
 
 

@@ -63,10 +63,12 @@ def test_a_model_with_masks_leaves_the_photos_background_to_it(visit, shelf, pho
     page = visit(address="/model/two/")
     upload(page, photo)
     captioned(page, "portrait.png")
+    page.click("[data-view=model]")
+    settled(page)
     set_slider(page, "yaw", 1)
     editor = Editor.from_pretrained(shelf / "two", "cpu")
     z, size = editor.encode(photo), (512, 512)
-    wanted, over_grey = (np.asarray(editor.edit(z, {"yaw": 1}, background=behind)[0].resize(size, Image.Resampling.BICUBIC), float)
+    wanted, over_grey = (np.asarray(editor.edit(z, {"yaw": 1}, background=behind, mask="edited")[0].resize(size, Image.Resampling.BICUBIC), float)
                          for behind in (editor.input(photo), None))
     shown = pixels(page, "edit")
     assert np.abs(shown - wanted).mean() < 5 < np.abs(shown - over_grey).mean()
@@ -85,7 +87,7 @@ def test_a_model_that_there_is_not_is_one_sentence(visit):
     page = visit(390, 844)
     page.get_by_role("tab", name="Model").click()
     for name, sentence in (("three", "There is no model 'three' here; choose from bare, one, two,"),
-                           ("some/faces", "The Hub repository 'some/faces' cannot be reached"), ("", "Write the name")):
+                           ("some/faces", "The Hub repository 'some/faces' cannot be opened"), ("", "Write the name")):
         page.locator("#repository").fill(name)
         page.get_by_role("button", name="Open").click()
         page.wait_for_function("text => document.querySelector('.others .status').textContent.startsWith(text)", arg=sentence)

@@ -155,7 +155,7 @@ def protocol(model: VAE, split: str, images: int) -> dict:
     config = model.config
     return {"split": split, "images": images, "crop": [round(edge, 6) for edge in config.crop],
             "image_size": config.image_size, "z": "mu", "weights": "float32",
-            "arithmetic": arithmetic(next(model.parameters()).device)}
+            "arithmetic": arithmetic(next(model.parameters(), torch.empty(0)).device)}
 
 
 def arithmetic(device: torch.device) -> str:

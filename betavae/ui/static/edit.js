@@ -43,7 +43,7 @@ const live = latest(
     if (request.era !== era) return;
     shown = { z: request.state ? z : request.z, picture };
     if (request.state) measure();
-    await draw(picture, request.state?.strengths ?? request.strengths);
+    await drawEdit(picture, request.state?.strengths ?? request.strengths);
     develop();
     offline(null);
     say(face.caption);
@@ -155,7 +155,7 @@ async function shadingOf(who, picture, strengths) {
 }
 
 // The stage shows a picture that the model made of these strengths: itself, or put back into the photo.
-async function draw(picture, strengths) {
+async function drawEdit(picture, strengths) {
   const who = face;
   if (!onPhoto()) {
     canvas.edit.width = canvas.edit.height = 512;
@@ -209,11 +209,13 @@ async function openPhoto(how = {}) {
   try {
     const answer = await server.open({ name: mine.name, data: await base64(mine.file), ...how });
     if (mine !== taken) return;
-    if (answer.warning) say(answer.warning, true);
     if (answer.face) {
       if (answer.face.photo) answer.face.photo.file = mine.file;
       framing.close();
-      return load(answer.face);
+      load(answer.face);
+      await stagePhoto();
+      if (answer.warning) document.dispatchEvent(new CustomEvent("photo-refused", { detail: answer.warning }));
+      return;
     }
     say(answer.error, true);
     document.dispatchEvent(new CustomEvent("photo-refused", { detail: answer.error }));
@@ -261,7 +263,7 @@ async function redisplay() {
   stage.setAttribute("aria-busy", "true");
   await stagePhoto();
   await compare(against);
-  if (shown) await draw(shown.picture, current().strengths);
+  if (shown) await drawEdit(shown.picture, current().strengths);
   stage.setAttribute("aria-busy", "false");
 }
 
@@ -349,7 +351,7 @@ async function display({ picture }) {
   if (!picture) return update();
   shown = { z: reflect(), picture };
   await stagePhoto();
-  await draw(picture, current().strengths);
+  await drawEdit(picture, current().strengths);
   stage.setAttribute("aria-busy", "false");
 }
 
