@@ -495,7 +495,8 @@ def test_spectrum_shows_the_range_and_goes_on(edit, editor):
     edit.locator(".spectrum summary").click()
 
 
-def test_presets_bring_sliders_to_their_percentiles(edit):
+def test_presets_bring_sliders_to_their_percentiles(second):
+    edit = second  # a face on which every preset has something to change
     for name, targets in PRESETS.items():
         before = pixels(edit, "edit")
         edit.get_by_role("button", name=name, exact=True).click()
@@ -592,7 +593,8 @@ def test_a_saved_picture_resumes_its_edit(edit, editor, second, tmp_path):
     other = second
     upload(other, path)
     captioned(other, "saved.png")
-    assert np.array_equal(pixels(other, "edit"), pixels(edit, "edit"))
+    # The lock is held by the server once the page has shown its own approximation.
+    until(lambda: np.abs(pixels(other, "edit") - pixels(edit, "edit")).mean() < ROUNDED)
     assert float(other.locator("[data-name=Smiling]").input_value()) == smile
     # Of another model, it is a photo, and that is said.
     image.save(path, pnginfo=Recipe("0123456789ab", {"Smiling": 1}, latent=[0.0] * 32).png_info())

@@ -40,9 +40,10 @@ from train.loop import SAVE_SECONDS, Diverged, Interrupted
 from train.plan import plan
 from train.presets import PRESETS, TrainConfig, explain, override
 from train.ranks import ALONE, Ranks
+from train.sharpen import SharpenConfig
 from train.stages import FEATURES, OF_ANY_MODEL, STAGES, Run, follow
 
-DEFAULT_STAGES = tuple(stage for stage in STAGES if stage not in ("compare", "publish"))
+DEFAULT_STAGES = tuple(stage for stage in STAGES if stage not in ("compare", "sharpen", "publish"))
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -82,7 +83,7 @@ def main(arguments: list[str] | None = None) -> int:
             follow(Run(config, out, device, options.data, Path(options.cache), ranks, options.save_every,
                        hub.resolve(options.model) if options.model else None, options.features,
                        "refined" if options.choose else options.method,
-                       _conditions(options.condition), tuple(map(Path, options.compare))), stages)
+                       _conditions(options.condition), tuple(map(Path, options.compare)), options.sharpen_images), stages)
         if "publish" in stages and ranks.first:
             print(publish(out, options.repo, private=options.private or None, create_pr=options.create_pr))
     except Interrupted as stop:
@@ -188,6 +189,8 @@ def _parser() -> argparse.ArgumentParser:
                                "(the run's own, no FID), none (nothing is downloaded) (default: inception)")
     measured.add_argument("--compare", metavar="RUN", nargs="+", default=[],
                           help="folders of evaluated runs that the figures show side by side, one row each")
+    measured.add_argument("--sharpen-images", metavar="N", type=int, default=SharpenConfig.images,
+                          help=f"images that the stage sharpen trains the second decoder with (default: {SharpenConfig.images:,})")
     later = parser.add_argument_group("directions and publishing")
     later.add_argument("--method", metavar="M", choices=METHODS, default="mean",
                        help=f"how directions are made: {', '.join(METHODS)} (default: mean, the published way)")

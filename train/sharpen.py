@@ -338,5 +338,5 @@ def measure(model: VAE, sharpener: Sharpener, pixels: Tensor, mu: Tensor, steps:
         "frechet_honest": metrics.frechet_distance(rows["honest"], rows["real"]),
         "lowpass": float(255 * rows["lowpass"].mean()),
         "spearman": spearman,
-        "steadiness": float(torch.stack(along).mean() / between),
+        "steadiness": float(torch.stack(along).mean() / between) if along else None,
     }

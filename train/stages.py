@@ -47,14 +47,16 @@ from train.measure import MEASURED
 from train.mixture import fit_mixture, posterior_samples, prior
 from train.presets import TRAINED_ON, TrainConfig
 from train.ranks import ALONE, Ranks
+from train.sharpen import SharpenConfig, fit_sharpener, measure
 from train.sources import open_data
 
-STAGES = ("data", "fit", "evaluate", "directions", "compare", "figures", "publish")
-MEASURING = ("evaluate", "directions", "compare", "figures")  # those that need a trained model
+STAGES = ("data", "fit", "evaluate", "directions", "compare", "sharpen", "figures", "publish")
+MEASURING = ("evaluate", "directions", "compare", "sharpen", "figures")  # those that need a trained model
 OF_ANY_MODEL = ("evaluate", "figures")
 # What the stages make of a model: each says to which weights it belongs.
 DERIVED = ("metrics.json", "mixture.safetensors", "directions.safetensors", "atlas.json", "selection.json", "compare.json",
-           "sharp.safetensors")
+           "sharp.safetensors", "sharp.json")
+SHARP_FACES = 500  # of val, by which sharp pictures are measured
 FEATURES = {"inception": "Inception pool3, TensorFlow's weights", "classifier": "the run's own classifier: no FID, and not "
             "comparable with any", "none": ""}
 PROGRESS_FACES = 16  # whose reconstructions are drawn while training
@@ -88,6 +90,8 @@ class Run:
         Name -> condition: more directions.
     compare : tuple of Path
         Folders of runs that the figures show side by side.
+    sharpen_images : int
+        Images that the second decoder is trained with, in all.
     """
 
     config: TrainConfig
@@ -102,6 +106,7 @@ class Run:
     method: str = "mean"
     conditions: Mapping[str, str] = field(default_factory=dict)
     compare: tuple[Path, ...] = ()
+    sharpen_images: int = SharpenConfig.images
 
     @property
     def folder(self) -> Path:
@@ -181,10 +186,16 @@ class Subject:
 
     def classifier(self, name: str, seed: int) -> Classifier:
         """A network that judges pictures, trained once for a run and kept beside it."""
-        path = self.run.out / f"{name}.safetensors"
-        if not path.exists():
-            fit_classifier(self.dataset, self.run.device, seed).save(path)
-        return Classifier.load(path).to(self.run.device)
+        return judge(self.run, self.dataset, name, seed)
+
+
+def judge(run: Run, dataset: Dataset, name: str, seed: int) -> Classifier:
+    """The classifier of that name in the run's folder, trained where there is none yet."""
+    path = run.out / f"{name}.safetensors"
+    if not path.exists() and run.ranks.first:
+        fit_classifier(dataset, run.device, seed).save(path)
+    run.ranks.wait()
+    return Classifier.load(path).to(run.device)
 
 
 def follow(run: Run, stages: list[str]) -> None:
@@ -218,6 +229,8 @@ def follow(run: Run, stages: list[str]) -> None:
             find_directions(run, subject)
         if "compare" in stages:
             compare(run, subject)
+        if "sharpen" in stages:
+            sharpen(run, subject, source)
         if "figures" in stages:
             draw(run, subject, source)
 
@@ -233,6 +246,9 @@ def check(run: Run, stages: list[str], source: Source) -> None:
     lists, model = source.lists, run.config.model
     if model.latents < 2 and set(stages) & set(MEASURING):
         raise ValueError(f"model.latents is {model.latents}; the stages {', '.join(MEASURING)} need at least 2.")
+    if model.image_size != 64 and ("sharpen" in stages or ("fit" in stages and run.config.perceptual)):
+        raise ValueError(f"model.image_size is {model.image_size}; --perceptual and the stage sharpen need 64, which the run's "
+                         "classifier sees.")
     if set(stages) & {"fit", *MEASURING}:
         require_held_out(lists, ("val", "test") if set(stages) & set(MEASURING) else ("val",))
     if "fit" in stages:
@@ -296,7 +312,10 @@ def fit_model(run: Run, dataset: Dataset) -> None:
                 print(f"The split {split} is trained on (splits {config.splits!r}): its figures are no held-out figures.")
     train = dataset.training(config.model, config.subset, config.trained_on)
     watch = figures.progress(dataset.images("val")[:PROGRESS_FACES], run.out, run.device)
-    model = fit(config, train, dataset.images("val"), run.out, run.device, ranks, run.save_seconds, watch)
+    features = None
+    if config.perceptual:
+        features = judge(run, dataset, "classifier", config.seed).requires_grad_(False).features
+    model = fit(config, train, dataset.images("val"), run.out, run.device, ranks, run.save_seconds, watch, features)
     if not ranks.first:
         return
     before = _weights(run.out)
@@ -306,6 +325,23 @@ def fit_model(run: Run, dataset: Dataset) -> None:
     write(run.out / "run.json", json.dumps({"weights": weights, "images_seen": config.images} | dataclasses.asdict(config),
                                            indent=1) + "\n")
     set_aside(run.out, before, weights)
+
+
+def sharpen(run: Run, subject: Subject, source: Source) -> None:
+    """Train the second decoder of the model, and measure it on val by a classifier that neither was trained with."""
+    model, seed = subject.model, run.seed
+    large = load(source, dataclasses.replace(model.config, image_size=2 * model.config.image_size), run.cache)
+    judging = subject.classifier("classifier", seed)
+    network = fit_sharpener(SharpenConfig(images=run.sharpen_images, seed=seed), model, judging, large.images("train"),
+                            subject.latents("train")[0], run.out, run.device, run.save_seconds)
+    network.save(run.out / "sharp.safetensors", subject.weights)
+    editor = Editor.from_pretrained(run.folder, run.device)
+    known = [name for name in REPORTED if name in editor.directions]
+    steps = {name: 1.5 * editor.directions[name].vector for name in known}
+    report = measure(model, network, large.images("val")[:SHARP_FACES], subject.latents("val")[0][:SHARP_FACES], steps,
+                     subject.classifier("witness", seed + 1), run.device)
+    subject.keep("sharp.json", {"split": "val"} | report)
+    print(json.dumps(report, indent=1))
 
 
 def _weights(folder: Path) -> str | None:
