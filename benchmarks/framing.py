@@ -20,6 +20,7 @@ from tqdm import tqdm
 from betavae import Editor, face
 from betavae.config import FRAME_HEIGHT, FRAME_WIDTH
 from betavae.image import preprocess, read, square, to_tensor
+from train.celeba import CelebA
 from train.losses import bce, bce_floor
 
 CANVAS = (900, 1100)       # width, height
@@ -35,8 +36,8 @@ def landmarks(data: Path) -> dict[str, np.ndarray]:
 
 
 def names(data: Path, split: str) -> list[str]:
-    number = {"train": "0", "val": "1", "test": "2"}[split]
-    return [name for name, part in (line.split() for line in (data / "list_eval_partition.txt").read_text().splitlines()) if part == number]
+    lists = CelebA.open(data).lists
+    return lists.names[lists.split == split].tolist()
 
 
 def scene(image: np.ndarray, random: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:

@@ -2,7 +2,7 @@
 
 import functools
 import tempfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -28,7 +28,7 @@ from betavae.sharp import Sharpener
 
 SOURCES = ("prior", "mixture")  # what random faces are drawn from
 # The methods that run the networks; where a GPU is lent by the call, it is lent to these.
-COMPUTING = ("_encoded", "decode", "cutout", "put_into", "changes", "with_displacement", "shift", "remaining")
+COMPUTING = ("_encoded", "decode", "cutout", "compose", "changes", "with_displacement", "shift", "remaining")
 WEAR_RIDGE = 0.1  # against a squared gap of one strength; less comes nearer, with strengths that undo each other
 MASKS = ("unedited", "edited")  # by whose outline an edit of a model with masks is laid on
 
@@ -238,7 +238,6 @@ class Editor:
         choice("mask", mask, MASKS)
         return self.decode(self.shift(z, strengths, locks), background, z if mask == "unedited" else None, sharp)
 
-    @torch.inference_mode()
     def side_by_side(self, image, strengths: Mapping[str, float], locks: Iterable[str] = (),
                      crop: str = "auto") -> list[Image.Image]:
         """Original, reconstruction and edit of a photo: what the model is shown of it, what it makes of it, and with the edit.
@@ -271,12 +270,22 @@ class Editor:
             A name is unknown, or a strength is no finite number.
         """
         z = self._latents(z)
-        pair = torch.cat([z, self.shift(z, strengths, locks)]).to(self.device)
+        return self.compose(pixels, frame, z, self.shift(z, strengths, locks), total(self.directions, strengths),
+                            lambda person: touch(person, strengths))
+
+    @torch.inference_mode()
+    def compose(self, pixels: np.ndarray, frame: np.ndarray, z: Tensor, edited: Tensor, displacement: np.ndarray | None,
+                touched: Callable[[np.ndarray], np.ndarray | None]) -> tuple[np.ndarray, np.ndarray]:
+        """``put_into`` of an edit that is known by its latents, z and ``edited``, each (1, d), and its ``displacement``.
+
+        ``touched`` gives of the person's matte (``person.matte``) where something may be added: ``displacement.put_back``.
+        """
         side = self.config.image_size
-        behind = to_tensor([Image.fromarray(cut(pixels, square(frame, self.config, side), side, side))])
-        before, after = self.model.decode(pair, behind.to(self.device)).split(1)
-        person = matte(shipped(), pixels, frame, self.config)
-        return put_back(pixels, frame, self.config, before, after, total(self.directions, strengths), touch(person, strengths))
+        behind = to_tensor([Image.fromarray(cut(pixels, square(frame, self.config, side), side, side))]).to(self.device)
+        pair = torch.cat([self._latents(z), self._latents(edited)]).to(self.device)
+        before, after = self.model.decode(pair, behind).split(1)
+        return put_back(pixels, frame, self.config, before, after, displacement,
+                        touched(matte(shipped(), pixels, frame, self.config)))
 
     def shift(self, z: Tensor, strengths: Mapping[str, float], locks: Iterable[str] = (), own: Directions | None = None) -> Tensor:
         """z + sum of strength * direction, (n, d): the latents that ``edit`` decodes.

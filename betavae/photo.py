@@ -14,10 +14,9 @@ from betavae.face import CROPS, Face
 from betavae.image import ImageError, load, name_of, upright, white
 from betavae.recipe import Recipe
 
-# What EXIF's orientation asks for; its own inverse but for the two quarter turns.
-TURNS = {2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180, 4: Image.Transpose.FLIP_TOP_BOTTOM,
-         5: Image.Transpose.TRANSPOSE, 6: Image.Transpose.ROTATE_270, 7: Image.Transpose.TRANSVERSE, 8: Image.Transpose.ROTATE_90}
-BACK = TURNS | {6: Image.Transpose.ROTATE_90, 8: Image.Transpose.ROTATE_270}
+# From upright back to how EXIF's orientation says that a picture is stored.
+BACK = {2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180, 4: Image.Transpose.FLIP_TOP_BOTTOM,
+        5: Image.Transpose.TRANSPOSE, 6: Image.Transpose.ROTATE_90, 7: Image.Transpose.TRANSVERSE, 8: Image.Transpose.ROTATE_270}
 QUALITY = 95  # of formats that lose something
 
 
@@ -113,10 +112,6 @@ class Photo:
             if not (0 <= x <= width and 0 <= y <= height):
                 raise ValueError(f"{self.name} is {width} x {height} pixels; an eye at ({x:g}, {y:g}) is outside of it.")
         self._place(face.by_eyes(left, right))
-
-    def frame_by(self, frame: np.ndarray) -> None:
-        """Frame by a similarity (2, 3) that was taken from another ``Photo`` of the same picture."""
-        self._place(np.asarray(frame, dtype=float))
 
     def _place(self, frame: np.ndarray, index: int | None = None) -> None:
         self.frame, self.face, self._z = frame, index, None

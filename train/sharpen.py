@@ -28,6 +28,7 @@ from betavae.image import from_uint8
 from betavae.model import VAE
 from betavae.sharp import SharpConfig, Sharpener, upsampled
 from train import metrics
+from train.batches import Batches
 from train.checkpoint import Averaged, Checkpoint
 from train.ranks import ALONE
 
@@ -139,31 +140,19 @@ class Sharpening:
     def __init__(self, config: SharpenConfig, model: VAE, classifier: Classifier, pixels: Tensor, mu: Tensor, device: torch.device):
         self.config, self.device = config, device
         self.model, self.classifier = (part.to(device).eval().requires_grad_(False) for part in (model, classifier))
-        self.pixels, self.mu = pixels, mu
+        self.mu = mu
         torch.manual_seed(config.seed)
         size = SharpConfig(model.config.latents, model.config.image_size)
         self.network, self.critic = (part.to(device, memory_format=torch.channels_last) for part in (Sharpener(size), Discriminator()))
         self.optimizer, self.critic_optimizer = (torch.optim.Adam(part.parameters(), config.lr, (0.5, 0.99))
                                                  for part in (self.network, self.critic))
         self.average = Averaged(self.network, config.ema * config.images)
-        self._order = (-1, np.empty(0, int))
-
-    def rows(self, step: int) -> np.ndarray:
-        """Positions (b,) of a step's faces: every epoch shows each once."""
-        n, batch = len(self.mu), self.config.batch
-        positions = np.arange(step * batch, (step + 1) * batch)
-        parts = []
-        for epoch in np.unique(positions // n):
-            if epoch != self._order[0]:
-                self._order = epoch, np.random.default_rng((self.config.seed, epoch)).permutation(n)
-            parts.append(self._order[1][positions[positions // n == epoch] % n])
-        return np.concatenate(parts)
+        self.batches = Batches(pixels, config.batch, config.seed, False, device)
 
     def step(self, step: int) -> dict[str, Tensor]:
         """Make step number ``step``; returns the terms of the losses, shape () each."""
-        config, rows = self.config, self.rows(step)
-        real = from_uint8(self.pixels[torch.from_numpy(rows)]).to(self.device)
-        z = self.mu[torch.from_numpy(rows)].to(self.device)
+        config = self.config
+        (real, _), z = self.batches(step), self.mu[self.batches.rows(step)].to(self.device)
         with torch.no_grad():
             honest = self.model.decode(z)
             behind = upsampled(honest)

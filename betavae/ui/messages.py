@@ -11,6 +11,7 @@ import io
 import secrets
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import IO
 
 import gradio as gr
 import torch
@@ -20,7 +21,7 @@ from torch import Tensor
 from betavae import custom
 from betavae.editor import Editor
 from betavae.image import ImageError
-from betavae.recipe import Recipe, RecipeError
+from betavae.recipe import Recipe
 
 # A little below 1 the generated faces are cleaner, and still varied.
 TEMPERATURE = 0.8
@@ -105,6 +106,18 @@ def resumed(editor: Editor, recipe: Recipe, caption: str | None = None) -> dict:
     return (face(editor, editor.face(recipe)[0], caption or "A face from a link") if recipe.latent else {}) | edit
 
 
+def carried(picture: Path | IO[bytes]) -> Recipe | None:
+    """The recipe that a picture carries with its face; None of a picture without one.
+
+    Raises
+    ------
+    RecipeError
+        There is one, and it cannot be used.
+    """
+    recipe = Recipe.in_picture(picture)
+    return recipe if recipe is not None and (recipe.latent or recipe.seed is not None) else None
+
+
 def uploaded(editor: Editor, upload: dict | None) -> dict | None:
     """The face in what gr.Image sends with ``preprocess=False``; None, and a toast that says why, if there is none.
 
@@ -116,10 +129,10 @@ def uploaded(editor: Editor, upload: dict | None) -> dict | None:
         return None
     path, caption = Path(upload["path"]), upload.get("orig_name") or "Your photo"
     try:
-        recipe = Recipe.in_picture(path)
-        if recipe is not None and (recipe.latent or recipe.seed is not None):
+        recipe = carried(path)
+        if recipe is not None:
             return face(editor, editor.shift(editor.face(recipe), recipe.strengths, recipe.locks)[0], caption)
-    except (RecipeError, ValueError) as error:
+    except ValueError as error:
         toast(f"{caption!r} holds an edit that cannot be resumed, and is opened as a photo. {error}")
     try:
         return photo(editor, path, caption)

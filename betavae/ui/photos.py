@@ -16,17 +16,17 @@ from PIL import Image
 from betavae.attributes import attribute
 from betavae.classifier import side_effects
 from betavae.directions import GRID
-from betavae.displacement import put_back
 from betavae.editor import Editor
-from betavae.image import cut, square, to_tensor
+from betavae.image import square, to_tensor
 from betavae.person import matte, shipped
 from betavae.photo import NoFaceError, Photo
-from betavae.recipe import Recipe, RecipeError
+from betavae.recipe import Recipe
 from betavae.ui import messages
 
 SHOWN = 2048      # longest side, in pixels, of the copy that the page shows where it cannot read the file itself
 MAX_BYTES = 2**26  # of a photo
 SURE, GONE = 0.7, 0.35  # a photo shows what the classifier is this sure of; a picture has lost what it is no surer of
+TOUCHED = (lambda person: None, lambda person: person, lambda person: 1 - person)  # of the page's numbers for what an edit may shade
 TURNED, COLOURS = 8.0, 0.09  # degrees, and mean difference in [0, 1], up to which pose and colours are kept
 
 
@@ -42,34 +42,23 @@ def opened(editor: Editor, request: dict) -> dict:
         The request is not of that form, or the photo cannot be used.
     """
     data, name = bytes_of(request), str(request.get("name") or "Your photo")
+    told = {}
+    if "eyes" not in request and "face" not in request:
+        try:
+            recipe = messages.carried(io.BytesIO(data))
+            if recipe is not None:
+                return {"face": messages.resumed(editor, recipe, name)}
+        except ValueError as error:
+            told = {"warning": f"It holds an edit that cannot be resumed, and is opened as a photo. {error}"}
     photo = editor.open(data, name=name)
     if "eyes" in request:
         photo.frame_by_eyes(*places(request["eyes"]))
     elif "face" in request:
         photo.choose(messages.whole(request["face"], "face", 0, 10_000))
-    else:
-        recipe, trouble = carried(editor, data)
-        if recipe:
-            return {"face": messages.resumed(editor, recipe, name)}
-        if trouble:
-            return {"face": face(editor, photo, name), "warning": trouble} if photo.faces else {"error": trouble, "photo": seen(photo)}
     try:
-        return {"face": face(editor, photo, name)}
+        return told | {"face": face(editor, photo, name)}
     except NoFaceError as error:
-        return {"error": str(error), "photo": seen(photo)}
-
-
-def carried(editor: Editor, data: bytes) -> tuple[Recipe | None, str | None]:
-    """The recipe with a face that a picture carries, or None; and what is wrong with one that cannot be resumed."""
-    try:
-        recipe = Recipe.in_picture(io.BytesIO(data))
-        if recipe is not None and (recipe.latent or recipe.seed is not None):
-            editor.check(recipe)
-            editor.directions.shift(editor.directions.mean[None], recipe.strengths, recipe.locks)
-            return recipe, None
-    except (RecipeError, ValueError) as error:
-        return None, f"It holds an edit that cannot be resumed, and is opened as a photo. {error}"
-    return None, None
+        return {"error": told.get("warning", str(error)), "photo": seen(photo)}
 
 
 def face(editor: Editor, photo: Photo, name: str) -> dict:
@@ -120,7 +109,6 @@ def _list(words: list[str]) -> str:
     return " and ".join(filter(None, [", ".join(words[:-1]), words[-1]]))
 
 
-@torch.inference_mode()
 def saved(editor: Editor, request: dict) -> dict:
     """The photo with an edit put back, at its own size: {name, data, square, before, after, displacement?, touch, recipe} ->
     {name, type, data}.
@@ -140,19 +128,15 @@ def saved(editor: Editor, request: dict) -> dict:
     if matrix.shape != (6,) or not matrix.isfinite().all():
         raise ValueError("The square is not six numbers.")
     frame = unsquare(matrix.numpy().reshape(2, 3), editor)
-    pair = torch.stack([messages.latent(request.get(key)) for key in ("before", "after")])
-    side = editor.config.image_size
-    behind = to_tensor([Image.fromarray(cut(photo.pixels, square(frame, editor.config, side), side, side))])
-    before, after = editor.model.decode(editor.shift(pair, {}).to(editor.device), behind.to(editor.device)).split(1)
+    z, edited = (messages.latent(request.get(key)) for key in ("before", "after"))
     field = request.get("displacement")
     if field is not None:
         field = np.asarray(field, dtype=np.float32)
         if field.shape != (2 * GRID * GRID,) or not np.isfinite(field).all() or np.abs(field).max() > 1:
             raise ValueError(f"The displacement is not {2 * GRID * GRID} numbers from -1 to 1.")
         field = field.reshape(2, GRID, GRID) if field.any() else None
-    person = matte(shipped(), photo.pixels, frame, editor.config)
-    touched = {0: None, 1: person, 2: 1 - person}[messages.whole(request.get("touch"), "touch", 0, 2)]
-    picture = photo.finished(*put_back(photo.pixels, frame, editor.config, before, after, field, touched))
+    touched = TOUCHED[messages.whole(request.get("touch"), "touch", 0, 2)]
+    picture = photo.finished(*editor.compose(photo.pixels, frame, z, edited, field, touched))
     recipe = Recipe.from_json(str(request["recipe"])) if request.get("recipe") else None
     suffix = Path(name).suffix.lower()
     if suffix not in (".jpg", ".jpeg", ".png", ".webp", ".avif", ".tif", ".tiff"):

@@ -168,12 +168,6 @@ async function drawEdit(picture, strengths) {
   return true;
 }
 
-async function decodeImage(src) {
-  const image = Object.assign(new Image(), { src });
-  await image.decode();
-  return image;
-}
-
 // The face's photo onto the photo stage; of a file that the browser cannot read, the copy that the server sent.
 async function stagePhoto() {
   const { photo } = face;
@@ -181,10 +175,10 @@ async function stagePhoto() {
   find(".after").textContent = "After";
   document.dispatchEvent(new CustomEvent("photo-shown", { detail: photo ? { picture: photo.picture, name: photo.name } : null }));
   if (!photo || photoStage.of === photo) return;
-  const picture = await (photo.file ? createImageBitmap(photo.file) : Promise.reject()).catch(() => decodeImage(photo.picture));
+  const picture = await (photo.file ? createImageBitmap(photo.file) : Promise.reject()).catch(() => loaded(photo.picture));
   const [w, h] = photo.size;
-  const fits = Math.abs(picture.width / picture.height - w / h) < 0.02 * (w / h) ? picture : await decodeImage(photo.picture);
-  const matte = await decodeImage(photo.matte);
+  const fits = Math.abs(picture.width / picture.height - w / h) < 0.02 * (w / h) ? picture : await loaded(photo.picture);
+  const matte = await loaded(photo.matte);
   if (face.photo !== photo) return;
   photoStage.show({ picture: fits, size: photo.size, square: photo.square, matte });
   photoStage.of = photo;

@@ -253,8 +253,7 @@ class PhotoStage {
 
 // A data URI's pixels: RGBA bytes, n x n.
 async function pixelsOf(uri) {
-  const image = Object.assign(new Image(), { src: uri });
-  await image.decode();
+  const image = await loaded(uri);
   const canvas = Object.assign(document.createElement("canvas"), { width: image.width, height: image.height });
   const context = canvas.getContext("2d", { willReadFrequently: true });
   context.drawImage(image, 0, 0);

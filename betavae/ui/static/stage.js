@@ -2,12 +2,18 @@
 
 const CONNECTION_LOST = "The connection was lost.";
 
+// A picture that is read and can be drawn.
+async function loaded(src) {
+  const image = Object.assign(new Image(), { src });
+  await image.decode();
+  return image;
+}
+
 // Scaled smoothly from the model's size to the canvas's own; a picture that was overtaken while it was being read is
 // not drawn. A face without a background is drawn over `behind`, the photo that it is of, or over mid grey.
 async function paint(canvas, uri, behind = null) {
   canvas.wanted = uri;
-  const images = [behind, uri].filter(Boolean).map((src) => Object.assign(new Image(), { src }));
-  await Promise.all(images.map((image) => image.decode()));
+  const images = await Promise.all([behind, uri].filter(Boolean).map(loaded));
   if (canvas.wanted !== uri) return false;
   const context = canvas.getContext("2d");
   context.imageSmoothingEnabled = true;

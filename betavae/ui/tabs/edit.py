@@ -28,8 +28,9 @@ def build(editor: Editor, gallery: Gallery | None = None) -> gr.HTML:
 
     With a ``gallery`` there is a field for the number of one of its faces.
     """
-    examples = [photos.opened(editor, {"data": base64.b64encode(path.read_bytes()).decode(),
-                                       "name": path.stem.replace("_", " ")})["face"] for path in example_files()]
+    files = example_files()
+    # Their pictures; what a photo needs on the stage is made when it is chosen.
+    examples = [messages.photo(editor, path, caption(path)) for path in files]
     examples += [messages.generated(editor, seed) for seed in EXAMPLE_SEEDS]
 
     def decode(request):
@@ -74,7 +75,11 @@ def build(editor: Editor, gallery: Gallery | None = None) -> gr.HTML:
                                 effects=editor.classifier is not None)
 
     def choose(event: gr.EventData):
-        return messages.renewed(examples[int(event.index)])
+        index = int(event.index)
+        if index >= len(files):
+            return messages.renewed(examples[index])
+        data = base64.b64encode(files[index].read_bytes()).decode()
+        return photos.opened(editor, {"data": data, "name": caption(files[index])})["face"]
 
     random.click(lambda: messages.random_face(editor), None, stage, **components.QUIET)
     if gallery:
@@ -139,6 +144,11 @@ def presets(editor: Editor) -> list[dict]:
 def example_files() -> list[Path]:
     """The photos that ship with the app, in the order of their names."""
     return sorted(path for path in EXAMPLES.glob("*") if path.suffix.lower() in (".png", ".jpg", ".jpeg"))
+
+
+def caption(path: Path) -> str:
+    """What an example photo is called."""
+    return path.stem.replace("_", " ")
 
 
 def credit() -> str:
