@@ -83,6 +83,19 @@ def test_the_command_trains_is_interrupted_resumes_and_leaves_a_folder_that_open
     assert metrics["val"]["bce"] != metrics["test"]["bce"]
 
 
+def test_a_run_goes_on_from_the_weights_of_another_model(dataset, tmp_path):
+    first = fit(RUN, dataset.images("train"), dataset.images("val"), tmp_path / "first", CPU)
+    still = dataclasses.replace(RUN, images=16, lr=1e-12, ema=0.0)
+    second = fit(still, dataset.images("train"), dataset.images("val"), tmp_path / "second", CPU, start=first)
+    torch.testing.assert_close(weights(second), weights(first), rtol=0, atol=1e-9)
+
+
+def test_the_settings_of_a_run_that_started_from_weights_ask_for_them(tmp_path, capsys):
+    (tmp_path / "run.json").write_text(dataclasses.replace(RUN, start="0123456789ab").to_json())
+    assert main(["--data", ".", "--config", str(tmp_path / "run.json")]) == 1
+    assert "start from the weights 0123456789ab" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(("arguments", "sentence"), [
     (["--data", "nowhere"], "'nowhere'"),
     (["--data", ".", "--stages", "fitt"], "'fitt'; choose from data, fit"),
@@ -94,6 +107,7 @@ def test_the_command_trains_is_interrupted_resumes_and_leaves_a_folder_that_open
     (["--data", ".", "--stages"], "--stages: expected one argument"),
     (["--data", ".", "--device", "tpu"], "'tpu'"),
     (["--data", ".", "--condition", "Bearded"], "NAME=CONDITION"),
+    (["--data", ".", "--preset", "vae", "--start", str(ROOT / "assets" / "celeba64")], "differs from the run's in image_size, latents"),
     (["--stages", "publish"], "--repo is missing"),
     (["--stages", "publish", "--repo", "someone/faces", "--out", "nowhere"], "'nowhere' has no file model.safetensors"),
 ])

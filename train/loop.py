@@ -47,7 +47,7 @@ class Training:
     """
 
     def __init__(self, config: TrainConfig, train: Tensor | Pictures, device: torch.device, ranks: Ranks = ALONE,
-                 features: Callable[[Tensor], Tensor] | None = None):
+                 features: Callable[[Tensor], Tensor] | None = None, start: VAE | None = None):
         if config.batch % ranks.size:
             raise ValueError(f"The batch is {config.batch}; it must be a multiple of the {ranks.size} processes that share it.")
         self.config, self.device, self.ranks = config, device, ranks
@@ -57,6 +57,8 @@ class Training:
         # Parameters are made after the seed and on the CPU first, so a seed means the same weights on every device.
         model = VAE(config.model)
         initialise(model, config.init)
+        if start is not None:
+            model.load_state_dict(start.state_dict())
         if ranks.size > 1 and any(isinstance(layer, nn.BatchNorm2d | nn.BatchNorm1d) for layer in model.modules()):
             if device.type != "cuda":
                 raise ValueError("The network has BatchNorm, whose statistics several processes can share on GPUs only; "
@@ -204,7 +206,7 @@ class Rate:
 def fit(config: TrainConfig, train: Tensor | Pictures, val: Tensor, out: str | Path, device: torch.device,
         ranks: Ranks = ALONE, save_seconds: float = SAVE_SECONDS,
         on_validation: Callable[[VAE, int], None] | None = None,
-        features: Callable[[Tensor], Tensor] | None = None) -> VAE:
+        features: Callable[[Tensor], Tensor] | None = None, start: VAE | None = None) -> VAE:
     """Train to ``config.images`` and return the model with its averaged weights, in eval mode.
 
     Goes on from the checkpoint in ``out`` if there is one; a resumed run is bitwise the uninterrupted one on the CPU,
@@ -226,6 +228,8 @@ def fit(config: TrainConfig, train: Tensor | Pictures, val: Tensor, out: str | P
         Called with the averaged model and the images seen, each time it is validated; by rank 0 alone.
     features : callable, optional
         Pictures (n, 3, s, s) -> (n, k), what ``config.perceptual`` weighs the error of.
+    start : VAE, optional
+        The weights of the first step, in place of random ones; of the same architecture.
 
     Raises
     ------
@@ -238,7 +242,7 @@ def fit(config: TrainConfig, train: Tensor | Pictures, val: Tensor, out: str | P
     """
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
-    training, rate = Training(config, train, device, ranks, features), Rate()
+    training, rate = Training(config, train, device, ranks, features, start), Rate()
     checkpoint = Checkpoint(out, config.to_json(), TrainConfig.from_json, model=training.model, optimizer=training.optimizer,
                             objective=training.objective, average=training.average, meter=training.meter, rate=rate)
     resumed = checkpoint.load(ranks)

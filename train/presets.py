@@ -80,6 +80,8 @@ class TrainConfig:
         Largest norm of the whole gradient (0: any).
     clip_each : float
         Largest norm of each variable's gradient (0: any), as Keras' ``clipnorm``.
+    start : str
+        Hash of the weights that the run starts from, those of --start (empty: from ``init``).
     schedule : "constant" | "onecycle"
         Of the learning rate; "onecycle" goes up to lr over the warmup, then down to 0 along a cosine.
     warmup : float
@@ -125,6 +127,7 @@ class TrainConfig:
     splits: str = "train"
     init: str = "default"
     clip_each: float = 0.0
+    start: str = ""
     seed: int = 0
 
     def __post_init__(self):
@@ -212,7 +215,7 @@ class TrainConfig:
 def settings(config: TrainConfig) -> dict[str, object]:
     """Everything that ``override`` can set, by name, and what it is now: {"lr": 3e-4, ..., "model.latents": 32, ...}."""
     own = {field.name: getattr(config, field.name) for field in dataclasses.fields(config)}
-    del own["preset"], own["model"]
+    del own["preset"], own["model"], own["start"]
     return own | {f"model.{field.name}": getattr(config.model, field.name) for field in dataclasses.fields(config.model)}
 
 

@@ -5,6 +5,7 @@
     python train/run.py --data DIR --images 50000         a shorter run: every schedule scales with it
     python train/run.py --data DIR --preset vae --beta 4 --model.latents 16    a recipe with settings of your own
     python train/run.py --data DIR --config runs/vae/run.json --seed 1    another run with the settings of that one
+    python train/run.py --data DIR --preset celeba64 --start user/name    from the weights of another model
     python train/run.py --preset vae --dry-run            what that run would be: settings, size, memory, speed
     python train/run.py --data DIR --stages evaluate      only the figures of merit of what is in --out
     python train/run.py --data DIR --stages evaluate,figures --model user/name --out DIR2    those of another model
@@ -17,6 +18,7 @@ The same command goes on where an interrupted run stopped.
 """
 
 import argparse
+import dataclasses
 import json
 import os
 import shutil
@@ -54,6 +56,11 @@ def main(arguments: list[str] | None = None) -> int:
         if options.help:
             print(_parser().format_help() + "\n" + explain(config))
             return 0
+        start = hub.resolve(options.start) if options.start else None
+        if start is not None:
+            config = _started(config, start)
+        elif config.start:
+            raise ValueError(f"The settings start from the weights {config.start}; give their folder as --start.")
         stages = _stages(options.stages)
         if options.push_to_hub and "publish" not in stages:
             stages.append("publish")
@@ -83,7 +90,7 @@ def main(arguments: list[str] | None = None) -> int:
             follow(Run(config, out, device, options.data, Path(options.cache), ranks, options.save_every,
                        hub.resolve(options.model) if options.model else None, options.features,
                        "refined" if options.choose else options.method,
-                       _conditions(options.condition), tuple(map(Path, options.compare)), options.sharpen_images), stages)
+                       _conditions(options.condition), tuple(map(Path, options.compare)), options.sharpen_images, start), stages)
         if "publish" in stages and ranks.first:
             print(publish(out, options.repo, private=options.private or None, create_pr=options.create_pr))
     except Interrupted as stop:
@@ -124,6 +131,15 @@ def _configuration(options: argparse.Namespace) -> TrainConfig:
         return TrainConfig.from_json(Path(options.config).read_text(encoding="utf-8"))
     except ValueError as error:
         raise ValueError(f"{options.config!r} is no run's configuration: {error}") from error
+
+
+def _started(config: TrainConfig, start: Path) -> TrainConfig:
+    """The configuration with the hash of the weights in the folder ``start``, whose architecture it must have."""
+    model = hub.load_model(start)
+    if model.config != config.model:
+        differing = [name for name, value in vars(config.model).items() if getattr(model.config, name) != value]
+        raise ValueError(f"--start is {str(start)!r}, whose network differs from the run's in {', '.join(differing)}.")
+    return dataclasses.replace(config, start=hub.model_hash(model))
 
 
 def _conditions(pairs: list[str]) -> dict[str, str]:
@@ -168,6 +184,7 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--preset", metavar="NAME", choices=PRESETS,
                      help=f"one of {', '.join(PRESETS)} (default: capacity)")
     run.add_argument("--config", metavar="FILE", help="the settings of another run, its run.json, in place of a preset's")
+    run.add_argument("--start", metavar="M", help="train on from the weights of this folder or Hub repository user/name")
     run.add_argument("--out", metavar="DIR", help="where the run is kept (default: runs/PRESET)")
     run.add_argument("--stages", metavar="A,B", default=",".join(DEFAULT_STAGES),
                      help=f"of {', '.join(STAGES)} (default: {', '.join(DEFAULT_STAGES)})")

@@ -92,6 +92,8 @@ class Run:
         Folders of runs that the figures show side by side.
     sharpen_images : int
         Images that the second decoder is trained with, in all.
+    start : Path, optional
+        The folder of the model that the run starts from.
     """
 
     config: TrainConfig
@@ -107,6 +109,7 @@ class Run:
     conditions: Mapping[str, str] = field(default_factory=dict)
     compare: tuple[Path, ...] = ()
     sharpen_images: int = SharpenConfig.images
+    start: Path | None = None
 
     @property
     def folder(self) -> Path:
@@ -315,7 +318,8 @@ def fit_model(run: Run, dataset: Dataset) -> None:
     features = None
     if config.perceptual:
         features = judge(run, dataset, "classifier", config.seed).requires_grad_(False).features
-    model = fit(config, train, dataset.images("val"), run.out, run.device, ranks, run.save_seconds, watch, features)
+    model = fit(config, train, dataset.images("val"), run.out, run.device, ranks, run.save_seconds, watch, features,
+                None if run.start is None else hub.load_model(run.start))
     if not ranks.first:
         return
     before = _weights(run.out)
