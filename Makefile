@@ -1,12 +1,13 @@
 # make app          start the app on the shipped model
 # make test         install what the tests need and run them all
 # make lint         ruff and mypy
+# make model DATA=DIR   the shipped model again, from CelebA in DIR to its directions, figures and metrics (hours; resumes)
 # All take PYTHON=path/to/python to use an environment of yours instead of .venv.
 
 VENV := .venv
 PYTHON ?= $(VENV)/bin/python
 
-.PHONY: app test lint chromium
+.PHONY: app test lint model chromium
 
 app: $(if $(filter $(VENV)/%,$(PYTHON)),$(VENV)/app.stamp,app.install)
 	@$(PYTHON) app.py
@@ -20,6 +21,11 @@ test: $(if $(filter $(VENV)/%,$(PYTHON)),$(VENV)/test.stamp,test.install) chromi
 lint: $(if $(filter $(VENV)/%,$(PYTHON)),$(VENV)/test.stamp,test.install)
 	@$(PYTHON) -m ruff check .
 	@$(PYTHON) -m mypy
+
+model: $(if $(filter $(VENV)/%,$(PYTHON)),$(VENV)/test.stamp,test.install)
+	$(PYTHON) train/run.py --data $(DATA) --preset celeba64 --stages fit
+	$(PYTHON) train/run.py --data $(DATA) --preset celeba64-features --start runs/celeba64 --out runs/model \
+	  --stages fit,evaluate,directions,compare,figures --choose --features classifier
 
 $(VENV)/bin/python:
 	python3 -m venv $(VENV)

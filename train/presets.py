@@ -303,6 +303,9 @@ BETA_NORM_ROW = dict(model=BETA_NORM, reduction="mean", beta=0.7 / 32, images=30
                      splits="all", init="he-glorot")
 
 # `plain` names neither batch, length nor crop.
+# `celeba64` learns pixels; `celeba64-features` goes on from its weights with the features of the classifier in the likelihood.
+CELEBA64 = dict(model=LEAN, reconstruction="bce", objective="controller", beta_start=1.0, C_start=5.0, ramp=0.25,
+                images=400_000, batch=64, schedule="onecycle", warmup=0.1, ema=0.02, flip=True)
 _ROWS = {
     "capacity": dict(model=CAPACITY, reconstruction="bce", objective="capacity", beta_start=1.0, ramp=0.4,
                      images=200 * (CELEBA_TRAIN + CELEBA_VAL), batch=128, lr=3e-4, splits="train+val", init="kaiming"),
@@ -314,7 +317,7 @@ _ROWS = {
     "plain": dict(model=PLAIN, images=20 * CELEBA_TRAIN, batch=128),
     "masked": dict(model=MASKED, reconstruction="masked", reduction="mean", beta=1e-3, images=113 * 4000 * 32, batch=32, lr=1e-4,
                    eps=1e-7, clip_each=1e-3, init="glorot"),
-    "celeba64": dict(model=LEAN, reconstruction="bce", objective="controller", beta_start=1.0, C_start=5.0, ramp=0.25,
-                     images=400_000, batch=64, schedule="onecycle", warmup=0.1, ema=0.02, flip=True),
+    "celeba64": CELEBA64,
+    "celeba64-features": CELEBA64 | dict(perceptual=1.0, beta_start=2.0, C_start=50.0, ramp=0.0, images=200_000, lr=5e-4, warmup=0.05),
 }
 PRESETS = {name: TrainConfig(preset=name, **DEFAULTS | row) for name, row in _ROWS.items()}

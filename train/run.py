@@ -1,7 +1,7 @@
 """Train a face VAE on CelebA, from images on disk to a model folder that the app opens.
 
     python train/run.py --data DIR                        the default recipe, all stages, into runs/capacity
-    python train/run.py --data DIR --preset celeba64      the recipe of the shipped model
+    python train/run.py --data DIR --preset celeba64      the first part of the shipped model; `make model` does all
     python train/run.py --data DIR --images 50000         a shorter run: every schedule scales with it
     python train/run.py --data DIR --preset vae --beta 4 --model.latents 16    a recipe with settings of your own
     python train/run.py --data DIR --config runs/vae/run.json --seed 1    another run with the settings of that one
