@@ -2,10 +2,10 @@
 
     python benchmarks/kept.py --data DIR --judge judge.safetensors MODEL ...       2,000 val faces; --split test
 
-For each model and attribute: the judge's mean probability on the photos that lack the attribute, on their reconstructions from the
-posterior mean, and the same for photos that have it. ``told`` is the AUROC of the judge on the reconstructions, mean over the
-attributes with 20 faces on each side; ``on photos`` is what it has on the photos. The judge has another seed than the
-models' own classifier; benchmarks/putback.py trains one where the file is missing.
+For each model and attribute: the judge's mean probability on the photos that lack the attribute, on their reconstructions from
+the posterior mean, and the same for photos that have it. ``told`` is the AUROC of the judge on the reconstructions, mean over
+the attributes with 20 faces on each side; ``on photos`` is what it has on the photos. The judge has another seed than the models'
+own classifier; benchmarks/putback.py trains one where the file is missing.
 """
 
 import argparse
@@ -65,11 +65,13 @@ def main() -> None:
         rows, pixels = dataset.indices(options.split), dataset.images(options.split)
         present = np.stack([dataset.lists.attributes[name][rows] for name in judge.attributes], 1).astype(int)
         photos, kept = read(judge, pixels), read(judge, pixels, model)
-        print(f"{folder}: {len(pixels):,} {options.split} faces; told {auroc(present, kept):.3f}, on photos {auroc(present, photos):.3f}")
+        print(f"{folder}: {len(pixels):,} {options.split} faces; told {auroc(present, kept):.3f}, "
+              f"on photos {auroc(present, photos):.3f}")
         for name in SHOWN:
             k = list(judge.attributes).index(name)
-            print(f"  {name:20}" + "".join(f" {side}: photos {photos[mask, k].mean():.3f}, reconstructions {kept[mask, k].mean():.3f} "
-                                            for side, mask in (("lacking", present[:, k] == 0), ("having", present[:, k] == 1))))
+            sides = (f"{side}: photos {photos[mask, k].mean():.3f}, reconstructions {kept[mask, k].mean():.3f}"
+                     for side, mask in (("lacking", present[:, k] == 0), ("having", present[:, k] == 1)))
+            print(f"  {name:20}", *sides)
 
 
 if __name__ == "__main__":

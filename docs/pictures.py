@@ -1,24 +1,23 @@
 """Makes the pictures in README and docs again, from the app and the shipped model.
 
-    python docs/pictures.py            put-back.jpg, screenshot.png, screenshot-phone.png, editor.webp, into assets/
+    python -m docs.pictures            put-back.jpg, screenshot.png, screenshot-phone.png, editor.webp, into assets/
 
-Needs what the tests need (requirements-test.txt, Chromium). The photo is NASA's portrait of Eileen Collins, in the public domain.
+Needs what the tests need (requirements-test.txt, Chromium). The photo is NASA's portrait of Eileen Collins, in
+the public domain.
 """
 
 import io
-import sys
+import itertools
 import tempfile
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
-
-from browser import CHROMIUM, FLAGS, Server, captioned, set_slider, upload
 from PIL import Image
 from playwright.sync_api import Page, sync_playwright
 from skimage.data import astronaut
 
 from betavae import Editor
+from betavae.hub import ROOT
+from tests.browser import CHROMIUM, FLAGS, Server, captioned, set_slider, upload
 
 ASSETS = ROOT / "assets"
 EDITS = ({}, {"Smiling": -2}, {"Smiling": 2}, {"yaw": -1.5}, {"yaw": 1.5}, {"Young": -2})
@@ -53,7 +52,7 @@ def moving(page: Page) -> list[Image.Image]:
     """The page while sliders are dragged, a frame a step."""
     frames = []
     for name, stops in MOVES:
-        for start, end in zip(stops, stops[1:]):
+        for start, end in itertools.pairwise(stops):
             for step in range(STEPS):
                 set_slider(page, name, start + (end - start) * step / STEPS)
                 frames.append(Image.open(io.BytesIO(page.screenshot())).convert("RGB"))
@@ -61,6 +60,7 @@ def moving(page: Page) -> list[Image.Image]:
 
 
 def main() -> None:
+    """Make them all."""
     put_back().save(ASSETS / "put-back.jpg", quality=90)
     with tempfile.TemporaryDirectory() as folder, Server(Path(folder) / "log") as server, sync_playwright() as playwright:
         path = Path(folder) / "portrait.png"
@@ -69,7 +69,9 @@ def main() -> None:
         page = browser.new_page(viewport={"width": 1280, "height": 860}, reduced_motion="reduce")
         opened(page, server.url, path)
         frames = moving(page)
-        frames[0].save(ASSETS / "editor.webp", save_all=True, append_images=frames[1:], duration=MILLISECONDS, loop=0, quality=60)
+        frames[0].save(ASSETS / "editor.webp", save_all=True, append_images=frames[1:], duration=MILLISECONDS, loop=0,
+                       quality=60)
+        set_slider(page, "yaw", 0)
         set_slider(page, "Smiling", 2)
         page.screenshot(path=ASSETS / "screenshot.png")
         phone = browser.new_page(viewport={"width": 390, "height": 844}, device_scale_factor=2, is_mobile=True, has_touch=True,
