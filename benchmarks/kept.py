@@ -4,8 +4,8 @@
 
 For each model and attribute: the judge's mean probability on the photos that lack the attribute, on their reconstructions from
 the posterior mean, and the same for photos that have it. ``told`` is the AUROC of the judge on the reconstructions, mean over
-the attributes with 20 faces on each side; ``on photos`` is what it has on the photos. The judge has another seed than the models'
-own classifier; benchmarks/putback.py trains one where the file is missing.
+the attributes with 20 faces on each side; ``on photos`` is what it has on the photos. The judge has another seed than the
+models' own classifier; benchmarks/putback.py trains one where the file is missing.
 """
 
 import argparse

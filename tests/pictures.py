@@ -1,6 +1,6 @@
 """Makes the pictures in README and docs again, from the app and the shipped model.
 
-    python -m docs.pictures            put-back.jpg, screenshot.png, screenshot-phone.png, editor.webp, into assets/
+    python tests/pictures.py            put-back.jpg, screenshot.png, screenshot-phone.png, editor.webp, into assets/
 
 Needs what the tests need (requirements-test.txt, Chromium). The photo is NASA's portrait of Eileen Collins, in
 the public domain.
@@ -8,16 +8,20 @@ the public domain.
 
 import io
 import itertools
+import sys
 import tempfile
 from pathlib import Path
 
+if __name__ == "__main__":
+    sys.path.append(str(Path(__file__).resolve().parent.parent))
+
+from browser import CHROMIUM, FLAGS, Server, captioned, set_slider, upload
 from PIL import Image
 from playwright.sync_api import Page, sync_playwright
 from skimage.data import astronaut
 
 from betavae import Editor
 from betavae.hub import ROOT
-from tests.browser import CHROMIUM, FLAGS, Server, captioned, set_slider, upload
 
 ASSETS = ROOT / "assets"
 EDITS = ({}, {"Smiling": -2}, {"Smiling": 2}, {"yaw": -1.5}, {"yaw": 1.5}, {"Young": -2})
