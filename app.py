@@ -60,11 +60,12 @@ def build_demo(editor: Editor, shelf: Shelf | None = None, others: Sequence[Edit
     return demo
 
 
-def serving(**options) -> dict:
-    """How a demo is served, the first one and those on the shelf; ``options`` are of its FastAPI application."""
+def serving(routes: Sequence = (), **options) -> dict:
+    """How a demo is served, the first one and those on the shelf; ``routes`` and ``options`` are of its FastAPI application."""
     # On the server, rendering (ssr_mode) would need Node.
     return {"head": components.head(), "footer_links": ["api"], "ssr_mode": False, "max_file_size": "50mb", "show_error": True,
-            "app_kwargs": {"exception_handlers": api.EXCEPTION_HANDLERS, "middleware": [Middleware(Once)], **options}}
+            "app_kwargs": {"exception_handlers": api.EXCEPTION_HANDLERS, "middleware": [Middleware(Once)],
+                           "routes": [components.modules(), *routes], **options}}
 
 
 WORKING = ContextVar("WORKING", default=False)  # where a GPU is lent already

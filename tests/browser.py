@@ -16,6 +16,7 @@ import numpy as np
 from PIL import Image
 
 from betavae.hub import ROOT
+from betavae.ui import components
 
 CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium")
 FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync"]
@@ -69,6 +70,12 @@ class Server:
                                          {"Content-Type": "application/json"})
         with urllib.request.urlopen(request) as answer:
             return json.load(answer)
+
+
+def state(page, expression: str, argument: object = None):
+    """What an expression of the page's one state, ``state``, gives."""
+    return page.evaluate(f"async (argument) => {{ const {{ state }} = await import({components.module('state')}); return {expression}; }}",
+                         argument)
 
 
 def pixels(page, name: str) -> np.ndarray:

@@ -8,7 +8,7 @@ from urllib.parse import unquote
 import numpy as np
 import pytest
 import torch
-from browser import Visitors, captioned, change, decode, drag, pixels, push, set_slider, settled, upload
+from browser import Visitors, captioned, change, decode, drag, pixels, push, set_slider, settled, state, upload
 from PIL import Image
 from skimage.data import astronaut
 
@@ -86,7 +86,7 @@ def tool(page, name, do):
 
 def face(page) -> torch.Tensor:
     """The latent on the stage, as the other tabs are given it."""
-    return torch.tensor(page.evaluate("window.editedFace().z"))
+    return torch.tensor(state(page, "state.edited"))
 
 
 def recipe(page) -> dict:
@@ -161,9 +161,9 @@ def test_a_track_has_the_spread_of_its_direction(second, editor, spread):
     page, name = second, f"mine{spread:.0f}"
     vector = editor.directions["Smiling"].vector / spread
     quantiles = [spread * (i / 50 - 1) for i in range(101)]
-    page.evaluate("([name, vector, weights, quantiles]) => addDirection({ name, label: 'Mine', primary: true, vector, weights,"
-                  " quantiles, low: quantiles[1], high: quantiles[99], unit: 'strength', per_strength: 1 }, 'Your own')",
-                  [name, vector.tolist(), weighted(editor, vector), quantiles])
+    own = {"name": name, "label": "Mine", "primary": True, "vector": vector.tolist(), "weights": weighted(editor, vector),
+           "quantiles": quantiles, "low": quantiles[1], "high": quantiles[99], "unit": "strength", "per_strength": 1}
+    assert state(page, "state.addDirection(argument)", own)
     track = page.locator(f"[data-name='{name}']")
     low, high, step = (float(track.get_attribute(name)) for name in ("min", "max", "step"))
     assert 2.4 * spread < high - low < 4 * spread and 150 <= (high - low) / step <= 520
@@ -330,9 +330,9 @@ def test_locks_hold_and_say_what_is_left(edit, editor):
 def test_two_locks_on_one_direction_are_as_one(edit, editor):
     z = face(edit)
     double = editor.directions["Male"].vector
-    edit.evaluate("([vector, weights]) => document.querySelector('[data-slider=double]') || addDirection({ name: 'double',"
-                  " primary: true, label: 'Double', vector, weights, quantiles: [-1, 0, 1], low: -1, high: 1, unit: 'strength', per_strength: 1 },"
-                  " 'Your own')", [double.tolist(), weighted(editor, double)])
+    state(edit, "state.addDirection(argument)",
+          {"name": "double", "label": "Double", "primary": True, "vector": double.tolist(), "weights": weighted(editor, double),
+           "quantiles": [-1, 0, 1], "low": -1, "high": 1, "unit": "strength", "per_strength": 1})
     younger = push(edit, "Young", 0.5)
     for name in ("Male", "double"):
         tool(edit, name, "lock")

@@ -1,11 +1,18 @@
 """The page's components: gr.HTML out of the files in static/, and the inputs that several tabs have."""
 
+import hashlib
 from collections.abc import Callable
 from pathlib import Path
 
 import gradio as gr
+from starlette.middleware.gzip import GZipMiddleware
+from starlette.responses import Response
+from starlette.routing import Mount
+from starlette.staticfiles import StaticFiles
 
 STATIC = Path(__file__).resolve().parent / "static"
+# Of the modules; it names their content, as a browser keeps them.
+ADDRESS = "/modules/" + hashlib.sha256(b"".join(path.read_bytes() for path in sorted(STATIC.glob("*.js")))).hexdigest()[:12]
 
 # Every event is the page's own. With a progress overlay Gradio would fade the stage out on each of them.
 QUIET = {"show_progress": "hidden", "api_visibility": "private"}
@@ -28,8 +35,29 @@ def photo_input(label: str, elem_id: str) -> gr.Image:
 
 
 def html(name: str, value: object = None, server_functions: list[Callable] | None = None,
-         elem_id: str | None = None, parts: tuple[str, ...] = (), **props: object) -> gr.HTML:
-    """gr.HTML out of ``name``.html, .css and .js; scripts share stage.js, and ``parts`` are more of them."""
+         elem_id: str | None = None, **props: object) -> gr.HTML:
+    """gr.HTML out of ``name``.html and .css, with the module ``name``.js, which gets the component's parts."""
     return gr.HTML(value, html_template=text(f"{name}.html"), css_template=text("controls.css", f"{name}.css"),
-                   js_on_load=text("stage.js", *(f"{part}.js" for part in parts), f"{name}.js"),
+                   js_on_load=f"import({module(name)}).then(({{ default: mount }}) => "
+                              "mount({ element, props, server, trigger, watch }));",
                    server_functions=server_functions, apply_default_css=False, elem_id=elem_id or name, **props)
+
+
+def module(name: str) -> str:
+    """The address of the module ``name``.js, as an expression in JavaScript: below the page's own, wherever that is."""
+    return f'new URL("{ADDRESS[1:]}/{name}.js", document.baseURI)'
+
+
+class Lasting(StaticFiles):
+    """Files that a browser may keep for good, as others have another address."""
+
+    def file_response(self, *arguments, **options) -> Response:
+        """The answer with a file, which says how long it lasts."""
+        response = super().file_response(*arguments, **options)
+        response.headers["Cache-Control"] = "public, max-age=31536000, immutable"
+        return response
+
+
+def modules() -> Mount:
+    """The route that serves the page's modules, compressed."""
+    return Mount(ADDRESS, GZipMiddleware(Lasting(directory=STATIC)))

@@ -1,5 +1,9 @@
 // The path of this tab as a file: the server sends how far it is, and at last the file itself, which it does not keep.
 
+import { speaker } from "./stage.js";
+import { state } from "./state.js";
+
+export default function mount({ element, props, trigger, watch }) {
 const say = speaker(element.querySelector(".status"));
 const seconds = element.querySelector("input[type=range]");
 const closed = element.querySelector("input[type=checkbox]");
@@ -27,7 +31,7 @@ function start() {
   busy(true);
   bar.value = 0;
   say("Waiting for the first frame …");
-  trigger("submit", { ...window.interpolatedPath(), job, format, seconds: Number(seconds.value), closed: closed.checked });
+  trigger("submit", { ...state.path, job, format, seconds: Number(seconds.value), closed: closed.checked });
 }
 
 async function show({ kind, file }) {
@@ -67,3 +71,4 @@ element.addEventListener("click", (event) => {
 seconds.addEventListener("input", time);
 watch("value", () => receive(props.value));
 time();
+}

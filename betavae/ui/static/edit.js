@@ -1,5 +1,20 @@
 // The page holds the face and the edit; the server is asked for pictures of latents and remembers nothing.
 
+import { SideEffects } from "./effects.js";
+import { Filmstrip } from "./filmstrip.js";
+import { Framing } from "./framing.js";
+import { History } from "./history.js";
+import { averages, isNeutral, preset, surprise } from "./proposals.js";
+import { PhotoStage, pixelsOf, residualOf, totalField } from "./putback.js";
+import { pictureWith, readAddress, recipeOf, writeAddress } from "./recipe.js";
+import { Slider } from "./slider.js";
+import { Space } from "./space.js";
+import { Spectrum } from "./spectrum.js";
+import { CONNECTION_LOST, download, latest, loaded, paint, speaker } from "./stage.js";
+import { state as shared } from "./state.js";
+import { Viewport } from "./viewport.js";
+
+export default function mount({ element, props, server, watch }) {
 const find = (selector) => element.querySelector(selector);
 const stage = find(".stage");
 const canvas = Object.fromEntries([...element.querySelectorAll("canvas")].map((c) => [c.dataset.canvas, c]));
@@ -60,14 +75,16 @@ const live = latest(
 );
 let shown = null;  // the latest picture, and its latent
 
-const history = new History(find(".steps"), { go, pin: (node) => node.picture && compare(node) });
+const history = new History();
+const filmstrip = new Filmstrip(find(".steps"), history, { go, pin: (node) => node.picture && compare(node) });
 const viewport = new Viewport(find(".viewport"));
-const spectrum = new Spectrum(find(".spectrum"), { state: current, choose: (strengths, caption) => {
+const spectrum = new Spectrum(find(".spectrum"), { server, space, state: current, choose: (strengths, caption) => {
   move(strengths);
   release(caption);
 }, fail: trouble });
 
 const effects = new SideEffects(find(".effects"), {
+  server: props.effects ? server : null,
   isLocked: (name) => (sliders.has(name) ? locks.includes(name) : null),
   ready: () => offline(null),
   fail: trouble,
@@ -85,7 +102,7 @@ function offline(retry) {
 
 function current() {
   const moved = [...sliders.values()].filter((slider) => slider.strength);
-  return { face, strengths: Object.fromEntries(moved.map((slider) => [slider.name, slider.strength])), locks };
+  return { model: props.space.model, face, strengths: Object.fromEntries(moved.map((slider) => [slider.name, slider.strength])), locks };
 }
 
 function latentOf({ face, strengths, locks }) {
@@ -98,6 +115,7 @@ function reflect() {
   const state = current();
   const z = latentOf(state);
   const remaining = heldEdit(state)?.remaining ?? (locks.length ? space.remaining(face.z, state.strengths, locks) : {});
+  shared.set("edited", z);
   sliders.forEach((slider) => slider.keep(remaining[slider.name] ?? null));
   find(".outside").hidden = !(space.distance(z) > space.radius);
   find(".outside").textContent = z === face.z ? "Unlike the faces that the model has seen"
@@ -373,7 +391,7 @@ function toggleLock(name) {
 function compare(choice) {
   against = choice;
   const step = typeof choice === "object" ? choice : null;
-  history.pinned(step);
+  filmstrip.pinned(step);
   for (const button of element.querySelectorAll("[data-against]")) {
     const chosen = button.dataset.against === (step ? "step" : choice);
     button.setAttribute("aria-pressed", chosen);
@@ -427,7 +445,7 @@ const actions = {
     release("Neutral");
   },
   surprise() {
-    move(surprise([...sliders.values()], face, locks), true);
+    move(surprise(space, [...sliders.values()], face, locks), true);
     release("Surprise");
   },
   preset(button) {
@@ -563,9 +581,10 @@ async function resume() {
 }
 window.addEventListener("hashchange", resume);
 
-// What the other tabs may ask of this one.
-window.editedFace = () => ({ z: latentOf(current()), strengths: {} });
-window.addDirection = add;
+shared.known = new Set(given);
+shared.own.forEach((direction) => add(direction, "Your own"));
+shared.on("direction", (direction) => add(direction, "Your own"));
 watch("value", () => load(props.value));
 load(props.value);
 resume();
+}

@@ -1,13 +1,16 @@
 // What an edit changed besides what it was meant to, as a classifier sees the pictures; each with a lock.
 
+import { latest } from "./stage.js";
+
 const SHOWN = 4;        // at most, of those that
 const SMALLEST = 0.05;  // change by this much, in probability or in share of the faces
 
-class SideEffects {
-  // isLocked(name): true, false, or null where there is no slider to lock.
-  constructor(element, { isLocked, ready, fail }) {
-    Object.assign(this, { element, isLocked });
-    element.hidden = !props.effects;
+export class SideEffects {
+  // server: has effects({ before, after }), or is null where there is no classifier; isLocked(name): true, false, or null where
+  // there is no slider to lock.
+  constructor(element, { server, isLocked, ready, fail }) {
+    Object.assign(this, { element, server, isLocked });
+    element.hidden = !server;
     this.latest = latest(element, ({ before, after }) => server.effects({ before, after }), ({ effects }, request) => {
       ready();
       if (request === this.request) this.show(effects.filter(({ name }) => !request.wanted.includes(name)));
@@ -16,7 +19,7 @@ class SideEffects {
 
   // From one latent to another, besides the names in `wanted`.
   ask(before, after, wanted) {
-    if (!props.effects) return;
+    if (!this.server) return;
     this.request = wanted.length ? { before, after, wanted } : null;
     if (this.request) {
       this.latest.ask(this.request);

@@ -1,5 +1,9 @@
 // The page holds the latent; the server is asked for pictures of it and remembers nothing.
 
+import { CONNECTION_LOST, latest, paint, speaker } from "./stage.js";
+import { state } from "./state.js";
+
+export default function mount({ element, props, server, trigger }) {
 const stage = element.querySelector(".stage");
 const say = speaker(element.querySelector(".status"));
 const canvas = element.querySelector("[data-canvas]");
@@ -157,8 +161,9 @@ rows.forEach((row) => watcher.observe(row));
 
 // Whenever the tab is opened it takes the Edit tab's face, if that is another one than when it did so last.
 new IntersectionObserver(async ([{ isIntersecting }]) => {
-  const edited = isIntersecting && window.editedFace();
+  const edited = isIntersecting && state.edited && { z: state.edited, strengths: {} };
   if (!edited || JSON.stringify(edited) === taken) return;
   taken = JSON.stringify(edited);
   if (!(await receive(server.take(edited)))) taken = null;
 }).observe(stage);
+}

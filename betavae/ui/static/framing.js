@@ -1,6 +1,6 @@
 // The photo with its faces' boxes, and two rings that are put on the eyes by hand.
 
-class Framing {
+export class Framing {
   // choose(index) and eyes([[x, y], [x, y]]) are told what was asked for, in the photo's own pixels.
   constructor(element, { choose, eyes }) {
     Object.assign(this, { element, eyes });

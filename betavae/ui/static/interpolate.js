@@ -1,5 +1,9 @@
 // The page holds the faces of the path, in their order; the server is asked for pictures and remembers nothing.
 
+import { latest, paint, save, speaker } from "./stage.js";
+import { state } from "./state.js";
+
+export default function mount({ element, props, server, trigger, watch }) {
 const stage = element.querySelector(".stage");
 const say = speaker(element.querySelector(".status"));
 const canvas = element.querySelector("[data-canvas]");
@@ -46,6 +50,7 @@ function move() {
 }
 
 function update() {
+  state.set("path", path());
   move();
   row.ask({ ...path(), positions: steps });
 }
@@ -165,9 +170,9 @@ list.addEventListener("dragend", () => {
   for (const item of list.children) item.classList.remove("over");
 });
 
-window.interpolatedPath = path;
 divide();
 set(props.opening);
 // A tab is built when it is first opened, which may be by a face that another tab sends.
 if (props.value) add(props.value);
 watch("value", () => add(props.value));
+}

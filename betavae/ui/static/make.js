@@ -1,5 +1,9 @@
 // The faces of both sides live here and nowhere else; the server makes a direction of their latents and forgets them.
 
+import { CONNECTION_LOST, download, latest, paint, speaker } from "./stage.js";
+import { state } from "./state.js";
+
+export default function mount({ element, props, server, watch }) {
 const find = (selector) => element.querySelector(selector);
 const say = speaker(find(".status"));
 const result = find(".result");
@@ -7,7 +11,6 @@ const canvas = Object.fromEntries([...element.querySelectorAll("canvas")].map((c
 const strength = find("#made-strength");
 const name = find("#made-name");
 const sides = { positives: [], negatives: [] };
-const taken = new Set(props.known);
 let made = null;    // {direction, report, warning, pack} of the faces that are shown
 let plain = null;   // the latent that the preview starts from
 
@@ -54,7 +57,7 @@ function show(answer) {
     Object.assign(document.createElement("dt"), { textContent: term }),
     Object.assign(document.createElement("dd"), { textContent: text }),
   ]));
-  plain = window.editedFace().z;
+  plain = state.edited;
   move();
 }
 
@@ -74,13 +77,9 @@ function append(side, faces) {
 
 // Adds a direction to the Edit tab's sliders, in this page only; false if its name is taken.
 function join(direction) {
-  if (taken.has(direction.name)) {
-    say(`There is a direction ${direction.name} already; choose another name.`, true);
-    return false;
-  }
-  taken.add(direction.name);
-  window.addDirection(direction, "Your own");
-  return true;
+  const added = state.addDirection(direction);
+  if (!added) say(`There is a direction ${direction.name} already; choose another name.`, true);
+  return added;
 }
 
 // Gradio's own file inputs take files in; they are out of sight.
@@ -92,7 +91,7 @@ const actions = {
   },
   async take(button) {
     const { side } = button.closest("[data-side]").dataset;
-    const { z } = window.editedFace();
+    const z = state.edited;
     const answer = await server.pictures({ latents: [z] }).catch(() => ({ error: CONNECTION_LOST }));
     if (answer.error) say(answer.error, true);
     else append(side, [{ z, picture: answer.pictures[0], caption: "Edited face" }]);
@@ -144,6 +143,7 @@ function load(message) {
 watch("value", () => load(props.value));
 // The face may have changed on another tab.
 new IntersectionObserver(([{ isIntersecting }]) => {
-  if (isIntersecting && made && window.editedFace().z.join() !== plain.join()) show(made);
+  if (isIntersecting && made && state.edited.join() !== plain.join()) show(made);
 }).observe(result);
 draw();
+}

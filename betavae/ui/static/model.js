@@ -1,3 +1,5 @@
+import { CONNECTION_LOST, speaker } from "./stage.js";
+
 const WIDTH = 460;
 const HEIGHT = 220;
 const LEFT = 48;      // for the numbers of the axis
@@ -55,6 +57,7 @@ function chart({ title, lines }) {
   return figure;
 }
 
+export default function mount({ element, props, server }) {
 element.querySelector(".charts").append(...props.charts.map(chart));
 
 const form = element.querySelector("form");
@@ -83,4 +86,5 @@ if (form) {
     if (target.dataset.name) open(target.dataset.name);
     else if ("first" in target.dataset) location.assign(root);
   });
+}
 }

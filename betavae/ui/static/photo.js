@@ -1,6 +1,7 @@
 // The box that takes a photo: a file, a drop or a paste anywhere on the page, or the camera. What is taken is told to the page as
 // the event "photo-taken"; the box shows what the page has made of it ("photo-shown", "photo-refused").
 
+export default function mount({ element }) {
 const box = element.querySelector(".photo-box");
 const input = box.querySelector("input");
 const image = box.querySelector("img");
@@ -77,3 +78,4 @@ const actions = {
   forget: () => document.dispatchEvent(new CustomEvent("photo-forgotten")),
 };
 box.addEventListener("click", (event) => actions[event.target.closest("button")?.dataset.do]?.());
+}

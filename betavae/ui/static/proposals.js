@@ -1,5 +1,7 @@
 // Edits that the page proposes, as strengths by name.
 
+import { quantile } from "./space.js";
+
 const SURPRISES = 3;  // sliders that a surprise moves
 const DRAWS = 6;      // of which a surprise is the largest: towards the end of the data there is little way to go
 const NEUTRAL = ["Expression", "Pose"];
@@ -7,18 +9,18 @@ const NEUTRAL = ["Expression", "Pose"];
 const rounded = (strength) => Number(strength.toFixed(4));
 
 // The average face's place on these sliders.
-const averages = (sliders) => Object.fromEntries(sliders.map((slider) => [slider.name, rounded(-slider.own)]));
+export const averages = (sliders) => Object.fromEntries(sliders.map((slider) => [slider.name, rounded(-slider.own)]));
 
-const isNeutral = ({ direction, row }) => direction.primary && NEUTRAL.includes(row.closest("details").dataset.group);
+export const isNeutral = ({ direction, row }) => direction.primary && NEUTRAL.includes(row.closest("details").dataset.group);
 
 // A few sliders moved to where the data is, and not so far that the whole edit leaves it.
-function surprise(sliders, face, locks) {
-  const draws = Array.from({ length: DRAWS }, () => draw(sliders, face, locks));
+export function surprise(space, sliders, face, locks) {
+  const draws = Array.from({ length: DRAWS }, () => draw(space, sliders, face, locks));
   const size = (strengths) => Math.hypot(...space.step(face.z, strengths, locks));
   return draws.reduce((best, other) => (size(other) > size(best) ? other : best));
 }
 
-function draw(sliders, face, locks) {
+function draw(space, sliders, face, locks) {
   const free = sliders.filter(({ direction, name }) => direction.primary && !locks.includes(name));
   const strengths = {};
   for (let i = 0; i < SURPRISES && free.length; i++) {
@@ -33,7 +35,7 @@ function draw(sliders, face, locks) {
 }
 
 // Targets are percentiles: from 50 up at least, below it at most; a slider that is there already stays.
-function preset(targets, sliders) {
+export function preset(targets, sliders) {
   const strengths = {};
   for (const [name, percent] of Object.entries(targets)) {
     const slider = sliders.get(name);

@@ -1,6 +1,8 @@
 // A photo with an edit put back, as betavae/displacement.py has it (its put_back says the mathematics): the photo's own pixels, moved
 // by the sum of the directions' fields and shaded by what two decodes still differ by. Drawn by WebGL2, or on the processor.
 
+import { loaded } from "./stage.js";
+
 const GRID = 32;
 const FOLLOWED = 4;
 const BORDER = 0.12;
@@ -12,7 +14,7 @@ function fieldOf({ scale, data }) {
 }
 
 // Sum of fields times strengths, or null where nothing moves.
-function totalField(space, strengths) {
+export function totalField(space, strengths) {
   let sum = null;
   for (const [name, strength] of Object.entries(strengths)) {
     const direction = space.get(name);
@@ -53,7 +55,7 @@ function source(field, x, y) {
 }
 
 // What the decodes, RGBA bytes of n x n pixels, still differ by once the first is moved: Float32Array of n x n x 4, low-passed.
-function residualOf(before, after, n, field) {
+export function residualOf(before, after, n, field) {
   let values = new Float32Array(4 * n * n);
   for (let row = 0; row < n; row++) {
     for (let column = 0; column < n; column++) {
@@ -120,7 +122,7 @@ function inverted([a, b, c, d, e, f]) {
     (c * d - a * f) / determinant];
 }
 
-class PhotoStage {
+export class PhotoStage {
   constructor() {
     this.canvas = document.createElement("canvas");
     this.gl = this.canvas.getContext("webgl2", { preserveDrawingBuffer: true, premultipliedAlpha: false });
@@ -252,7 +254,7 @@ class PhotoStage {
 }
 
 // A data URI's pixels: RGBA bytes, n x n.
-async function pixelsOf(uri) {
+export async function pixelsOf(uri) {
   const image = await loaded(uri);
   const canvas = Object.assign(document.createElement("canvas"), { width: image.width, height: image.height });
   const context = canvas.getContext("2d", { willReadFrequently: true });

@@ -4,21 +4,21 @@ const KEYWORD = "betavae.recipe";
 const PREFIX = "#recipe=";
 
 // The face is its seed, or its latent, or left out.
-function recipeOf({ face, strengths, locks }, withFace) {
-  const recipe = { model: props.space.model, strengths };
+export function recipeOf({ model, face, strengths, locks }, withFace) {
+  const recipe = { model, strengths };
   if (locks.length) recipe.locks = locks;
   if (face.seed) return { ...recipe, ...face.seed };
   return withFace ? { ...recipe, latent: face.z } : recipe;
 }
 
-function writeAddress(recipe) {
+export function writeAddress(recipe) {
   const { pathname, search } = window.location;
   const hash = recipe ? PREFIX + encodeURIComponent(JSON.stringify(recipe)) : "";
   window.history.replaceState(window.history.state, "", pathname + search + hash);
 }
 
 // The text of the recipe in the address bar, or null.
-function readAddress() {
+export function readAddress() {
   const { hash } = window.location;
   try {
     return hash.startsWith(PREFIX) ? decodeURIComponent(hash.slice(PREFIX.length)) : null;
@@ -33,7 +33,7 @@ const CRC = Uint32Array.from({ length: 256 }, (_, n) => {
 });
 
 // The canvas as a PNG with the recipe in a tEXt chunk (PNG specification, 11.3.4.3) behind the header.
-async function pictureWith(canvas, recipe) {
+export async function pictureWith(canvas, recipe) {
   const blob = await new Promise((resolve) => canvas.toBlob(resolve, "image/png"));
   const json = JSON.stringify(recipe).replace(/[^ -~]/g, (c) => `\\u${c.charCodeAt(0).toString(16).padStart(4, "0")}`);
   const body = new TextEncoder().encode(`tEXt${KEYWORD}\0${json}`);

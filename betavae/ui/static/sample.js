@@ -1,5 +1,9 @@
 // A grid is a pure function of what the controls say, and of the face on the Edit tab where its neighbours are wanted.
 
+import { latest, speaker } from "./stage.js";
+import { state } from "./state.js";
+
+export default function mount({ element, props, server, trigger }) {
 const stage = element.querySelector(".stage");
 const say = speaker(element.querySelector(".status"));
 const grids = element.querySelector(".grids");
@@ -18,7 +22,7 @@ function request() {
   return {
     source, seed: Math.round(of("seed")), count: of("count"), temperature: of("temperature"),
     truncation: unlimited() ? null : of("truncation"),
-    ...(near && { radius: of("radius"), ...window.editedFace() }),
+    ...(near && { radius: of("radius"), z: state.edited, strengths: {} }),
   };
 }
 
@@ -103,3 +107,4 @@ for (const id of ["seed", "count", "temperature", "radius"]) input(id).value = o
 input("truncation").value = opening.truncation ?? props.limits.truncation;
 place();
 show(props.value, opening);
+}

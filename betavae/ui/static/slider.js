@@ -1,10 +1,12 @@
 // One direction's slider: value, percentile, the range of the data, reset, average and lock.
 
+import { percentile, quantile } from "./space.js";
+
 const STEPS = 200;     // of a track
 const MARGIN = 0.2;    // of the data's range, to both sides of it
 const PLAIN = [-3, 3, 0.1];  // a track that knows nothing of the data: lowest and highest strength, step
 
-class Slider {
+export class Slider {
   // changed: while it moves; released: when that is done, with words for it and, if it
   // was done by key, the slider's name; refused: with what is wrong with an entry.
   constructor(row, direction, { changed, released, refused }) {
@@ -140,14 +142,14 @@ class Slider {
   }
 }
 
-function valueText(strength, { unit, per_strength }, digits) {
+export function valueText(strength, { unit, per_strength }, digits) {
   const degrees = unit === "degrees";
   const size = degrees ? Math.abs(strength * per_strength).toFixed(0) : Math.abs(strength).toFixed(digits);
   const sign = Number(size) === 0 ? "" : strength > 0 ? "+" : "−";
   return sign + (Number(size) === 0 ? "0" : size) + (degrees ? "°" : "");
 }
 
-function ordinal(n) {
+export function ordinal(n) {
   const suffix = { one: "st", two: "nd", few: "rd", other: "th" };
   return n + suffix[new Intl.PluralRules("en", { type: "ordinal" }).select(n)];
 }

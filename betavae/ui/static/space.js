@@ -1,10 +1,10 @@
 // The latent space as the page knows it, so that an edit needs nobody but a decoder. The arithmetic is that of
 // betavae/directions.py, which says where it comes from; a test holds the two together.
 
-const dot = (a, b) => a.reduce((sum, value, i) => sum + value * b[i], 0);
-const plus = (a, b, scale = 1) => a.map((value, i) => value + scale * b[i]);
+export const dot = (a, b) => a.reduce((sum, value, i) => sum + value * b[i], 0);
+export const plus = (a, b, scale = 1) => a.map((value, i) => value + scale * b[i]);
 
-class Space {
+export class Space {
   // precision: the inverse of the latents' covariance, null where there are too many of them for a page; radius: within it
   // lie 99 % of the training faces.
   constructor({ mean, precision, radius }) {
@@ -79,7 +79,7 @@ const rows = (packed, width) => {
 
 // x with A x = b for a symmetric, positive semidefinite A, by Cholesky's decomposition. What is a combination of what
 // came before it (two locked directions may be one and the same) adds nothing and gets 0.
-function solve(matrix, right) {
+export function solve(matrix, right) {
   const lower = matrix.map(() => []);
   const y = [];
   matrix.forEach((row, i) => {
@@ -100,7 +100,7 @@ function solve(matrix, right) {
 }
 
 // Share of the training faces below a score, in percent; quantiles are evenly spaced.
-function percentile(score, quantiles) {
+export function percentile(score, quantiles) {
   const above = quantiles.findIndex((q) => q >= score);
   if (above <= 0) return above ? 100 : 0;
   const [low, high] = [quantiles[above - 1], quantiles[above]];
@@ -108,7 +108,7 @@ function percentile(score, quantiles) {
 }
 
 // The score below which that share of the training faces lies.
-function quantile(percent, quantiles) {
+export function quantile(percent, quantiles) {
   const position = (percent / 100) * (quantiles.length - 1);
   const below = Math.min(Math.floor(position), quantiles.length - 2);
   return quantiles[below] + (position - below) * (quantiles[below + 1] - quantiles[below]);

@@ -1,11 +1,14 @@
 // One attribute in steps over the range of the data, or two as a grid; every picture is a place to go on from.
 
+import { valueText } from "./slider.js";
+import { latest, save } from "./stage.js";
+
 const CELL = 128;  // pixels, in the saved picture
 
-class Spectrum {
-  // state(): what is on the stage; choose(strengths, caption): put these sliders there; fail(sentence, retry).
-  constructor(element, { state, choose, fail }) {
-    Object.assign(this, { element, state, sliders: new Map() });
+export class Spectrum {
+  // server: has pictures({ latents }); space: the directions; state(): what is on the stage; choose(strengths, caption): put these sliders there; fail(sentence, retry).
+  constructor(element, { server, space, state, choose, fail }) {
+    Object.assign(this, { element, space, state, sliders: new Map() });
     this.details = element.querySelector("details");
     this.cells = element.querySelector(".cells");
     [this.across, this.upwards, this.count] = element.querySelectorAll("select");
@@ -41,7 +44,7 @@ class Spectrum {
     const rows = y && y !== x ? this.steps(y, count).reverse().map((strength) => ({ [y.name]: strength })) : [{}];
     const cells = rows.flatMap((row) => this.steps(x, count).map((strength) => ({ ...row, [x.name]: strength })));
     this.latest.ask({
-      latents: cells.map((cell) => space.edited(face.z, { ...strengths, ...cell }, locks)),
+      latents: cells.map((cell) => this.space.edited(face.z, { ...strengths, ...cell }, locks)),
       cells: cells.map((cell) => ({ strengths: cell, caption: this.caption(cell) })),
     });
   }

@@ -1,9 +1,9 @@
 // Shared by the tabs: how a picture gets onto a canvas, and how the newest one wins.
 
-const CONNECTION_LOST = "The connection was lost.";
+export const CONNECTION_LOST = "The connection was lost.";
 
 // A picture that is read and can be drawn.
-async function loaded(src) {
+export async function loaded(src) {
   const image = Object.assign(new Image(), { src });
   await image.decode();
   return image;
@@ -11,7 +11,7 @@ async function loaded(src) {
 
 // Scaled smoothly from the model's size to the canvas's own; a picture that was overtaken while it was being read is
 // not drawn. A face without a background is drawn over `behind`, the photo that it is of, or over mid grey.
-async function paint(canvas, uri, behind = null) {
+export async function paint(canvas, uri, behind = null) {
   canvas.wanted = uri;
   const images = await Promise.all([behind, uri].filter(Boolean).map(loaded));
   if (canvas.wanted !== uri) return false;
@@ -28,7 +28,7 @@ async function paint(canvas, uri, behind = null) {
 // queues up and the last value always wins. `stage` is marked busy until the page shows what was last asked for. A
 // request that the connection lost is sent again by `retry`, or when the browser is back online. `rest` is called when
 // there is nothing left to do.
-function latest(stage, send, show, fail, rest = () => {}) {
+export function latest(stage, send, show, fail, rest = () => {}) {
   let wanted = null;
   let lost = null;
   let running = false;
@@ -70,14 +70,14 @@ function latest(stage, send, show, fail, rest = () => {}) {
 }
 
 // A line below the stage: what it shows, or what went wrong.
-function speaker(line) {
+export function speaker(line) {
   return (sentence, wrong = false) => {
     line.textContent = line.title = sentence;
     line.classList.toggle("wrong", Boolean(wrong));
   };
 }
 
-function download(blob, name) {
+export function download(blob, name) {
   const link = document.createElement("a");
   link.href = URL.createObjectURL(blob);
   link.download = name;
@@ -85,6 +85,6 @@ function download(blob, name) {
   setTimeout(() => URL.revokeObjectURL(link.href), 1000);
 }
 
-function save(canvas, name) {
+export function save(canvas, name) {
   canvas.toBlob((blob) => download(blob, name), "image/png");
 }

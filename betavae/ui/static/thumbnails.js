@@ -1,4 +1,6 @@
+export default function mount({ element, trigger }) {
 element.addEventListener("click", (event) => {
   const button = event.target.closest("button");
   if (button) trigger("select", { index: Number(button.dataset.index) });
 });
+}

@@ -3,7 +3,7 @@
 const ZOOMS = [1, 2, 4];
 const NUDGE = 0.05;
 
-class Viewport {
+export class Viewport {
   constructor(element) {
     this.element = element;
     this.handle = element.querySelector(".handle");

@@ -20,7 +20,6 @@ OPENING_SEED = 29
 EXAMPLE_SEEDS = (2, 8, 14, 17, 47)
 EXAMPLES = ROOT / "assets" / "examples"
 PRECISION_LATENTS = 256  # with more the page is not told how far an edit is from the data: their squares are megabytes
-PARTS = ("space", "slider", "history", "viewport", "recipe", "effects", "proposals", "spectrum", "putback", "framing")
 
 
 def build(editor: Editor, gallery: Gallery | None = None) -> gr.HTML:
@@ -70,9 +69,8 @@ def build(editor: Editor, gallery: Gallery | None = None) -> gr.HTML:
                                          note=credit())
         answers = [messages.answering(function) for function in (pictures, effects, held, resume, open, save)]
         stage = components.html("edit", messages.generated(editor, OPENING_SEED), [messages.at_once(decode), *answers],
-                                parts=PARTS, groups=catalogue(editor), count=len(editor.directions),
-                                space=space(editor), presets=presets(editor), mask=editor.config.mask,
-                                effects=editor.classifier is not None)
+                                groups=catalogue(editor), count=len(editor.directions), space=space(editor),
+                                presets=presets(editor), mask=editor.config.mask, effects=editor.classifier is not None)
 
     def choose(event: gr.EventData):
         index = int(event.index)

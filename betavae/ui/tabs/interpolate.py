@@ -63,10 +63,16 @@ def build(editor: Editor, edit: gr.HTML, tabs: gr.Tabs) -> gr.HTML:
     photo.input(load, photo, [stage, photo], preprocess=False, **components.QUIET)
     random.click(lambda: messages.random_face(editor), None, stage, **components.QUIET)
     # The browser holds that face; its script puts it in the place of the input's value.
-    edited.click(take, edit, stage, js="() => [window.editedFace()]", **components.QUIET)
+    edited.click(take, edit, stage, js=edited_face(), **components.QUIET)
     stage.select(go_on, None, [edit, tabs], **components.QUIET)
     motion.submit(animate, None, motion, concurrency_limit=2, **components.QUIET)
     return stage
+
+
+def edited_face() -> str:
+    """JavaScript that gives what is on the Edit tab's stage: {z, strengths}."""
+    return (f"async () => import({components.module('state')})"
+            ".then(({ state }) => [{ z: state.edited, strengths: {} }])")
 
 
 def faces(editor: Editor, request: dict) -> Tensor:
