@@ -318,6 +318,6 @@ _ROWS = {
     "masked": dict(model=MASKED, reconstruction="masked", reduction="mean", beta=1e-3, images=113 * 4000 * 32, batch=32, lr=1e-4,
                    eps=1e-7, clip_each=1e-3, init="glorot"),
     "celeba64": CELEBA64,
-    "celeba64-features": CELEBA64 | dict(perceptual=1.0, beta_start=2.0, C_start=50.0, ramp=0.0, images=200_000, lr=5e-4, warmup=0.05),
+    "celeba64-features": CELEBA64 | dict(perceptual=2.0, beta_start=3.0, C_start=50.0, ramp=0.0, images=100_000, lr=5e-4, warmup=0.05),
 }
 PRESETS = {name: TrainConfig(preset=name, **DEFAULTS | row) for name, row in _ROWS.items()}
