@@ -143,7 +143,7 @@ def _recipe(editor: Editor, options: argparse.Namespace) -> Recipe:
     editor.check(recipe)
     recipe = dataclasses.replace(recipe, strengths={**recipe.strengths, **_strengths(options.set)},
                                  locks=[*recipe.locks, *options.lock])
-    editor.directions.shift(editor.directions.mean[None], recipe.strengths, recipe.locks)  # a wrong name is said once, not for each photo
+    editor.directions.shift(recipe.strengths, recipe.locks)  # a wrong name is said once, not for each photo
     return recipe
 
 

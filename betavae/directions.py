@@ -38,10 +38,6 @@ class Direction:
     vector : Tensor
         (d,). Strength 1 is the gap between the class means: faces with the attribute minus faces without; for a
         measured quantity, faces above its median minus faces below.
-    turn : Tensor or None
-        (d, d), how the step depends on the face: at a face z it is vector + turn z (``at``). ``turn z`` is orthogonal to the
-        vector in the metric of the inverse covariance, so strength 1 changes every face's score by 1. None: the step is the
-        same at every face, as ``train/directions`` makes it.
     method : str
         How it was made.
     positives, negatives : int
@@ -72,14 +68,8 @@ class Direction:
     per_strength: float
     quantiles: tuple[float, ...]
     measured: dict[str, float] = dataclasses.field(default_factory=dict)
-    turn: Tensor | None = None
     displacement: Tensor | None = None
     track: tuple[float, float, float] | None = None
-
-    def at(self, z: Tensor) -> Tensor:
-        """The step of strength 1 at each of the faces z (n, d): (n, d)."""
-        vector = self.vector.to(z)
-        return vector.expand_as(z) if self.turn is None else vector + z @ self.turn.to(z).T
 
     @property
     def low(self) -> float:
@@ -113,9 +103,6 @@ class Directions(Mapping[str, Direction]):
             if direction.vector.shape != (latents,):
                 raise DirectionsError(f"The direction {direction.name} has the shape {tuple(direction.vector.shape)}; "
                                       f"this model needs ({latents},).")
-            if direction.turn is not None and direction.turn.shape != (latents, latents):
-                raise DirectionsError(f"The turn of {direction.name} has the shape {tuple(direction.turn.shape)}; "
-                                      f"this model needs ({latents}, {latents}).")
             if direction.displacement is not None and direction.displacement.shape != (2, GRID, GRID):
                 raise DirectionsError(f"The displacement of {direction.name} has the shape "
                                       f"{tuple(direction.displacement.shape)}; it must be (2, {GRID}, {GRID}).")
@@ -216,7 +203,7 @@ class Directions(Mapping[str, Direction]):
 
         (0, 0) for a face that is outside already and that the direction does not bring in.
         """
-        vector, centred = self[name].at(z[None])[0].double(), (z - self.mean).double()
+        vector, centred = self[name].vector.double(), (z - self.mean).double()
         whitened = torch.linalg.solve(self.covariance.double(), vector)
         # |z - mean + s v|^2 = radius^2, a quadratic in s.
         a, b = float(vector @ whitened), float(centred @ whitened)
@@ -226,8 +213,8 @@ class Directions(Mapping[str, Direction]):
         root = (b * b - a * c) ** 0.5
         return (-b - root) / a, (-b + root) / a
 
-    def shift(self, z: Tensor, strengths: Mapping[str, float], locks: Iterable[str] = ()) -> Tensor:
-        """The steps (n, d) that an edit of the faces z (n, d) takes: sums of strength * direction, less what moves ``locks``.
+    def shift(self, strengths: Mapping[str, float], locks: Iterable[str] = ()) -> Tensor:
+        """The step (d,) of an edit: the sum of strength * direction, less what moves ``locks``.
 
         Of all steps in which the score of every locked direction changes by its own strength and no more (by 0 where
         it has none), this is the nearest to the sum, by Mahalanobis distance: in that metric, the sum without its part
@@ -239,27 +226,15 @@ class Directions(Mapping[str, Direction]):
             A name is unknown, or a strength is no finite number.
         """
         values = self.strengths(strengths)
-        step = torch.zeros(z.shape, dtype=torch.double)
-        for direction, strength in zip(self.values(), values.tolist()):
-            if strength:
-                step = step + strength * direction.at(z.cpu().double())
+        step = values.double() @ self.matrix.double()
         locked = [self.names.index(self[name].name) for name in locks]
         if locked:
             readings = self._readings[locked].double()
-            excess = step @ readings.T - values[locked].double()  # (n, locked)
+            excess = readings @ step - values[locked].double()  # (locked,)
             # Least squares: two locked directions may be one and the same.
             vectors = self.matrix[locked].double()
-            step = step - torch.linalg.lstsq(readings @ vectors.T, excess.T).solution.T @ vectors
+            step = step - torch.linalg.lstsq(readings @ vectors.T, excess[:, None]).solution[:, 0] @ vectors
         return step.float()
-
-    def remaining(self, z: Tensor, strengths: Mapping[str, float], locks: Iterable[str]) -> dict[str, float]:
-        """What share of each wanted effect on a face z (d,) the locks leave: the change of its score with them over that without.
-
-        Only names with a strength are in the answer; one whose score the edit would not change is 0.
-        """
-        free, held = (self._readings @ self.shift(z[None], strengths, names)[0] for names in ((), locks))
-        wanted = [self.names.index(name) for name, strength in strengths.items() if strength]
-        return {self.names[i]: float(held[i] / free[i]) if abs(free[i]) > 1e-6 else 0.0 for i in wanted}
 
     def reach(self, z: Tensor, name: str, percentile: float) -> float:
         """The strength that brings a face (d,) to a percentile, 0 to 100, of ``name`` among the training faces.
@@ -297,19 +272,20 @@ class Directions(Mapping[str, Direction]):
         return float(self.scores(z[None])[0, self.names.index(self[name].name)])
 
     def save(self, path: str | Path) -> None:
-        """One tensor (d,) a direction, ``NAME.turn`` (d, d) of one that turns, ``NAME.displacement`` of one
-        that moves something, what is known of it as JSON in the file's metadata
-        under its name, and the tensors ``latent.mean`` and ``latent.covariance``."""
+        """Write one tensor (d,) a direction, and ``NAME.displacement`` of one that moves something.
+
+        What is known of a direction is JSON in the file's metadata under its name. The tensors ``latent.mean`` and
+        ``latent.covariance`` are those of the space.
+        """
         metadata = {}
         for direction in self.values():
             fields = {f.name: getattr(direction, f.name) for f in dataclasses.fields(Direction)}
-            del fields["name"], fields["vector"], fields["turn"], fields["displacement"]
+            del fields["name"], fields["vector"], fields["displacement"]
             fields["quantiles"] = [round(q, 4) for q in direction.quantiles]
             metadata[_key(direction.name)] = json.dumps(fields)
         metadata["order"] = json.dumps(self.names)
         metadata["radius"] = json.dumps(self.radius)
         tensors = {name: d.vector.contiguous() for name, d in self.items()}
-        tensors |= {f"{name}.turn": d.turn.contiguous() for name, d in self.items() if d.turn is not None}
         tensors |= {f"{name}.displacement": d.displacement.contiguous() for name, d in self.items() if d.displacement is not None}
         save_tensors(tensors | {"latent.mean": self.mean, "latent.covariance": self.covariance}, path, metadata=metadata)
 
@@ -335,9 +311,10 @@ class Directions(Mapping[str, Direction]):
                     fields["measured"] = {EARLIER_KEYS.get(key, key): value for key, value in fields.get("measured", {}).items()}
                     fields.pop("spread", None)  # of an earlier version
                     fields["track"] = tuple(fields["track"]) if fields.get("track") else None
-                    extra = {part: file.get_tensor(f"{name}.{part}") for part in ("turn", "displacement")
-                             if f"{name}.{part}" in file.keys()}
-                    directions.append(Direction(name=name, vector=file.get_tensor(name), **extra, **fields))
+                    # Earlier versions also kept NAME.turn, by which the step depended on the face. It is left out.
+                    moved = f"{name}.displacement"
+                    displacement = file.get_tensor(moved) if moved in file.keys() else None
+                    directions.append(Direction(name=name, vector=file.get_tensor(name), displacement=displacement, **fields))
                 radius = json.loads(metadata["radius"])
                 mean, covariance = file.get_tensor("latent.mean"), file.get_tensor("latent.covariance")
         except (SafetensorError, KeyError, TypeError, ValueError) as error:

@@ -302,7 +302,7 @@ class Editor:
         z, locks = self._latents(z), list(locks)
         space = self.directions if own is None else self.directions | own
         if self.classifier is None or not locks:
-            return z + space.shift(z, strengths, locks)
+            return z + space.shift(strengths, locks)
         return z + hold(z, strengths, locks, space, self._reading, self.classifier.names)
 
     def wear(self, z: Tensor, other: Tensor, groups: Iterable[str], amount: float = 1.0) -> dict[str, float]:
@@ -339,7 +339,7 @@ class Editor:
         percentiles = space.percentiles(other[0])
         gaps = torch.tensor([space.reach(z[0], name, percentiles[name]) for name in names]).double()
         # What a strength of each changes of every score, (k, k).
-        effects = space.readings(names).double() @ torch.cat([space[name].at(z) for name in names]).double().T
+        effects = space.readings(names).double() @ torch.stack([space[name].vector for name in names]).double().T
         strengths = torch.linalg.solve(effects.T @ effects + WEAR_RIDGE * torch.eye(len(names)), effects.T @ gaps)
         return {name: amount * strength for name, strength in zip(names, strengths.tolist())}
 

@@ -55,13 +55,13 @@ def hold(z: Tensor, strengths: Mapping[str, float], locks: Iterable[str], space:
     """
     locks = list(dict.fromkeys(locks))
     unread = [name for name in locks if name not in names]
-    free = space.shift(z, strengths, unread).double()
+    free = space.shift(strengths, unread).double().expand(z.shape)
     held = [name for name in locks if space[name].name in names]
     wanted = [name for name, strength in strengths.items() if strength and name in names and name not in locks]
     if not held or not wanted and not any(strengths.values()):
         return free.float()
     columns = [names.index(name) for name in held + wanted]
-    own = space.shift(z, {name: strengths.get(name, 0) for name in held})
+    own = space.shift({name: strengths.get(name, 0) for name in held})
     with torch.no_grad():
         target = torch.cat([read(z + own)[:, columns[:len(held)]], read(z + free.float())[:, columns[len(held):]]], 1).double().cpu()
     metric = space.covariance.double()

@@ -132,8 +132,8 @@ z = editor.encode("photo.jpg")
 editor.edit(z, {{"{example}": 1.5}})[0].save("edited.png")
 ```
 
-`directions/NAME.pt` has each direction as one tensor ({config.latents},): `edited = z + strength * direction`. What turns
-with the face, and how far the data reaches, is in `directions.safetensors`.
+`directions/NAME.pt` has each direction as one tensor ({config.latents},): `edited = z + strength * direction`. How far
+the data reaches is in `directions.safetensors`.
 
 ## Data and terms
 

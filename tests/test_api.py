@@ -77,7 +77,7 @@ def test_an_edit_is_the_librarys(call, editor, z):
 
 
 def test_a_vector_of_ones_own_is_a_direction_like_the_others(call, editor, z):
-    vector = editor.directions["yaw"].at(z)[0]  # as it is at this face
+    vector = editor.directions["yaw"].vector
     _, edited = call("edit", z[0].tolist(), {"Mine": 2}, vectors={"Mine": vector.tolist()})
     assert edited == pytest.approx((z[0] + 2 * vector).tolist(), abs=1e-4)
     _, held = call("edit", z[0].tolist(), {"yaw": 2}, locks=["Mine"], vectors={"Mine": vector.tolist()})

@@ -75,7 +75,7 @@ def test_it_joins_the_others_and_is_shared_as_a_pack(world, tmp_path):
     joined = space | custom.read(tmp_path / "hats.safetensors", space)
     assert joined.names == ["Smiling", "Hat"]
     z = faces(4, 0)
-    moved = joined.scores(z + joined.shift(z, {"Hat": 1})) - joined.scores(z)
+    moved = joined.scores(z + joined.shift({"Hat": 1})) - joined.scores(z)
     torch.testing.assert_close(moved[:, 1], torch.ones(4), atol=1e-4, rtol=0)
     with pytest.raises(DirectionsError, match="'Hat' already"):
         joined | pack

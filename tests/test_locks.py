@@ -47,15 +47,15 @@ def test_a_locked_direction_goes_by_its_own_strength_alone(editor):
 
 def test_what_the_classifier_does_not_read_is_held_in_the_latent(editor):
     z = editor.sample(1, 3, 0.8)
-    own = custom.from_vectors({"Mine": editor.directions["yaw"].at(z)[0]}, editor.directions)
+    own = custom.from_vectors({"Mine": editor.directions["yaw"].vector}, editor.directions)
     space = editor.directions | own
     held = editor.shift(z, {"Smiling": 1.5}, ["Mine"], own)
-    torch.testing.assert_close(held, z + space.shift(z, {"Smiling": 1.5}, ["Mine"]))
+    torch.testing.assert_close(held, z + space.shift({"Smiling": 1.5}, ["Mine"]))
     both = editor.shift(z, {"Smiling": 1.5}, ["Mine", "Male"], own)
     assert (space.readings(["Mine"]) @ (both - z)[0]).abs().max() < 1e-3
     assert (reading(editor, both, "Male") - reading(editor, z, "Male")).abs().max() < 0.15
     blind = Editor(editor.model, editor.directions, device="cpu")
-    torch.testing.assert_close(blind.shift(z, {"Smiling": 1.0}, ["Male"]), z + blind.directions.shift(z, {"Smiling": 1.0}, ["Male"]))
+    torch.testing.assert_close(blind.shift(z, {"Smiling": 1.0}, ["Male"]), z + blind.directions.shift({"Smiling": 1.0}, ["Male"]))
     with pytest.raises(DirectionsError, match="no direction 'male'"):
         editor.shift(z, {"Smiling": 1.0}, ["male"])
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import playwright
 import pytest
+import torch
 
 from betavae import Editor
 from betavae.ui.tabs.edit import slider, space
@@ -24,9 +25,12 @@ def vectors(tmp_path_factory) -> Path:
     editor = Editor.from_pretrained(device="cpu")
     directions = editor.directions
     faces = editor.sample(3, seed=5)
-    edits = [{"z": z.tolist(), "strengths": strengths, "locks": locks,
-              "edited": (z + directions.shift(z[None], strengths, locks)[0]).tolist(),
-              "remaining": directions.remaining(z, strengths, locks)} for z in faces for strengths, locks in LOCKED]
+    edits = []
+    for strengths, locks in LOCKED:
+        free, held = directions.shift(strengths), directions.shift(strengths, locks)
+        left = directions.readings(strengths) @ torch.stack([held, free], 1)  # (names, 2): change of the scores
+        edits += [{"z": z.tolist(), "strengths": strengths, "locks": locks, "edited": (z + held).tolist(),
+                   "remaining": dict(zip(strengths, (left[:, 0] / left[:, 1]).tolist(), strict=True))} for z in faces]
     told = [{"z": z.tolist(), "scores": dict(zip(directions.names, directions.scores(z[None])[0].tolist(), strict=True)),
              "distance": float(directions.distance(z[None]))} for z in faces]
     path = tmp_path_factory.mktemp("vectors") / "vectors.json"

@@ -498,7 +498,8 @@ def compare(run: Run, subject: Subject) -> None:
         lacking = z[torch.from_numpy(labels[name] == 0)] if name in labels else z
         row["safe_range"] = safe_range_ends(evaluator, lacking, directions, name)
         if of_background(name) and masks is not None:
-            row["background_ratio"] = background_ratio(evaluator, z, row["chosen"]["strength"] * directions[name].at(z), masks)
+            row["background_ratio"] = background_ratio(evaluator, z, row["chosen"]["strength"] * directions[name].vector,
+                                                       masks)
     report = {"split": "test", "images": len(z), "directions": rows, "means": means,
               "evaluator": {"split": "val", **score(evaluator.classifier, dataset, "val", device)}}
     subject.keep("compare.json", report)

@@ -326,13 +326,12 @@ pixels of the upright photo, and score, how sure the detector is
         return space.reach(face(latent), str(direction), number(percentile, "percentile", 0, 100))
 
     def directions() -> list[dict]:
-        """What can be edited: for each direction its name, what a person calls it, its vector, whether it turns with the face,
-        its unit, how many of the unit strength 1 is, the scores between which the data lies, how it was made and what was
+        """What can be edited: for each direction its name, what a person calls it, its vector, its unit, how many of the unit strength 1 is, the scores between which the data lies, how it was made and what was
         measured of it.
         """
         return [{"name": name, "label": attribute(name).label, "group": attribute(name).group, "unit": d.unit,
                  "per_strength": d.per_strength, "low": d.low, "high": d.high, "method": d.method,
-                 "measured": d.measured, "vector": d.vector.tolist(), "turns": d.turn is not None}
+                 "measured": d.measured, "vector": d.vector.tolist()}
                 for name, d in space.items()]
 
     def make_direction(name: str, positives: list[gr.FileData],

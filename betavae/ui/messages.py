@@ -99,7 +99,7 @@ def resumed(editor: Editor, recipe: Recipe, caption: str | None = None) -> dict:
         It is of another model, or names a direction that there is not.
     """
     editor.check(recipe)
-    editor.directions.shift(editor.directions.mean[None], recipe.strengths, recipe.locks)
+    editor.directions.shift(recipe.strengths, recipe.locks)
     edit = {"strengths": recipe.strengths, "locks": list(recipe.locks)}
     if recipe.seed is not None:
         return generated(editor, recipe.seed, recipe.temperature) | edit

@@ -26,8 +26,8 @@ test("an edit, free and under locks", () => {
 });
 
 test("what the locks leave of an effect", () => {
-  for (const { z, strengths, locks, remaining } of vectors.edits) {
-    const left = space.remaining(z, strengths, locks);
+  for (const { strengths, locks, remaining } of vectors.edits) {
+    const left = space.remaining(strengths, locks);
     close(Object.keys(remaining).map((name) => left[name]), Object.values(remaining), 1e-3);
   }
 });

@@ -54,7 +54,7 @@ def compare(evaluator: Evaluator, z: Tensor, masks: Tensor | None, simple: Direc
                 row[kind], per_harm[kind] = row["simple"], per_harm["simple"]
                 continue
             strength = strength_for(evaluator, few, direction, effect, first)
-            ways = [effects(evaluator, z, strength * direction.at(z), name, unedited, masks, back) for back in (False, True)]
+            ways = [effects(evaluator, z, strength * direction.vector, name, unedited, masks, back) for back in (False, True)]
             found = figures(*ways, weights)
             per_harm[kind] = {harm: found["effect"] / found[harm].clamp_min(NONE) for harm in HARMS}
             row[kind] = {"strength": strength} | {key: float(value[0]) for key, value in found.items()}
@@ -87,7 +87,7 @@ def attribute_dependency(evaluator: Evaluator, z: Tensor, directions: Directions
     for degree in DEGREES:
         wanted = degree * float(deviations[target])
         strength = strength_for(evaluator, few, directions[name], wanted, first)
-        done = effects(evaluator, z, strength * directions[name].at(z), name, unedited)
+        done = effects(evaluator, z, strength * directions[name].vector, name, unedited)
         if done.effect > 0.9 * wanted:
             others = done.others.abs() / deviations[kept]
             found[str(degree)] = {"mean": float(others.mean()), "max": float(others.amax(1).mean()), "strength": strength}
@@ -99,11 +99,11 @@ def safe_range_ends(evaluator: Evaluator, z: Tensor, directions: Directions, nam
 
     Their mean probability of an attribute, or mean of a quantity in its own unit, "unedited" and at the "low" and "high" ends.
     """
-    column, steps = evaluator.index(name), directions[name].at(z)
+    column = evaluator.index(name)
     ends = torch.tensor([directions.safe(face, name) for face in z])  # (n, 2)
     found = {}
     for key, strengths in (("low", ends[:, :1]), ("unedited", torch.zeros(len(z), 1)), ("high", ends[:, 1:])):
-        outputs = evaluator.observe(z + strengths * steps).outputs[:, column]
+        outputs = evaluator.observe(z + strengths * directions[name].vector).outputs[:, column]
         classifier = evaluator.classifier
         found[key] = float(torch.sigmoid(outputs).mean() if column < evaluator.attributes else
                            (outputs * classifier.deviation[column].cpu() + classifier.mean[column].cpu()).mean())
@@ -156,7 +156,7 @@ def effect_matrix(evaluator: Evaluator, z: Tensor, directions: Directions) -> Te
     """Mean change (directions, outputs) of every output by every direction, at the strength it was measured at or 1."""
     rows = []
     for direction in directions.values():
-        step = direction.measured.get("strength", 1.0) * direction.at(z)
+        step = direction.measured.get("strength", 1.0) * direction.vector
         up, down = evaluator.observe(torch.cat([z + step, z - step])).outputs.chunk(2)
         rows.append((up - down).mean(0) / 2)
     return torch.stack(rows)

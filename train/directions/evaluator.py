@@ -168,7 +168,7 @@ def strength_for(evaluator: Evaluator, z: Tensor, direction: Direction, effect: 
     unedited = unedited or evaluator.observe(z)
     low, high, strength = (0.0, 0.0), None, 1.0
     for _ in range(SEARCH_STEPS):
-        now = effects(evaluator, z, strength * direction.at(z), direction.name, unedited).effect
+        now = effects(evaluator, z, strength * direction.vector, direction.name, unedited).effect
         if abs(now - effect) < 0.01 * effect or (now < effect and strength == limit):
             break
         if now > effect:

@@ -114,7 +114,7 @@ function latentOf({ face, strengths, locks }) {
 function reflect() {
   const state = current();
   const z = latentOf(state);
-  const remaining = heldEdit(state)?.remaining ?? (locks.length ? space.remaining(face.z, state.strengths, locks) : {});
+  const remaining = heldEdit(state)?.remaining ?? (locks.length ? space.remaining(state.strengths, locks) : {});
   shared.set("edited", z);
   sliders.forEach((slider) => slider.keep(remaining[slider.name] ?? null));
   find(".outside").hidden = !(space.distance(z) > space.radius);

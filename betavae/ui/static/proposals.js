@@ -16,7 +16,7 @@ export const isNeutral = ({ direction, row }) => direction.primary && NEUTRAL.in
 // A few sliders moved to where the data is, and not so far that the whole edit leaves it.
 export function surprise(space, sliders, face, locks) {
   const draws = Array.from({ length: DRAWS }, () => draw(space, sliders, face, locks));
-  const size = (strengths) => Math.hypot(...space.step(face.z, strengths, locks));
+  const size = (strengths) => Math.hypot(...space.step(strengths, locks));
   return draws.reduce((best, other) => (size(other) > size(best) ? other : best));
 }
 

@@ -11,10 +11,9 @@ export class Space {
     Object.assign(this, { mean, precision, radius, directions: new Map() });
   }
 
-  // Its weights are the inverse covariance times its vector; its turn, float32 in base64, is one row after the other.
+  // Its weights are the inverse covariance times its vector.
   add(direction) {
-    const turn = direction.turn && rows(direction.turn, this.mean.length);
-    this.directions.set(direction.name, { ...direction, turn, own: dot(direction.weights, direction.vector) });
+    this.directions.set(direction.name, { ...direction, own: dot(direction.weights, direction.vector) });
   }
 
   get(name) {
@@ -37,16 +36,10 @@ export class Space {
     return Math.sqrt(dot(centred, this.precision.map((row) => dot(row, centred))));
   }
 
-  // A direction's step of strength 1 at the face z.
-  at(name, z) {
-    const { vector, turn } = this.get(name);
-    return turn ? vector.map((value, i) => value + dot(turn[i], z)) : vector;
-  }
-
-  // The sum of strength * direction at the face z, less what moves the locked ones.
-  step(z, strengths, locks = []) {
+  // The sum of strength * direction, less what moves the locked ones.
+  step(strengths, locks = []) {
     let step = this.mean.map(() => 0);
-    for (const [name, strength] of Object.entries(strengths)) step = plus(step, this.at(name, z), strength);
+    for (const [name, strength] of Object.entries(strengths)) step = plus(step, this.get(name).vector, strength);
     const held = locks.map((name) => this.get(name));
     const inner = held.map((a) => held.map((b) => dot(a.weights, b.vector)));
     const excess = held.map(({ name, own }) => own * (this.reading(name, step) - (strengths[name] ?? 0)));
@@ -58,24 +51,19 @@ export class Space {
 
   // With five decimals, which no picture can tell from more.
   edited(z, strengths, locks) {
-    return plus(z, this.step(z, strengths, locks)).map((value) => Number(value.toFixed(5)));
+    return plus(z, this.step(strengths, locks)).map((value) => Number(value.toFixed(5)));
   }
 
   // name -> the share of its effect that the locks leave.
-  remaining(z, strengths, locks) {
-    const free = this.step(z, strengths);
-    const held = this.step(z, strengths, locks);
+  remaining(strengths, locks) {
+    const free = this.step(strengths);
+    const held = this.step(strengths, locks);
     return Object.fromEntries(Object.keys(strengths).map((name) => {
       const effect = this.reading(name, free);
       return [name, Math.abs(effect) > 1e-6 ? this.reading(name, held) / effect : 0];
     }));
   }
 }
-
-const rows = (packed, width) => {
-  const values = new Float32Array(Uint8Array.from(atob(packed), (letter) => letter.charCodeAt(0)).buffer);
-  return Array.from({ length: width }, (_, i) => values.subarray(i * width, (i + 1) * width));
-};
 
 // x with A x = b for a symmetric, positive semidefinite A, by Cholesky's decomposition. What is a combination of what
 // came before it (two locked directions may be one and the same) adds nothing and gets 0.

@@ -110,7 +110,6 @@ def slider(direction: Direction, space: Directions) -> dict:
     entry = attribute(direction.name)
     return {"name": direction.name, "label": entry.label, "primary": entry.primary, "vector": brief(direction.vector),
             "weights": brief(torch.linalg.solve(space.covariance.double(), direction.vector.double())),
-            "turn": None if direction.turn is None else base64.b64encode(direction.turn.numpy().astype("<f4")).decode(),
             "displacement": on_the_wire(direction), "put_back": can_put_back(direction.name),
             "unit": direction.unit, "per_strength": direction.per_strength,
             "low": direction.low, "high": direction.high, "track": direction.track, "quantiles": direction.quantiles}
