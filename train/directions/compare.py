@@ -45,15 +45,15 @@ def compare(evaluator: Evaluator, z: Tensor, masks: Tensor | None, simple: Direc
     weights = torch.cat([torch.full((1, len(z)), 1 / len(z)), bootstrap(len(z), config.resamples)])  # row 0: the value itself
     rows, draws = {}, {harm: [] for harm in HARMS}
     for name in progress(list(names)):
-        end = half_range(simple[name]) * simple[name].vector
-        effect = max(effects(evaluator, few, end, name, first).effect, config.min_effect)
+        end = half_range(simple[name])
+        effect = max(effects(evaluator, few, end * simple[name].vector, name, first).effect, config.min_effect)
         row, per_harm = {"method": chosen[name].method}, {}
         for kind, directions in (("simple", simple), ("chosen", chosen)):
             direction = directions[name]
             if kind == "chosen" and direction.method == simple[name].method:
                 row[kind], per_harm[kind] = row["simple"], per_harm["simple"]
                 continue
-            strength = strength_for(evaluator, few, direction, effect, first)
+            strength = strength_for(evaluator, few, direction, effect, first, end)
             ways = [effects(evaluator, z, strength * direction.vector, name, unedited, masks, back) for back in (False, True)]
             found = figures(*ways, weights)
             per_harm[kind] = {harm: found["effect"] / found[harm].clamp_min(NONE) for harm in HARMS}

@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -237,6 +238,7 @@ def refined_directions(evaluator: Evaluator, faces: Faces, val: Tensor, masks: T
     """
     folder = out / f"refined-{_key(evaluator, space, config)}"
     folder.mkdir(parents=True, exist_ok=True)
+    choosing, measuring = _split(evaluator, val, masks, config.choosing_faces)
     kept, table = [], {}
     for name in progress(space.names):
         if name not in evaluator.names:
@@ -244,7 +246,7 @@ def refined_directions(evaluator: Evaluator, faces: Faces, val: Tensor, masks: T
             continue
         path = folder / f"{name}.json"
         if not path.exists():
-            found = _refine_one(evaluator, faces, val, masks, space, name, config)
+            found = _refine_one(evaluator, faces, choosing, measuring, space, name, config)
             part = path.with_suffix(".part")
             part.write_text(json.dumps(found))
             part.replace(path)
@@ -255,32 +257,47 @@ def refined_directions(evaluator: Evaluator, faces: Faces, val: Tensor, masks: T
     return space.having(kept), table
 
 
-def _refine_one(evaluator: Evaluator, faces: Faces, val: Tensor, masks: Tensor | None, space: Directions, name: str,
+class _Examined(NamedTuple):
+    """Faces that edits are tried on: latents (n, d), what they show unedited, and masks (n, s, s) or None."""
+
+    z: Tensor
+    unedited: Observation
+    masks: Tensor | None
+
+
+def _split(evaluator: Evaluator, val: Tensor, masks: Tensor | None, faces: int) -> tuple[_Examined, _Examined]:
+    """The faces to choose on and those to measure on: the first ``faces`` and the next; of too few every other one."""
+    parts = [slice(faces), slice(faces, 2 * faces)] if len(val) >= 2 * faces else [slice(0, None, 2), slice(1, None, 2)]
+    one, other = (_Examined(val[part], evaluator.observe(val[part]), None if masks is None else masks[part]) for part in parts)
+    return one, other
+
+
+def _refine_one(evaluator: Evaluator, faces: Faces, choosing: _Examined, measuring: _Examined, space: Directions, name: str,
                 config: RefineConfig) -> dict:
-    choosing, rest = (slice(config.choosing_faces), slice(config.choosing_faces, None))
-    if len(val) < 2 * config.choosing_faces:
-        choosing, rest = slice(0, None, 2), slice(1, None, 2)
-    first, measuring = val[choosing], val[rest][:config.choosing_faces]
-    first_masks, rest_masks = (None if masks is None else masks[part][:config.choosing_faces] for part in (choosing, rest))
-    unedited = evaluator.observe(first)
-    effect = max(effects(evaluator, first, half_range(space[name]) * space[name].vector, name, unedited).effect, config.min_effect)
-    strength = strength_for(evaluator, first, space[name], effect, unedited)
-    new = refined(evaluator, faces, space[name], torch.linalg.inv(space.covariance), effect, strength, config)
-    weights = bootstrap(len(first), config.resamples)
+    def both_ways(examined: _Examined, step: Tensor) -> list[Effects]:
+        return [effects(evaluator, examined.z, step, name, examined.unedited, examined.masks, back) for back in (False, True)]
+
+    old, (z, unedited, _) = space[name], choosing
+    strength = half_range(old)
+    effect = max(effects(evaluator, z, strength * old.vector, name, unedited).effect, config.min_effect)
+    strength = strength_for(evaluator, z, old, effect, unedited, start=strength)
+    new = refined(evaluator, faces, old, torch.linalg.inv(space.covariance), effect, strength, config)
+    weights = bootstrap(len(z), config.resamples)
     row, merits = {}, {}
-    for kind, direction in (("simple", space[name]), ("refined", new)):
-        strength = strength_for(evaluator, first, direction, effect, unedited)
-        ways = [effects(evaluator, first, strength * direction.vector, name, unedited, first_masks, back) for back in (False, True)]
+    for kind, direction in (("simple", old), ("refined", new)):
+        if kind == "refined":
+            strength = strength_for(evaluator, z, new, effect, unedited, start=strength)
+        ways = both_ways(choosing, strength * direction.vector)
         row[kind] = {"strength": strength} | {key: float(value) for key, value in figures(*ways).items()}
         merits[kind] = [merit(*ways, config.beyond_weight, draws) for draws in (None, weights)]
     ratio = merits["refined"][0] / merits["simple"][0].clamp_min(1e-9)
     low, high = interval(merits["refined"][1] / merits["simple"][1].clamp_min(1e-9))
     better = low > 1 and row["refined"]["effect"] > 0.9 * effect
-    chosen = new if better else space[name]
-    row |= {"ratio": float(ratio), "interval": [low, high], "faces": len(first), "method": chosen.method}
+    chosen = new if better else old
+    row |= {"ratio": float(ratio), "interval": [low, high], "faces": len(z), "method": chosen.method}
     strength = row["refined" if better else "simple"]["strength"]
-    ways = [effects(evaluator, measuring, strength * chosen.vector, name, masks=rest_masks, back=back) for back in (False, True)]
-    measured = {"strength": strength, "faces": len(measuring)} | {key: float(value) for key, value in figures(*ways).items()}
+    there_and_back = figures(*both_ways(measuring, strength * chosen.vector))
+    measured = {"strength": strength, "faces": len(measuring.z)} | {key: float(value) for key, value in there_and_back.items()}
     per_strength = chosen.per_strength
     if chosen.unit != "strength":
         # per_strength is measured on decoded pictures, not from the gap between the classes.
