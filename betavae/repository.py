@@ -45,9 +45,9 @@ def client(token: str | bool | None = None) -> HfApi:
     return HfApi(token=token, library_name="betavae", library_version=version)
 
 
-def fetch(name: str, patterns: Sequence[str], max_bytes: int, *, revision: str | None = None, token: str | bool | None = None,
+def fetch(name: str, patterns: Sequence[str], max_bytes: int | None = None, *, kind: str = "model", revision: str | None = None, token: str | bool | None = None,
           cache_dir: str | Path | None = None, local_files_only: bool = False, force_download: bool = False) -> Path:
-    """The folder, in the local cache, with those files of the model repository ``name`` that match ``patterns``.
+    """The folder, in the local cache, with those files of the repository ``name``, a "model" or "dataset", that match ``patterns``.
 
     Where the Hub cannot be reached the cache answers. Not for ``token=False``, anybody: the cache also holds what was
     fetched with a token, so then nothing is opened that the Hub has not just called public.
@@ -64,7 +64,7 @@ def fetch(name: str, patterns: Sequence[str], max_bytes: int, *, revision: str |
 
     def snapshot(**options) -> Path:
         return Path(snapshot_download(
-            name, revision=revision, allow_patterns=list(patterns), token=token, cache_dir=cache_dir,
+            name, repo_type=kind, revision=revision, allow_patterns=list(patterns), token=token, cache_dir=cache_dir,
             library_name=api.library_name, library_version=api.library_version, **options))
 
     def cached(error: Exception | None) -> Path:
@@ -79,7 +79,7 @@ def fetch(name: str, patterns: Sequence[str], max_bytes: int, *, revision: str |
     if local_files_only and token is not False:
         return cached(None)
     try:
-        info = api.model_info(name, revision=revision, files_metadata=True, timeout=10)
+        info = api.repo_info(name, repo_type=kind, revision=revision, files_metadata=True, timeout=10)
     except FAULTS as error:
         if _answered(error):
             raise HubError(f"The Hub repository {name!r} cannot be opened: {reason(error)}.") from error
@@ -87,7 +87,7 @@ def fetch(name: str, patterns: Sequence[str], max_bytes: int, *, revision: str |
     if token is False and (info.private or info.gated):
         raise HubError(f"The Hub repository {name!r} cannot be opened: not everybody may download it.")
     size = sum(file.size or 0 for file in info.siblings or () if _matches(file.rfilename, patterns))
-    if size > max_bytes:
+    if max_bytes is not None and size > max_bytes:
         raise HubError(f"The Hub repository {name!r} holds {size / 2**20:,.0f} MB; a model has {max_bytes // 2**20} at most.")
     try:
         return snapshot(force_download=force_download)

@@ -19,7 +19,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 import hf_xet
 
-PREFIXES = {"model": "", "space": "spaces/"}
+PREFIXES = {"model": "", "space": "spaces/", "dataset": "datasets/"}
 
 
 @dataclass
@@ -314,8 +314,8 @@ class _Handler(BaseHTTPRequestHandler):
              "createdAt": "2025-01-01T00:00:00.000Z", "repo": {"name": name, "type": kind}}
             for number, pull in enumerate(pulls, 1)]}
 
-    def _resolve(self, name, revision, path):
-        commit = self._commit(self._repository(name, content=True), revision)
+    def _resolve(self, name, revision, path, kind=None):
+        commit = self._commit(self._repository(name, "dataset" if kind else "model", content=True), revision)
         if path not in commit.files:
             raise _Refusal(404, "Entry not found", "EntryNotFound")
         content = commit.files[path]
@@ -327,7 +327,7 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 _NAME = r"(?P<name>[\w.-]+/[\w.-]+)"
-_API = rf"/api/(?P<kind>model|space)s/{_NAME}"
+_API = rf"/api/(?P<kind>model|space|dataset)s/{_NAME}"
 _ROUTES = [
     ("GET", "/api/whoami-v2", _Handler._whoami),
     ("POST", "/api/validate-yaml", _Handler._validate),
@@ -342,7 +342,7 @@ _ROUTES = [
     ("GET", rf"{_API}/xet-(?P<mode>read|write)-token/(?P<revision>.+)", _Handler._xet_token),
     ("POST", rf"/(?:spaces/)?{_NAME}\.git/info/lfs/objects/batch", _Handler._batch),
     ("PUT", r"/lfs/(?P<oid>\w{64})", _Handler._store),
-    ("GET", rf"/{_NAME}/resolve/(?P<revision>[^/]+)/(?P<path>.+)", _Handler._resolve),
+    ("GET", rf"/(?P<kind>datasets/)?{_NAME}/resolve/(?P<revision>[^/]+)/(?P<path>.+)", _Handler._resolve),
 ]
 
 

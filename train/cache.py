@@ -182,9 +182,9 @@ def _fill(source: Source, config: VAEConfig, part: Path, fingerprint: str, worke
                 array[row] = picture
             row += 1
     if damaged:
-        tqdm.write(f"{len(damaged)} damaged images are left out: {', '.join(damaged[:20])}"
+        tqdm.write(f"{len(damaged)} images that are {source.unusable} are left out: {', '.join(damaged[:20])}"
                    + (" ..." if len(damaged) > 20 else ""))
-    require(row, f"{len(damaged)} of {n} images in {str(source.place)!r} are damaged and {row} can be read")
+    require(row, f"{len(damaged)} of {n} images in {str(source.place)!r} are {source.unusable} and {row} can be read")
     for array in arrays:
         array.flush()  # to the disk itself: a checksum read back from memory would not notice a power failure
     checksums = {path.name: _checksum(path) for path in part.glob("*.npy")}

@@ -7,6 +7,7 @@ from concurrent.futures import Executor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 
@@ -24,6 +25,7 @@ class CelebA:
     lists: Lists
     images: Path
     masks: Path | None
+    unusable: ClassVar[str] = "damaged"
 
     @classmethod
     def download(cls) -> "CelebA":

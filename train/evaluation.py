@@ -31,7 +31,7 @@ Posterior = tuple[Tensor, Tensor]                 # mu, logvar, each (n, d)
 
 
 class Unavailable(Exception):
-    """A published network whose weights are not here and cannot be downloaded. The message is one sentence."""
+    """What a figure needs and cannot have: a published network's weights, or labels. The message is one sentence."""
 
 
 # ---- networks that others published -------------------------------------------------------------------------------
@@ -204,10 +204,17 @@ def attributes(model: VAE, fitted: tuple[Tensor, Mapping[str, np.ndarray]], test
     fitted, tested : pairs
         Latents (n, d) and name -> (n,) of 0 / 1, of val and of test. DCI's trees are grown on the first; everything is
         measured on the second. An attribute with fewer than 5 faces on a side of either is left out, and named.
+
+    Raises
+    ------
+    Unavailable
+        No attribute is left.
     """
     few = {name for _, columns in (fitted, tested) for name, y in columns.items()
            if min(int(y.sum()), len(y) - int(y.sum())) < metrics.FOLDS}
     names = [name for name in tested[1] if name not in few]
+    if not names:
+        raise Unavailable(f"The data has no labels with {metrics.FOLDS} faces on each side in val and in test.")
     (val, known), (mu, present) = ((z.double().numpy(), np.stack([columns[name] for name in names], 1).astype(int))
                                    for z, columns in (fitted, tested))
     probed = {name: metrics.probe_auroc(mu, present[:, k], seed) for k, name in enumerate(names)}
@@ -284,12 +291,13 @@ def table(report: Mapping) -> str:
             values += [] if found is None else [found]
         if values:
             lines.append(f"  {label:30}" + "".join(f"{value:>14{form}}" for value in values))
-    scores = report["attributes"]
-    lines.append(f"{scores['protocol']['attributes']} attributes, test: AUROC {scores['auroc']:.3f}, TAD {scores['tad']:.3f} "
-                 f"of {scores['tad_attributes']}, MIG {scores['mig']:.4f}, FactorVAE score {scores['factor_vae_score']:.3f} "
-                 f"(chance {scores['factor_vae_chance']:.3f})"
-                 + (", DCI {disentanglement:.3f}, {completeness:.3f}, {informativeness_test:.3f}".format(**scores["dci"])
-                    if scores["dci"] else ""))
+    if "attributes" in report:
+        scores = report["attributes"]
+        lines.append(f"{scores['protocol']['attributes']} attributes, test: AUROC {scores['auroc']:.3f}, TAD {scores['tad']:.3f} "
+                     f"of {scores['tad_attributes']}, MIG {scores['mig']:.4f}, FactorVAE score {scores['factor_vae_score']:.3f} "
+                     f"(chance {scores['factor_vae_chance']:.3f})"
+                     + (", DCI {disentanglement:.3f}, {completeness:.3f}, {informativeness_test:.3f}".format(**scores["dci"])
+                        if scores["dci"] else ""))
     if "frechet" in report:
         distances = report["frechet"]
         stamp = distances["protocol"]

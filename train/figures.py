@@ -277,7 +277,9 @@ def draw(editor: Editor, report: Mapping, test: Tensor, mu: Tensor, columns: Map
                 "reconstructions": reconstructions(editor.model, test[:16], editor.device),
                 "traversals": traversals(editor, faces, report)}
     if editor.directions:
-        pictures |= {"edits": edits(editor, faces[0]), "directions": edits(editor, faces[0], names=tuple(editor.directions))}
+        pictures["directions"] = edits(editor, faces[0], names=tuple(editor.directions))
+    if set(REPORTED) & set(editor.directions):
+        pictures["edits"] = edits(editor, faces[0])
     for name, picture in pictures.items():
         picture.save(folder / f"{name}.png")
     first, *rest = (frame.quantize(128, Image.Quantize.FASTOCTREE) for frame in traversal_frames(editor, faces[0], report))

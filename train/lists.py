@@ -119,6 +119,10 @@ class Source(Protocol):
     def place(self) -> Path:
         """The folder that the images are read from. It tells caches apart, and error messages name it."""
 
+    @property
+    def unusable(self) -> str:
+        """What an image is that ``decode`` gives None for, such as "damaged"."""
+
     def stamp(self) -> str:
         """A text that changes whenever a pixel or mask may have changed, such as names, sizes and times of all files.
 
@@ -126,9 +130,9 @@ class Source(Protocol):
         """
 
     def decode(self, config: VAEConfig, pool: Executor) -> Iterator[tuple[np.ndarray, ...] | None]:
-        """Every image in the order of ``lists.names``, decoded by the processes of ``pool``.
+        """Every image in the order of ``lists.names``, decoded by the processes of ``pool`` or by threads.
 
-        Each is ``train.cache.framed``: uint8 (s, s, 3), and (s, s) too if ``lists.masked``; None where it is damaged.
+        Each is ``train.cache.framed``: uint8 (s, s, 3), and (s, s) too if ``lists.masked``; None where it is ``unusable``.
         """
 
     def stream(self, config: VAEConfig, subset: int) -> Pictures | None:

@@ -81,8 +81,7 @@ def main(arguments: list[str] | None = None) -> int:
         if options.model and not set(stages) <= set(OF_ANY_MODEL):
             raise ValueError(f"--stages is {options.stages!r}; with --model, choose from {', '.join(OF_ANY_MODEL)}.")
         if "publish" in stages and ranks.first:
-            if "fit" not in stages:
-                hub.load_model(out)
+            _check_publishable(out, stages)
             check(options.repo)  # before hours of training, not after them
         if options.save_every < 0:
             raise ValueError(f"--save-every is {options.save_every:g}; it must be a number of seconds, 0 or more.")
@@ -90,7 +89,8 @@ def main(arguments: list[str] | None = None) -> int:
             follow(Run(config, out, device, options.data, Path(options.cache), ranks, options.save_every,
                        hub.resolve(options.model) if options.model else None, options.features,
                        "refined" if options.choose else options.method,
-                       _conditions(options.condition), tuple(map(Path, options.compare)), options.sharpen_images, start), stages)
+                       _conditions(options.condition), tuple(map(Path, options.compare)), options.sharpen_images, start,
+                       options.aligned), stages)
         if "publish" in stages and ranks.first:
             print(publish(out, options.repo, private=options.private or None, create_pr=options.create_pr))
     except Interrupted as stop:
@@ -106,6 +106,16 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 1
     return 0
+
+
+def _check_publishable(out: Path, stages: list[str]) -> None:
+    """Refuse at the start to publish a folder that will lack what is published."""
+    if "fit" not in stages:
+        hub.load_model(out)
+    for stage, name, there in (("evaluate", "metrics.json", (out / "metrics.json").exists()),
+                               ("directions", "directions.safetensors", hub.directions_path(out))):
+        if stage not in stages and not there:
+            raise ValueError(f"{str(out)!r} has no {name}, without which no model is published; add the stage {stage}.")
 
 
 def _publish_dry(out: Path, repo: str) -> int:
@@ -180,7 +190,10 @@ def _parser() -> argparse.ArgumentParser:
                      epilog="settings: --NAME VALUE for any field of the configuration, here with the values of --preset",
                      formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False, add_help=False)
     run = parser.add_argument_group("the run")
-    run.add_argument("--data", metavar="DIR", help="CelebA, official or Kaggle's, or shards (default: Kaggle's, downloaded)")
+    run.add_argument("--data", metavar="DIR", help="CelebA, official or Kaggle's, shards, any folder of pictures of faces, or a "
+                                                   "data set of the Hub, user/dataset (default: Kaggle's CelebA, downloaded)")
+    run.add_argument("--aligned", action="store_true", help="the pictures of --data are framed already as CelebA's are; without "
+                                                            "it, the largest face of each is found and framed")
     run.add_argument("--preset", metavar="NAME", choices=PRESETS,
                      help=f"one of {', '.join(PRESETS)} (default: capacity)")
     run.add_argument("--config", metavar="FILE", help="the settings of another run, its run.json, in place of a preset's")

@@ -18,6 +18,7 @@ from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -100,6 +101,7 @@ class Shards:
     place: Path
     resident: tuple[Path, ...]
     train: tuple[tuple[Path, int], ...]
+    unusable: ClassVar[str] = "damaged"
 
     @classmethod
     def open(cls, folder: str | Path) -> "Shards":

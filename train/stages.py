@@ -38,10 +38,10 @@ from train.directions.compare import (
 from train.directions.compare import compare as compare_directions
 from train.directions.conditions import condition, condition_names
 from train.directions.evaluator import REFERENCE_FACES, Evaluator, of_background
-from train.directions.refine import Faces, RefineConfig, refined_directions
+from train.directions.refine import Faces, RefineConfig, parts, refined_directions
 from train.directions.simple import simple_directions, with_quantiles
 from train.displacement import EVERY, FACES, with_displacements
-from train.lists import SPLITS, DataError, Source, no_masks, require_held_out
+from train.lists import SPLITS, DataError, Lists, Source, no_masks, require_held_out
 from train.loop import SAVE_SECONDS, fit
 from train.measure import MEASURED
 from train.mixture import fit_mixture, posterior_samples, prior
@@ -94,6 +94,8 @@ class Run:
         Images that the second decoder is trained with, in all.
     start : Path, optional
         The folder of the model that the run starts from.
+    aligned : bool
+        As for ``train.sources.open_data``.
     """
 
     config: TrainConfig
@@ -110,6 +112,7 @@ class Run:
     compare: tuple[Path, ...] = ()
     sharpen_images: int = SharpenConfig.images
     start: Path | None = None
+    aligned: bool = False
 
     @property
     def folder(self) -> Path:
@@ -195,10 +198,19 @@ class Subject:
 def judge(run: Run, dataset: Dataset, name: str, seed: int) -> Classifier:
     """The classifier of that name in the run's folder, trained where there is none yet."""
     path = run.out / f"{name}.safetensors"
-    if not path.exists() and run.ranks.first:
+    if run.ranks.first and not (path.exists() and _judges(path, dataset)):
         fit_classifier(dataset, run.device, seed).save(path)
     run.ranks.wait()
     return Classifier.load(path).to(run.device)
+
+
+def _judges(path: Path, dataset: Dataset) -> bool:
+    """Whether a classifier was trained on data with the columns of ``dataset``; it belongs to data, not to weights."""
+    classifier, columns = Classifier.load(path), [*dataset.lists.attributes, *dataset.numeric()]
+    if classifier.names == columns:
+        return True
+    print(f"{str(path)!r} is of other data than there is now: it is trained again.")
+    return False
 
 
 def follow(run: Run, stages: list[str]) -> None:
@@ -209,7 +221,7 @@ def follow(run: Run, stages: list[str]) -> None:
     ValueError
         Something that the stages need is not there; whatever can be known before the first of them is checked before it.
     """
-    source = open_data(run.data)
+    source = open_data(run.data, run.aligned)
     if run.ranks.first:
         print(source)
     if "fit" not in stages and (run.folder / "config.json").exists():
@@ -220,6 +232,7 @@ def follow(run: Run, stages: list[str]) -> None:
     run.out.mkdir(parents=True, exist_ok=True)
     with locked(run.out) if run.ranks.first else contextlib.nullcontext():
         dataset = load(source, run.config.model, run.cache)
+        require_held_out(dataset.lists, _held_out(stages))  # again: images may have been left out
         if "fit" in stages:
             fit_model(run, dataset)
         run.ranks.leave()
@@ -252,8 +265,8 @@ def check(run: Run, stages: list[str], source: Source) -> None:
     if model.image_size != 64 and ("sharpen" in stages or ("fit" in stages and run.config.perceptual)):
         raise ValueError(f"model.image_size is {model.image_size}; --perceptual and the stage sharpen need 64, which the run's "
                          "classifier sees.")
-    if set(stages) & {"fit", *MEASURING}:
-        require_held_out(lists, ("val", "test") if set(stages) & set(MEASURING) else ("val",))
+    require_held_out(lists, _held_out(stages))
+    _check_labels(run, stages, lists)
     if "fit" in stages:
         if run.config.splits != "train" and source.stream(model, 0) is not None:
             raise DataError(f"splits is {run.config.splits!r}, and of shards the training split alone is streamed; "
@@ -262,6 +275,10 @@ def check(run: Run, stages: list[str], source: Source) -> None:
             raise DataError(no_masks(lists))
     elif set(stages) & set(MEASURING):
         hub.load_model(run.folder)
+    there = _weights(run.out) if run.model else None
+    if there not in (None, _weights(run.folder)):
+        raise ValueError(f"{str(run.out)!r} holds a run with the weights {there}, beside which the results of "
+                         f"{str(run.model)!r} would lie; give another --out.")
     if "directions" in stages:
         columns = lists.attributes | {name: np.zeros(len(lists.names)) for name in MEASURED}
         for name, text in run.conditions.items():
@@ -274,6 +291,26 @@ def check(run: Run, stages: list[str], source: Source) -> None:
     if "figures" in stages:
         for folder in (*(() if "evaluate" in stages else (run.out,)), *run.compare):
             _report(folder)
+        for folder in run.compare:
+            hub.load_model(folder)
+
+
+def _held_out(stages: list[str]) -> tuple[str, ...]:
+    """The splits whose images the stages look at without training on them."""
+    return ("val", "test") if set(stages) & set(MEASURING) else ("val",) if "fit" in stages else ()
+
+
+def _check_labels(run: Run, stages: list[str], lists: Lists) -> None:
+    """Refuse what needs labels that the data has not."""
+    needing = {"--perceptual": "fit" in stages and run.config.perceptual,
+               "--features classifier": "evaluate" in stages and run.features == "classifier",
+               "--method refined": "directions" in stages and run.method == "refined",
+               "the stage compare": "compare" in stages, "the stage sharpen": "sharpen" in stages}
+    asked = [what for what, wanted in needing.items() if wanted]
+    if asked and not lists.attributes:
+        raise DataError(f"The data has no labels, without which there is no {' and no '.join(asked)}.")
+    if "compare" in stages and not set(REPORTED) & {*lists.attributes, *MEASURED}:
+        raise DataError(f"The stage compare reports {', '.join(REPORTED)}; the data has none of them.")
 
 
 @contextlib.contextmanager
@@ -285,10 +322,14 @@ def locked(folder: Path) -> Iterator[None]:
     ValueError
         Another process holds it; the sentence says which.
     """
-    # A record lock: unlike flock's, it is not inherited by the processes that decode, which may live on for a moment.
-    with open(folder / "run.lock", "a+", encoding="utf-8") as file:
+    path = folder / "run.lock"
+    with open(path, "a+", encoding="utf-8") as file:
         try:
+            # A record lock: unlike flock's, it is not inherited by the processes that decode, which may live on for a moment.
             fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            # Between open and lock, the run that held the file may have removed it and another begun with a new one.
+            if not path.exists() or not os.path.samestat(path.stat(), os.fstat(file.fileno())):
+                raise OSError
         except OSError as error:
             file.seek(0)
             raise ValueError(f"{str(folder)!r} is in use by {file.read().strip() or 'another run'}; wait for it, "
@@ -299,7 +340,7 @@ def locked(folder: Path) -> Iterator[None]:
         try:
             yield
         finally:
-            file.truncate(0)
+            path.unlink(missing_ok=True)  # while it is locked, so that it is no other run's
 
 
 def fit_model(run: Run, dataset: Dataset) -> None:
@@ -344,7 +385,8 @@ def sharpen(run: Run, subject: Subject, source: Source) -> None:
     steps = {name: 1.5 * editor.directions[name].vector for name in known}
     report = measure(model, network, large.images("val")[:SHARP_FACES], subject.latents("val")[0][:SHARP_FACES], steps,
                      subject.classifier("witness", seed + 1), run.device)
-    subject.keep("sharp.json", {"split": "val"} | report)
+    report = {"split": "val"} | report
+    subject.keep("sharp.json", report)
     print(json.dumps(report, indent=1))
 
 
@@ -375,6 +417,13 @@ def set_aside(folder: Path, before: str | None, now: str) -> None:
             path.replace(aside / name)
             print(f"{str(path)!r} is of the weights {owner} and the model is now {now}: "
                   f"it is set aside as {str(aside / name)!r}.")
+    pictures = [path for path in (folder / "figures").glob("*") if path.is_file()]  # not progress/, which this training drew
+    if before not in (None, now) and pictures:
+        aside = folder / f"of-{before}" / "figures"
+        aside.mkdir(parents=True, exist_ok=True)
+        for path in pictures:
+            path.replace(aside / path.name)
+        print(f"The figures of the weights {before} are set aside in {str(aside)!r}.")
 
 
 def evaluate(run: Run, subject: Subject) -> None:
@@ -404,7 +453,10 @@ def evaluate(run: Run, subject: Subject) -> None:
     report["collapse"] = evaluation.collapse(model, "test", *subject.latents("test"), device, seed)
     fitted, tested = ((subject.latents(split)[0], subject.attributes(split))
                       for split in ("val", "test"))
-    report["attributes"] = evaluation.attributes(model, fitted, tested, seed)
+    try:
+        report["attributes"] = evaluation.attributes(model, fitted, tested, seed)
+    except evaluation.Unavailable as reason:
+        report["absent"]["attributes"] = str(reason)
     if extract:
         report["frechet"] = evaluation.frechet(model, dataset.images("val"), dataset.images("test"), subject.latents("test")[0],
                                                subject.mixture(), extract, FEATURES[run.features], device, seed)
@@ -448,12 +500,16 @@ def find_directions(run: Run, subject: Subject) -> None:
     for source, present in (("list_face_geometry.csv", "yaw" in numeric), ("masks/", "background_brightness" in numeric)):
         if not present:
             print(f"The data has no {source}, so the directions measured from it are left out.")
+    if not attributes:
+        print("The data has no labels, so directions of attributes are left out; python -m betavae make and the app's tab Make "
+              "make them from faces with something and faces without.")
     columns = attributes | numeric
     joined = {name: condition(text, columns) for name, text in run.conditions.items()}
-    refined = run.method == "refined"
+    refined, measuring = run.method == "refined", slice(None)
     directions = simple_directions(mu, attributes | joined, numeric, "mean" if refined else run.method)
     if refined:
         config = RefineConfig()
+        measuring = parts(len(val), config.choosing_faces)[1]  # val faces that have chosen nothing
         evaluator = Evaluator(model, subject.classifier("classifier", seed), device, mu[:REFERENCE_FACES])
         some = torch.from_numpy(np.random.default_rng(seed).permutation(len(train))[:config.faces])
         masks = subject.masks("train")
@@ -463,8 +519,10 @@ def find_directions(run: Run, subject: Subject) -> None:
         directions = with_quantiles(kept, mu)
         subject.keep("selection.json", table)
     directions = with_displacements(directions, model.decode, mu[::EVERY][:FACES].to(device))
-    subject.keep("directions.safetensors", with_held_out_scores(directions, val, subject.columns("val")))
-    subject.keep("atlas.json", atlas(mu, columns))
+    known = {name: y[measuring] for name, y in subject.columns("val").items()}
+    scored = with_held_out_scores(directions, val[measuring], known)
+    subject.keep("directions.safetensors", scored)
+    subject.keep("atlas.json", {"split": "train"} | atlas(mu, columns))
     print(f"{len(directions)} directions from {len(train):,} training faces")
     subject.mixture()
 

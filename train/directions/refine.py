@@ -265,10 +265,15 @@ class _Examined(NamedTuple):
     masks: Tensor | None
 
 
+def parts(count: int, faces: int) -> tuple[slice, slice]:
+    """Which of ``count`` val faces choose, ``faces`` or every other one of too few, and which are left to measure what was chosen."""
+    return (slice(faces), slice(faces, None)) if count >= 2 * faces else (slice(0, None, 2), slice(1, None, 2))
+
+
 def _split(evaluator: Evaluator, val: Tensor, masks: Tensor | None, faces: int) -> tuple[_Examined, _Examined]:
     """The faces to choose on and those to measure on: the first ``faces`` and the next; of too few every other one."""
-    parts = [slice(faces), slice(faces, 2 * faces)] if len(val) >= 2 * faces else [slice(0, None, 2), slice(1, None, 2)]
-    one, other = (_Examined(val[part], evaluator.observe(val[part]), None if masks is None else masks[part]) for part in parts)
+    one, other = (_Examined(val[part][:faces], evaluator.observe(val[part][:faces]), None if masks is None else masks[part][:faces])
+                  for part in parts(len(val), faces))
     return one, other
 
 
