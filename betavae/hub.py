@@ -280,9 +280,9 @@ def save_all(loaded: Loaded, folder: str | Path) -> None:
         loaded.sharpener.save(folder / "sharp.safetensors", weights)
     for name in ("metrics", "atlas"):
         if getattr(loaded, name):
-            (folder / f"{name}.json").write_text(json.dumps(getattr(loaded, name), indent=1) + "\n", encoding="utf-8")
+            write(folder / f"{name}.json", json.dumps(getattr(loaded, name), indent=1) + "\n")
     if loaded.log:
-        (folder / "log.jsonl").write_text("".join(json.dumps(entry) + "\n" for entry in loaded.log), encoding="utf-8")
+        write(folder / "log.jsonl", "".join(json.dumps(entry) + "\n" for entry in loaded.log))
     for name in ("directions.safetensors", "mixture.safetensors", "metrics.json", "atlas.json"):
         if (folder / name).exists():
             stamp(folder / name, weights)

@@ -220,6 +220,7 @@ def test_the_command_gives_fields_to_directions_that_have_none(editor, tmp_path,
     made = Directions.load(tmp_path / "directions.safetensors", 32)
     torch.testing.assert_close(made["Smiling"].displacement, editor.directions["Smiling"].displacement, atol=2e-3, rtol=0)
     assert made["light_side"].displacement is None
+    assert hub.stamped(tmp_path / "directions.safetensors") == editor.hash
     (tmp_path / "directions.safetensors").unlink()
     assert main(["--model", str(tmp_path)]) == 1 and "has no directions.safetensors" in capsys.readouterr().err
 

@@ -7,15 +7,18 @@ import numpy as np
 import pytest
 import torch
 from conftest import TINY
+from sklearn.metrics import roc_auc_score
 from torch import nn
 
+from betavae import hub
 from betavae.classifier import Classifier
-from betavae.directions import Direction
+from betavae.directions import Direction, Directions
 from train import stages
 from train.directions import compare, evaluator, refine
 from train.directions.evaluator import Effects, Evaluator
 from train.directions.refine import RefineConfig
 from train.directions.simple import simple_directions
+from train.evaluation import encode_all
 from train.measure import MEASURED
 from train.presets import PRESETS
 from train.run import main
@@ -354,3 +357,9 @@ def test_a_run_refines_and_compares(subset, cache, tmp_path, monkeypatch, datase
     assert {"effect", "strength", "attribute_dependency", *compare.HARMS} == set(report["directions"]["Smiling"]["chosen"])
     assert set(report["means"]) == set(compare.HARMS) and "background_ratio" in report["directions"]["background_brightness"]
     assert (tmp_path / "figures" / "effects.png").exists()
+    # The first 20 val faces choose; the others alone measure what is stored.
+    made = Directions.load(tmp_path / "directions.safetensors", TINY.latents)
+    mu, _ = encode_all(hub.load_model(tmp_path), dataset.images("val")[20:], torch.device("cpu"))
+    smiles = dataset.lists.attributes["Smiling"][dataset.indices("val")[20:]]
+    expected = roc_auc_score(smiles, made.scores(mu)[:, made.names.index("Smiling")])
+    assert made["Smiling"].measured["auroc"] == pytest.approx(expected, abs=1e-3)

@@ -19,6 +19,7 @@ from conftest import ROOT, TINY
 from torch import nn
 
 from betavae import VAE, hub
+from betavae.classifier import Classifier
 from betavae.directions import Directions
 from betavae.files import save_tensors
 from betavae.model import bordered, conv
@@ -34,7 +35,7 @@ from train.presets import PRESETS, TrainConfig
 from train.ranks import ALONE
 from train.run import main
 from train.sources import open_data
-from train.stages import locked
+from train.stages import Run, judge, locked, set_aside
 
 CPU = torch.device("cpu")
 
@@ -99,6 +100,48 @@ def test_new_weights_set_the_old_ones_files_aside(subset, cache, tmp_path, tiny_
     assert not hub.load(tmp_path).directions and not hub.load(tmp_path).metrics
 
 
+def test_new_weights_set_the_old_ones_figures_aside(tiny, tmp_path, capsys):
+    for folder in ("figures", "figures/progress"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "picture.png").write_text(folder)
+    set_aside(tmp_path, "before", "before")
+    assert (tmp_path / "figures" / "picture.png").exists(), "the same weights"
+    set_aside(tmp_path, "before", "now")
+    assert (tmp_path / "of-before" / "figures" / "picture.png").read_text() == "figures"
+    assert "figures of the weights before" in capsys.readouterr().out
+    assert [path.name for path in (tmp_path / "figures").iterdir()] == ["progress"], "which this training drew"
+
+
+def test_results_of_another_model_are_not_laid_beside_a_run(tiny, subset, cache, tmp_path, capsys):
+    hub.save(tiny, tmp_path / "model")
+    hub.save(VAE(TINY), tmp_path / "run")
+    assert run(tmp_path / "run", subset, cache, "--stages", "evaluate", "--model", str(tmp_path / "model")) == 1
+    message = capsys.readouterr().err
+    assert "holds a run with the weights" in message and "give another --out" in message and message.count("\n") == 1
+    assert not (tmp_path / "run" / "metrics.json").exists()
+
+
+def test_a_judge_of_other_data_is_trained_again(dataset, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("train.stages.fit_classifier", lambda dataset, device, seed: made)
+    columns = list(dataset.lists.attributes), list(dataset.numeric())
+    made, other = Classifier(*columns), Classifier(["Fruit"], [])
+    settings = Run(PRESETS["celeba64"], tmp_path, CPU)
+    for there, expected, said in ((other, made, "is of other data"), (Classifier(*columns), None, "")):
+        there.save(tmp_path / "classifier.safetensors")
+        found = judge(settings, dataset, "classifier", 0)
+        assert found.names == made.names and said in capsys.readouterr().out
+        # Classifiers are kept in half precision.
+        torch.testing.assert_close(found.head.weight, (expected or there).head.weight, atol=1e-4, rtol=1e-3)
+
+
+@pytest.mark.parametrize(("stages", "missing"), [("fit", "metrics.json"), ("fit,evaluate", "directions.safetensors")])
+def test_what_would_lack_a_file_is_not_trained_to_be_published(subset, cache, tmp_path, fake_hub, capsys, stages, missing):
+    assert run(tmp_path / "run", subset, cache, "--stages", stages, "--push-to-hub", "--repo", "someone/faces") == 1
+    message = capsys.readouterr().err
+    assert f"has no {missing}" in message and "add the stage" in message and message.count("\n") == 1
+    assert not (tmp_path / "run").exists()
+
+
 def test_what_a_run_leaves_others_can_read(tmp_path):
     before = os.umask(0o022)
     try:
@@ -122,6 +165,7 @@ def test_a_second_run_in_one_folder_is_refused_with_the_first_ones_number(tmp_pa
         holder.wait()
     with locked(tmp_path):
         pass
+    assert not list(tmp_path.iterdir())
 
 
 # ---- full disks ---------------------------------------------------------------------------------------------------

@@ -49,6 +49,7 @@ def main(arguments: list[str] | None = None) -> int:
     z = editor.sample(FACES, options.seed, source="mixture" if editor.mixture else "prior")
     directions = with_displacements(editor.directions, editor.model.decode, z.to(editor.device))
     directions.save(path)
+    hub.stamp(path, editor.hash)
     moving = [name for name, direction in directions.items() if direction.displacement is not None]
     print(f"{path}: {len(moving)} of {len(directions)} directions move what they show: {', '.join(moving)}")
     return 0
