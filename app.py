@@ -1,5 +1,9 @@
-"""Face Latents as a web app: python app.py [--model FOLDER_OR_REPO] [--models FOLDER ...] [--data DIR] [--device DEVICE]
-[--mcp]."""
+"""Face Latents as a web app.
+
+    python app.py [--model FOLDER_OR_REPO] [--models FOLDER ...] [--data DIR] [--device DEVICE] [--mcp]
+
+``--help`` lists the options.
+"""
 
 import argparse
 import functools

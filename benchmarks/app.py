@@ -1,4 +1,6 @@
-"""From a slider to new pixels, in Chromium: python benchmarks/app.py [--model FOLDER] [--drags 200]
+"""From a slider to new pixels, in Chromium.
+
+    python benchmarks/app.py [--model FOLDER] [--drags 200]
 
 Two pages are measured in turns: the app, and a bare Gradio page with as many sliders, each with an identity function
 behind it (``gr.Slider.input`` with ``queue=False`` to ``gr.HTML``). A time is from the slider's input event to the

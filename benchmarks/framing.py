@@ -41,8 +41,10 @@ def names(data: Path, split: str) -> list[str]:
 
 
 def scene(image: np.ndarray, random: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """An aligned image turned, scaled and placed in a larger picture of the colour of its upper rim, and the map (2, 3) that took
-    it there."""
+    """An aligned image turned, scaled and placed in a larger picture, and the map (2, 3) that took it there.
+
+    The rest of the picture has the colour of the image's upper rim.
+    """
     width, height = CANVAS
     scale, angle = random.uniform(*SCALES), np.deg2rad(random.uniform(-TURN, TURN))
     turn = scale * np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])

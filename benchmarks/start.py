@@ -1,4 +1,6 @@
-"""From the command to the first page: python benchmarks/start.py [--model FOLDER] [--rounds 3]
+"""From the command to the first page.
+
+    python benchmarks/start.py [--model FOLDER] [--rounds 3]
 
 What is measured in turns: ``import torch, gradio`` alone, and ``python app.py`` until it answers a request for the page. The first
 round, in which files may come from the disk, is printed and left out of the ratio.

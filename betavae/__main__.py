@@ -14,6 +14,8 @@
     python -m betavae edit photo.jpg --directions hat.safetensors --set Hat=1 --out edited.png
     python -m betavae directions
     python -m betavae space user/face-latents
+
+``--help`` after a command lists its options.
 """
 
 import argparse

@@ -41,8 +41,11 @@ class Meaning:
 
 @dataclass(frozen=True)
 class Latent:
-    """One latent: its number, its KL in nats (None where it was not measured), what it does in words, and the measured
-    meanings behind the words, best first."""
+    """One latent and what it does.
+
+    Its number; its KL in nats, None where it was not measured; its effect in words; the measured meanings behind the words,
+    best first.
+    """
 
     index: int
     kl: float | None

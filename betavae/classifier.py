@@ -2,14 +2,15 @@
 
 import json
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from betavae.files import save_tensors
+from betavae.files import load_tensors, save_tensors
 
 WIDTHS = (32, 64, 128, 192)
 
@@ -36,7 +37,7 @@ class Classifier(nn.Module):
         super().__init__()
         self.attributes, self.quantities = list(attributes), list(quantities)
         self.stem = nn.Conv2d(3, WIDTHS[0], 4, stride=2, padding=1)
-        self.blocks = nn.Sequential(*(Block(a, b) for a, b in zip(WIDTHS, WIDTHS[1:])))
+        self.blocks = nn.Sequential(*(Block(a, b) for a, b in pairwise(WIDTHS)))
         self.norm = nn.GroupNorm(16, WIDTHS[-1])
         self.head = nn.Linear(WIDTHS[-1], len(self.names))
         # Quantities are learned standardised; mean and deviation of the training faces give them their unit.
@@ -54,8 +55,10 @@ class Classifier(nn.Module):
         return F.silu(self.norm(h)).mean((2, 3))
 
     def standard(self, x: Tensor) -> Tensor:
-        """(n, 3, 64, 64) -> (n, k): attributes in logits, quantities in deviations of the training faces, so that changes of
-        different columns can be compared."""
+        """(n, 3, 64, 64) -> (n, k): attributes in logits, quantities in standard deviations of the training faces.
+
+        Changes of different columns can be compared.
+        """
         return self.head(self.features(x))
 
     def forward(self, x: Tensor) -> Tensor:
@@ -80,11 +83,9 @@ class Classifier(nn.Module):
         if not path.is_file():
             raise ClassifierError(f"There is no file {str(path)!r} with a classifier.")
         try:
-            with safe_open(path, framework="pt") as file:
-                names = [json.loads((file.metadata() or {})[key]) for key in ("attributes", "quantities")]
-                weights = {name: file.get_tensor(name).float() for name in file.keys()}
-            classifier = cls(*names)
-            classifier.load_state_dict(weights)
+            tensors, metadata = load_tensors(path)
+            classifier = cls(*(json.loads(metadata[key]) for key in ("attributes", "quantities")))
+            classifier.load_state_dict(tensors)
         except (SafetensorError, KeyError, ValueError, RuntimeError) as error:
             raise ClassifierError(f"The classifier {str(path)!r} is damaged: {str(error).splitlines()[0]}") from error
         return classifier.eval().to(memory_format=torch.channels_last)

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from torch import Tensor
 
-from betavae.files import save_tensors
+from betavae.files import load_tensors, save_tensors
 
 # The share of training faces, at each end, that lies outside of what the data is said to cover.
 TAIL = 0.01
@@ -302,21 +302,19 @@ class Directions(Mapping[str, Direction]):
         if not path.is_file():
             raise DirectionsError(f"There is no file {str(path)!r} with directions.")
         try:
-            with safe_open(path, framework="pt") as file:
-                metadata = file.metadata() or {}
-                directions = []
-                for name in json.loads(metadata["order"]):
-                    fields = json.loads(metadata.get(_key(name)) or metadata[name])
-                    fields["quantiles"] = tuple(fields["quantiles"])
-                    fields["measured"] = {EARLIER_KEYS.get(key, key): value for key, value in fields.get("measured", {}).items()}
-                    fields.pop("spread", None)  # of an earlier version
-                    fields["track"] = tuple(fields["track"]) if fields.get("track") else None
-                    # Earlier versions also kept NAME.turn, by which the step depended on the face. It is left out.
-                    moved = f"{name}.displacement"
-                    displacement = file.get_tensor(moved) if moved in file.keys() else None
-                    directions.append(Direction(name=name, vector=file.get_tensor(name), displacement=displacement, **fields))
-                radius = json.loads(metadata["radius"])
-                mean, covariance = file.get_tensor("latent.mean"), file.get_tensor("latent.covariance")
+            tensors, metadata = load_tensors(path)
+            directions = []
+            for name in json.loads(metadata["order"]):
+                fields = json.loads(metadata.get(_key(name)) or metadata[name])
+                fields["quantiles"] = tuple(fields["quantiles"])
+                fields["measured"] = {EARLIER_KEYS.get(key, key): value for key, value in fields.get("measured", {}).items()}
+                fields.pop("spread", None)  # of an earlier version
+                fields["track"] = tuple(fields["track"]) if fields.get("track") else None
+                # Earlier versions also kept NAME.turn, by which the step depended on the face. It is left out.
+                directions.append(Direction(name=name, vector=tensors[name], displacement=tensors.get(f"{name}.displacement"),
+                                            **fields))
+            radius = json.loads(metadata["radius"])
+            mean, covariance = tensors["latent.mean"], tensors["latent.covariance"]
         except (SafetensorError, KeyError, TypeError, ValueError) as error:
             raise DirectionsError(f"The directions file {str(path)!r} is damaged ({error}).") from error
         try:

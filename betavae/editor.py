@@ -288,7 +288,7 @@ class Editor:
                         touched(matte(shipped(), pixels, frame, self.config)))
 
     def shift(self, z: Tensor, strengths: Mapping[str, float], locks: Iterable[str] = (), own: Directions | None = None) -> Tensor:
-        """z + sum of strength * direction, (n, d): the latents that ``edit`` decodes.
+        """Z + sum of strength * direction, (n, d): the latents that ``edit`` decodes.
 
         ``locks`` names directions that keep their place: what the classifier reads from the picture stays (``locks.hold``);
         of a model without one, and of a direction that it does not read, the score in the latent (``Directions.shift``).
@@ -306,9 +306,9 @@ class Editor:
         return z + hold(z, strengths, locks, space, self._reading, self.classifier.names)
 
     def wear(self, z: Tensor, other: Tensor, groups: Iterable[str], amount: float = 1.0) -> dict[str, float]:
-        """The strengths that bring a face z (d,) to where the face ``other`` (d,) stands, in some groups of directions: its smile,
-        its pose. They go with ``edit`` like any others, with locks and side effects.
+        """The strengths that bring a face z (d,) to where the face ``other`` (d,) stands, in some groups of directions.
 
+        They go with ``edit`` like any others, with locks and side effects.
         Directions overlap, so their strengths are solved for together (ridge regression, ``WEAR_RIDGE``): at ``amount`` 1 the
         percentiles come near the other's, at 0.5 the scores are half-way there. What the other has beyond the training faces ends where
         they do.
@@ -345,10 +345,10 @@ class Editor:
 
     def remaining(self, z: Tensor, strengths: Mapping[str, float], locks: Iterable[str],
                   own: Directions | None = None) -> dict[str, float]:
-        """What share of each wanted effect on a face z (d,) the locks leave, 1 for all of it: what changes with them over what
-        changes without, of the classifier's reading of the picture, or else of the score in the latent.
+        """What share of each wanted effect on a face z (d,) the locks leave, 1 for all of it.
 
-        Only names with a strength are in the answer; one that the edit would not change is 0.
+        It is the change with the locks over the change without them: of what the classifier reads from the picture, or of the
+        score in the latent where it does not read the name. Only names with a strength are in the answer; one that the edit would not change is 0.
 
         Raises
         ------

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from pathlib import Path
 
+from safetensors import safe_open
 from safetensors.torch import save
 from torch import Tensor
 
@@ -36,6 +37,19 @@ def save_tensors(tensors: Mapping[str, Tensor], path: str | Path, metadata: Mapp
         See ``write``.
     """
     write(path, save(dict(tensors), dict(metadata) if metadata else None))
+
+
+def load_tensors(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """The tensors of a .safetensors file, by name, and its metadata.
+
+    Raises
+    ------
+    SafetensorError, OSError
+        The file is damaged or missing.
+    """
+    with safe_open(path, framework="pt") as file:
+        names = file.keys()
+        return {name: file.get_tensor(name) for name in names}, file.metadata() or {}
 
 
 def sentence(error: OSError) -> str:

@@ -15,7 +15,7 @@ from betavae import published
 from betavae.classifier import Classifier
 from betavae.config import VAEConfig
 from betavae.directions import Directions
-from betavae.files import save_tensors, write
+from betavae.files import load_tensors, save_tensors, write
 from betavae.mixture import Mixture
 from betavae.model import VAE
 from betavae.repository import HubError, fetch
@@ -87,8 +87,7 @@ class Loaded(NamedTuple):
 
 
 def load(folder: Path) -> Loaded:
-    """The model (``load_model``), its directions, its figures, the classifier that measures its pictures, what its latents
-    mean, the mixture of its faces, the log of its training, and its second decoder.
+    """All that a model folder holds: the model (``load_model``), its directions, and the rest of ``Loaded``.
 
     Raises
     ------
@@ -128,8 +127,7 @@ def stamp(path: str | Path, weights: str) -> None:
     if path.suffix == ".json":
         write(path, json.dumps({"weights": weights} | _read_json(path) | {"weights": weights}, indent=1) + "\n")
     else:
-        with safe_open(path, framework="pt") as file:
-            tensors, metadata = {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}
+        tensors, metadata = load_tensors(path)
         save_tensors(tensors, path, metadata | {"weights": weights})
 
 
@@ -194,8 +192,11 @@ def _read_log(path: Path) -> list[dict]:
 
 
 class Uninitialised(TorchFunctionMode):
-    """Within it, modules are made without initial values. On meta tensors these would be made of nothing by PyTorch's
-    decompositions, whose import alone (torch._dynamo) takes longer than loading a model."""
+    """Within it, modules are made without initial values.
+
+    On meta tensors PyTorch makes these by its decompositions, whose import alone (torch._dynamo) takes longer than loading a
+    model.
+    """
 
     def __torch_function__(self, func, types, args=(), kwargs=None):
         name = getattr(func, "__name__", "")

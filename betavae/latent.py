@@ -72,7 +72,7 @@ def along(faces: Tensor, t: Tensor, method: str = "slerp", easing: str = "linear
 
 
 def evenly(n: int, closed: bool = False) -> Tensor:
-    """n places on a path, (n,): from 0 to 1; on a ``closed`` one up to a step before 1, which is the first face again."""
+    """N places on a path, (n,): from 0 to 1; on a ``closed`` one up to a step before 1, which is the first face again."""
     return torch.arange(n) / (n if closed else max(1, n - 1))
 
 

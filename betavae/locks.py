@@ -58,7 +58,7 @@ def hold(z: Tensor, strengths: Mapping[str, float], locks: Iterable[str], space:
     free = space.shift(strengths, unread).double().expand(z.shape)
     held = [name for name in locks if space[name].name in names]
     wanted = [name for name, strength in strengths.items() if strength and name in names and name not in locks]
-    if not held or not wanted and not any(strengths.values()):
+    if not held or (not wanted and not any(strengths.values())):
         return free.float()
     columns = [names.index(name) for name in held + wanted]
     own = space.shift({name: strengths.get(name, 0) for name in held})

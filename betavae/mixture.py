@@ -55,7 +55,7 @@ class Mixture:
 
     @property
     def latents(self) -> int:
-        """d."""
+        """D."""
         return self.means.shape[1]
 
     def sample(self, n: int, seed: int, temperature: float = 1.0, truncation: float | None = None) -> Tensor:

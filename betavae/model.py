@@ -161,7 +161,7 @@ class Flow(nn.Module):
         self.layers = nn.ModuleList(layers)
 
     def forward(self, z: Tensor, context: Tensor) -> tuple[Tensor, Tensor]:
-        """z (n, d) and context (n, FLOW_CONTEXT) -> moved z and the log of each latent's scale, (n, d) each."""
+        """Z (n, d) and context (n, FLOW_CONTEXT) -> moved z and the log of each latent's scale, (n, d) each."""
         log_scale = torch.zeros_like(z)
         for i, layer in enumerate(self.layers):
             s, t = layer(torch.cat([z[:, (i + 1) % 2::2], context], 1)).float().chunk(2, 1)

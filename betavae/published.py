@@ -58,7 +58,7 @@ def directions(folder: Path, latents: int) -> Directions:
     # A vector may be there in both kinds of file.
     files = {path.stem: path for pattern in reversed(PATTERNS) for path in sorted(folder.glob(pattern))}
     found = []
-    for name, path in sorted(files.items()):
+    for _, path in sorted(files.items()):
         direction, = custom.read(path, space).values()
         found.append(dataclasses.replace(direction, method="published", track=TRACK))
     return space.having(found)

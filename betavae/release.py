@@ -62,7 +62,7 @@ def release(folder: Path, repo: str) -> dict[str, Content]:
         if name not in files:
             raise PublishError(f"{str(folder)!r} has no {name}; run the stage {stage} first.")
     weights = hub.model_hash(hub.load_model(folder))
-    for name, path in files.items():
+    for path in files.values():
         owner = stamped(path) if path.suffix in (".safetensors", ".json") else None
         if owner not in (None, weights):
             raise PublishError(f"{str(path)!r} is of the weights {owner} and the model has {weights}; make it anew first.")
@@ -194,5 +194,5 @@ def _protocol(metrics: dict) -> str:
 
 def _ours(path: str) -> bool:
     """What a release may have left in a repository; anything else there is somebody's own."""
-    return path in (*FILES, *EXTRAS, *RECORDS) or path.startswith("directions/") and path.endswith(".pt") or \
+    return path in (*FILES, *EXTRAS, *RECORDS) or (path.startswith("directions/") and path.endswith(".pt")) or \
         path in {f"figures/{name}.png" for name in FIGURES}

@@ -139,10 +139,8 @@ def push(name: str, files: Callable[[str], Mapping[str, Content]], message: str,
         wanted = dict(files(name))
         gone = [file.rfilename for file in info.siblings if file.rfilename not in wanted and file.rfilename != ".gitattributes"
                 and ours(file.rfilename)]
-        if not _holds(info, wanted, gone):
-            address = _commit(api, info, wanted, gone, message, kind, create_pr)
-        else:
-            address = None
+        held = _holds(info, wanted, gone)
+        address = None if held else _commit(api, info, wanted, gone, message, kind, create_pr)
         done = True
         return address or f"{api.endpoint}/{'spaces/' if kind == 'space' else ''}{name}"
     except HubError:
@@ -212,7 +210,7 @@ def _answer(error: HfHubHTTPError) -> str:
         return "the Hub has disabled it"
     if isinstance(error, RevisionNotFoundError):
         return "it has no such revision"
-    if status == 401 and "credentials" in (message or "") or status == 401 and not isinstance(error, RepositoryNotFoundError):
+    if (status == 401 and "credentials" in (message or "")) or (status == 401 and not isinstance(error, RepositoryNotFoundError)):
         return f"the Hub token is not valid; {LOGIN} with a new one"
     if isinstance(error, RepositoryNotFoundError):
         return "there is no such repository, or it is private and the token here may not see it"
@@ -249,8 +247,8 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
 def _answered(error: BaseException) -> bool:
     """Whether the Hub itself refused, rather than that it or the way to it is broken."""
     refusal = next((cause for cause in _causes(error) if isinstance(cause, HfHubHTTPError)), None)
-    return isinstance(error, HFValidationError) or refusal is not None and (
-        400 <= refusal.response.status_code < 500 and refusal.response.status_code != 429)
+    return isinstance(error, HFValidationError) or (refusal is not None and (
+        400 <= refusal.response.status_code < 500 and refusal.response.status_code != 429))
 
 
 def _retry_after(error: HfHubHTTPError) -> float:

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from betavae.files import save_tensors
+from betavae.files import load_tensors, save_tensors
 
 
 class SharpenerError(ValueError):
@@ -87,12 +87,9 @@ class Sharpener(nn.Module):
         """
         path = Path(path)
         try:
-            with safe_open(path, framework="pt") as file:
-                metadata = file.metadata() or {}
-                config = SharpConfig(**json.loads(metadata["config"]))
-                tensors = {name: file.get_tensor(name).float() for name in file.keys()}
+            tensors, metadata = load_tensors(path)
             owner = metadata["weights"]
-            sharpener = cls(config)
+            sharpener = cls(SharpConfig(**json.loads(metadata["config"])))
             sharpener.load_state_dict(tensors)
         except (SafetensorError, OSError, KeyError, TypeError, ValueError, RuntimeError) as error:
             raise SharpenerError(f"The sharpener {str(path)!r} is damaged: {str(error).splitlines()[0]}") from error

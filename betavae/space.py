@@ -3,6 +3,8 @@
     python -m betavae space user/face-latents                          the shipped model
     python -m betavae space user/face-latents --model user/faces       a model of the Hub, downloaded when the Space is built
     python -m betavae space user/face-latents --out DIR                only write the folder
+
+Uploading needs a token of the Hub that may write; ``--out`` needs none.
 """
 
 import argparse

@@ -189,7 +189,7 @@ class _Handler(BaseHTTPRequestHandler):
     def _answer(self) -> tuple[int, bytes, dict[str, str]]:
         for method, pattern, answer in _ROUTES:
             match = re.fullmatch(pattern, self.route)
-            if match and (method == self.command or method == "GET" and self.command == "HEAD"):
+            if match and (method == self.command or (method == "GET" and self.command == "HEAD")):
                 result = answer(self, **match.groupdict())
                 return result if isinstance(result, tuple) else (200, json.dumps(result).encode(), {})
         raise _Refusal(404, f"There is no {self.command} {self.route}")

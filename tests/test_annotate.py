@@ -35,7 +35,7 @@ def face(yaw=0.0, pitch=0.0, roll=0.0):
     """A mesh with the points that are measured, turned about its middle by degrees and moved into a picture."""
     mesh = np.zeros((468, 3))
     for eye, x in ((LEFT_EYE, -30), (RIGHT_EYE, 30)):
-        mesh[list(eye), :2] = EYE + (x, -20)
+        mesh[list(eye), :2] = EYE + np.array([x, -20])
     mesh[[FOREHEAD, CHIN, NOSE]] = (0, -70, 0), (0, 80, 0), (0, 10, -25)
     mesh[list(LIPS), :2] = (0, 38), (0, 46)
     mesh[list(MOUTH), :2] = (-20, 42), (20, 42)

@@ -20,7 +20,7 @@ def test_phone(visit):
     box = page.locator("[data-canvas=edit]").bounding_box()
     row = page.locator("[data-slider=background_warmth]").bounding_box()
     assert page.evaluate("window.scrollY") > 500
-    assert 0 <= box["y"] and box["y"] + box["height"] < row["y"] < 844 - 52
+    assert box["y"] >= 0 and box["y"] + box["height"] < row["y"] < 844 - 52
     thumb = page.eval_on_selector(".track", "track => getComputedStyle(track).getPropertyValue('--thumb')")
     assert thumb.strip() == "24px"
 

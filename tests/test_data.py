@@ -153,7 +153,7 @@ def test_masks_are_framed_as_their_images_and_mirrored_with_them(dataset):
     source = dataset.training(dataclasses.replace(TINY, mask=True))
     plain, flipped = Batches(source, 16, 0, False, CPU), Batches(source, 16, 0, True, CPU)
     (x, mask), (y, mirrored) = plain(3), flipped(3)
-    assert mask.shape == (16, 1, 64, 64) and 0 <= mask.min() and mask.max() <= 1
+    assert mask.shape == (16, 1, 64, 64) and mask.min() >= 0 and mask.max() <= 1
     unmasked, nothing = Batches(images, 16, 0, False, CPU)(3)
     assert torch.equal(x, unmasked) and nothing is None
     turned = [not torch.equal(a, b) for a, b in zip(x, y)]
@@ -188,7 +188,7 @@ def test_without_all_masks_none_is_used_and_the_sentence_names_the_command(work,
     sorted((work / "masks").iterdir())[7].unlink()
     celeba = CelebA.open(work)
     assert "1 have no mask" in str(celeba) and celeba.masks is None
-    with pytest.raises(DataError, match="1 of 260 images have no mask.*python -m train.annotate"):
+    with pytest.raises(DataError, match=r"1 of 260 images have no mask.*python -m train.annotate"):
         load(celeba, TINY, tmp_path / "cache").masks("train")
 
 
@@ -213,7 +213,7 @@ def test_a_partial_data_folder_is_one_sentence_before_any_work(work, remove, sen
 def test_too_few_images_stop_the_run(work):
     for path in sorted((work / "img_align_celeba").iterdir())[:220]:
         path.unlink()
-    with pytest.raises(DataError, match="40 of the 260 images.*at least 50"):
+    with pytest.raises(DataError, match=r"40 of the 260 images.*at least 50"):
         CelebA.open(work)
 
 

@@ -122,7 +122,7 @@ def test_bad_files_are_named(planted, tmp_path):
     with pytest.raises(DirectionsError, match="no file"):
         Directions.load(path, D)
     simple_directions(mu, {"Smiling": present}, {}).save(path)
-    with pytest.raises(DirectionsError, match="another model.*Smiling.*(9,)"):
+    with pytest.raises(DirectionsError, match=r"another model.*Smiling.*\(9,\)"):
         Directions.load(path, 9)
     path.write_bytes(path.read_bytes()[:40])
     with pytest.raises(DirectionsError, match="damaged"):

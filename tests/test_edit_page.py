@@ -3,6 +3,7 @@
 import io
 import json
 import time
+from itertools import pairwise
 from urllib.parse import unquote
 
 import numpy as np
@@ -515,7 +516,7 @@ def test_a_surprise_stays_among_the_data(second, editor):
     z = face(page)
     for _ in range(5):
         page.get_by_role("button", name="Surprise me").click()
-        assert 0.3 < float((face(page) - z).norm())
+        assert float((face(page) - z).norm()) > 0.3
         assert float(editor.directions.distance(face(page)[None])) <= editor.directions.radius + 0.05
     settled(page)
 
@@ -742,7 +743,7 @@ def test_random_example_and_sample_faces_reach_the_stage(second):
         page.wait_for_function("old => document.querySelector('#edit .status').textContent !== old", arg=caption)
         settled(page)
         faces.append(pixels(page, "edit"))
-    assert all(change(a, b, WHOLE, WHOLE) > 1 for a, b in zip(faces, faces[1:]))
+    assert all(change(a, b, WHOLE, WHOLE) > 1 for a, b in pairwise(faces))
     # The same example again, after an edit, is the example again.
     push(page, "Smiling", 0.7)
     page.locator("#examples button").last.click()

@@ -106,7 +106,7 @@ def test_what_cannot_be_used_is_refused_in_one_sentence(data, sentence):
 
 
 def test_a_missing_file_is_named():
-    with pytest.raises(ImageError, match="'nobody.jpg'"):
+    with pytest.raises(ImageError, match=r"'nobody.jpg'"):
         read("nobody.jpg")
 
 

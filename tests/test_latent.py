@@ -111,7 +111,7 @@ def test_interpolation_ends_at_both_faces(tiny):
                                                                *editor.interpolate(a, b, [0.25], method)]):
             assert np.abs(image - np.asarray(expected)).max() <= 1
         assert np.abs(row[0] - row[-1]).max() > 5
-    with pytest.raises(ValueError, match="'cubic'.*lerp, slerp"):
+    with pytest.raises(ValueError, match=r"'cubic'.*lerp, slerp"):
         editor.interpolate(a, b, 5, "cubic")
 
 

@@ -19,8 +19,8 @@ from forks import shared, state
 from torch import Tensor
 
 from train import loop
-from train.checkpoint import Checkpoint, CheckpointError
 from train.batches import Batches
+from train.checkpoint import Checkpoint, CheckpointError
 from train.loop import Diverged, Interrupted, Training, fit
 from train.losses import kl
 from train.presets import PRESETS
@@ -258,7 +258,7 @@ def test_a_run_that_lower_rates_do_not_help_stops_with_a_sentence(faces, at_step
     monkeypatch.setattr(loop, "LOG_EVERY", 5)
     for step in range(40):
         at_step(step, lambda x: x * torch.nan)
-    with pytest.raises(Diverged, match="not finite.*8 times has not helped; give a lower one, --lr"):
+    with pytest.raises(Diverged, match=r"not finite.*8 times has not helped; give a lower one, --lr"):
         fit(RUN, *faces, tmp_path, CPU)
 
 
@@ -303,7 +303,7 @@ def test_a_damaged_checkpoint_is_told_and_the_one_before_it_serves(faces, stoppe
     said = capsys.readouterr().out
     assert "checkpoint.pt' is damaged" in said and "checkpoint.previous.pt" in said
     damage(stopped / "checkpoint.pt")  # now the only one
-    with pytest.raises(CheckpointError, match="checkpoint.pt.*cannot be read; remove it to start again"):
+    with pytest.raises(CheckpointError, match=r"checkpoint.pt.*cannot be read; remove it to start again"):
         fit(RUN, *faces, stopped, CPU)
 
 

@@ -103,7 +103,7 @@ def test_dice_of_a_batch_that_processes_share_is_the_whole_batchs():
     for i in (0, 2):
         means = iter([(torch.sigmoid(logits) * mask).sum((1, 2, 3)).mean().detach(),
                       (torch.sigmoid(logits).square() + mask.square()).sum((1, 2, 3)).mean().detach()])
-        part = dice(logits[i:i + 2], mask[i:i + 2], lambda value: next(means))
+        part = dice(logits[i:i + 2], mask[i:i + 2], lambda value, means=means: next(means))
         torch.testing.assert_close(part, whole)
         gradient, = torch.autograd.grad(part, logits)
         torch.testing.assert_close(gradient[i:i + 2] / 2, expected[i:i + 2])  # the processes' gradients are averaged

@@ -113,7 +113,7 @@ def test_the_editor_draws_from_either(tiny):
     mixture = Mixture(torch.ones(1), torch.full((1, 8), 5.0), torch.eye(8)[None])
     editor = Editor(tiny, Directions([], 8), mixture=mixture)
     torch.testing.assert_close(editor.sample(3, 1, source="mixture"), editor.sample(3, 1) + 5)
-    with pytest.raises(ValueError, match="'flow'.*prior, mixture"):
+    with pytest.raises(ValueError, match=r"'flow'.*prior, mixture"):
         editor.sample(1, 0, source="flow")
     with pytest.raises(ValueError, match="no mixture"):
         Editor(tiny, Directions([], 8)).sample(1, 0, source="mixture")

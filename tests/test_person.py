@@ -28,7 +28,7 @@ def test_the_guided_filter_is_least_squares_in_every_window():
 
 def test_a_persons_edge_follows_the_photo():
     found = matte(Person.load(), astronaut(), ASTRONAUT, CONFIG)
-    assert found.shape == (SIDE, SIDE) and found.dtype == np.float32 and 0 <= found.min() and found.max() <= 1
+    assert found.shape == (SIDE, SIDE) and found.dtype == np.float32 and found.min() >= 0 and found.max() <= 1
     assert found[SIDE // 3:SIDE // 2, SIDE // 3:2 * SIDE // 3].min() > 0.9   # the face
     assert found[:SIDE // 12, :SIDE // 12].max() < 0.2                       # the wall behind
     # From one to the other within a few pixels, beside the hair.
@@ -65,5 +65,5 @@ def test_a_folder_without_faces_is_named(tmp_path, capsys):
 
 def test_a_file_without_the_network_is_named(tmp_path):
     (tmp_path / "nothing.safetensors").write_bytes(b"nothing")
-    with pytest.raises(PersonError, match="nothing.safetensors"):
+    with pytest.raises(PersonError, match=r"nothing.safetensors"):
         Person.load(tmp_path / "nothing.safetensors")

@@ -98,7 +98,7 @@ def test_visibility_and_pull_requests(run, fake_hub):
 
 def test_an_unfinished_run_is_not_published(run, fake_hub):
     (run / "metrics.json").unlink()
-    with pytest.raises(PublishError, match="has no metrics.json; run the stage evaluate first"):
+    with pytest.raises(PublishError, match=r"has no metrics.json; run the stage evaluate first"):
         publish(run, REPO)
     assert not fake_hub.repositories
 

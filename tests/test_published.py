@@ -106,7 +106,7 @@ def test_what_is_not_it_is_refused(folder, reference):
     with pytest.raises(ModelError, match="does not fit"):
         Editor.from_pretrained(folder)
     save_file({"weight": torch.zeros(3)}, folder / "model.safetensors")
-    with pytest.raises(ModelError, match="has no file config.json"):
+    with pytest.raises(ModelError, match=r"has no file config.json"):
         Editor.from_pretrained(folder)
 
 

@@ -131,7 +131,7 @@ def test_side_effects_are_what_the_picture_shows():
     assert cheekbones.change == pytest.approx(float(after[column] - before[column]), abs=1e-3)
     assert cheekbones.before == pytest.approx(float(before[column].sigmoid()), abs=1e-3)
     assert all(effect.change == 0 for effect in editor.side_effects(z, {}))
-    assert 0 <= min(e.before for e in effects) and max(e.after for e in effects) <= 1
+    assert min(e.before for e in effects) >= 0 and max(e.after for e in effects) <= 1
 
 
 def test_a_model_without_a_classifier_says_so(editor):

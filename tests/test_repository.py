@@ -52,7 +52,7 @@ def test_a_visitor_opens_nothing_that_only_the_servers_token_may(fake_hub, model
 
     shelf = Shelf([], build, {})
     client = TestClient(FastAPI(routes=[Mount(PREFIX, shelf)], lifespan=shelf.lifespan))
-    for cached in (False, True):
+    for _ in ("not cached", "cached"):
         fake_hub.asked.clear()
         answer = client.get(f"{PREFIX}/someone--secret/")
         assert answer.status_code == 404 and "someone/secret&#x27; cannot be opened" in answer.text

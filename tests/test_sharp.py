@@ -51,7 +51,7 @@ def test_it_comes_back_from_its_file_and_only_for_its_model(tmp_path):
     with pytest.raises(SharpenerError, match="is of the model abc and this is xyz"):
         Sharpener.load(tmp_path / "sharp.safetensors", "xyz")
     (tmp_path / "sharp.safetensors").write_bytes(b"\0" * 50)
-    with pytest.raises(SharpenerError, match="sharp.safetensors.*damaged"):
+    with pytest.raises(SharpenerError, match=r"sharp.safetensors.*damaged"):
         Sharpener.load(tmp_path / "sharp.safetensors", "abc")
 
 

@@ -128,5 +128,5 @@ def test_the_classifier_learns_survives_unknown_numbers_and_its_file(dataset, tm
     with torch.inference_mode():
         torch.testing.assert_close(Classifier.load(tmp_path / "classifier.safetensors")(x), model(x), atol=0.1, rtol=0.02)
     (tmp_path / "classifier.safetensors").write_bytes(b"nothing")
-    with pytest.raises(ClassifierError, match="classifier.safetensors.*damaged"):
+    with pytest.raises(ClassifierError, match=r"classifier.safetensors.*damaged"):
         Classifier.load(tmp_path / "classifier.safetensors")

@@ -172,7 +172,7 @@ def test_a_second_run_in_one_folder_is_refused_with_the_first_ones_number(tmp_pa
 
 
 def test_a_cache_that_does_not_fit_is_one_sentence_and_leaves_nothing(work, tmp_path):
-    with disk_of(500_000), pytest.raises(DataError, match="cache .* cannot be written .*another --cache"):
+    with disk_of(500_000), pytest.raises(DataError, match=r"cache .* cannot be written .*another --cache"):
         load(CelebA.open(work), TINY, tmp_path / "cache")
     assert [path for path in (tmp_path / "cache").rglob("*") if path.suffix != ".lock"] == []
 

@@ -95,7 +95,7 @@ class Lists:
         self.done = self.old.keys() | self.rows.keys()
         with open(self.journal, "w", newline="") as file:
             csv.writer(file).writerows([name, *row.values()] for name, row in self.rows.items())
-        self._file = open(self.journal, "a", newline="")
+        self._file = self.journal.open("a", newline="")
 
     def add(self, name: str, values: dict[str, float] | None) -> None:
         """One face, or None where there is none."""

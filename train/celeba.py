@@ -151,7 +151,7 @@ class _Table:
 
 def _is_number(text: str, valid: Collection[int] | None) -> bool:
     try:
-        return valid is None and float(text) is not None or float(text) in valid
+        return (valid is None and float(text) is not None) or float(text) in valid
     except ValueError:
         return False
 

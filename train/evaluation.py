@@ -169,8 +169,10 @@ def arithmetic(device: torch.device) -> str:
 
 @torch.inference_mode()
 def traversal_change(model: VAE, device: torch.device, seed: int = 0) -> tuple[Tensor, int]:
-    """How much the picture changes when one latent goes from -3 to 3: (d,) mean grey levels of 255, and over how many random
-    faces (5, or fewer where there are many latents)."""
+    """How much the picture changes when one latent goes from -3 to 3: (d,) mean grey levels of 255, and over how many faces.
+
+    They are 5 random faces, or fewer where there are many latents.
+    """
     latents = model.config.latents
     faces = min(5, max(1, TRAVERSED // latents))
     change = torch.zeros(latents)

@@ -208,8 +208,10 @@ class Run(NamedTuple):
 
 
 def compare_runs(runs: list[Run], out: Path, seed: int = 0) -> list[Path]:
-    """Runs beside each other, one row each, into ``out/figures``: reconstructions and interpolations of the same faces, each
-    run's own most informative latents, and its KL by latent."""
+    """Runs beside each other, one row each, into ``out/figures``.
+
+    Reconstructions and interpolations of the same faces, each run's own most informative latents, and its KL by latent.
+    """
     faces = 8
     kept = {"reconstructions": [], "interpolations": [], "traversals": []}
     labels = {name: [] for name in kept}

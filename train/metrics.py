@@ -188,8 +188,11 @@ def discretise(mu: np.ndarray, bins: int = BINS) -> np.ndarray:
 
 
 def mig(codes: np.ndarray, factors: np.ndarray) -> float:
-    """Mutual information gap (Chen et al. 2018) of discrete codes (n, d): of every factor (n, k) what the most informative
-    code says of it minus what the second says, over its entropy; the mean over factors."""
+    """Mutual information gap (Chen et al. 2018) of discrete codes (n, d) for factors (n, k), from 0 to 1.
+
+    For every factor the mutual information with the most informative code minus that with the second, over the entropy of the
+    factor; the mean over factors.
+    """
     second, best = np.sort(mutual_information(codes, factors), axis=0)[-2:]
     entropies = [entropy(np.unique(factor, return_counts=True)[1]) for factor in factors.T]
     return float(((best - second) / entropies).mean())
@@ -236,10 +239,9 @@ def _concentration(rows: np.ndarray) -> float:
 
 def factor_vae_score(mu: np.ndarray, factors: np.ndarray, batch: int = 64, train: int = 10_000, test: int = 5_000,
                      seed: int = 0) -> float:
-    """FactorVAE score (Kim & Mnih 2018, algorithm 2): how often the latent that varies least in a batch of images alike in
-    one factor says which factor it was.
+    """FactorVAE score (Kim & Mnih 2018, algorithm 2), from 0 to 1.
 
-    The images are given, not generated: a batch is drawn, with replacement, from those with the factor's value of a random
+    How often the latent that varies least in a batch of images alike in one factor says which factor it was. The images are given, not generated: a batch is drawn, with replacement, from those with the factor's value of a random
     image, so other factors that go along with it are fixed in part as well. Chance is 1 / k.
 
     Parameters

@@ -23,8 +23,9 @@ def posterior_samples(mu: Tensor, logvar: Tensor, seed: int = 0) -> Tensor:
 
 
 def fit_mixture(z: Tensor, held_out: Tensor, seed: int = 0) -> tuple[Mixture, dict]:
-    """The mixture of latents z (n, d) by expectation maximisation, with the number of components that ``held_out`` (m, d)
-    finds likeliest.
+    """The mixture of latents z (n, d) by expectation maximisation.
+
+    It has the number of components under which ``held_out`` (m, d) is likeliest.
 
     Returns
     -------

@@ -42,7 +42,7 @@ class Ranks:
         return self.rank == 0
 
     def share(self, count: int) -> slice:
-        """This process's part of ``count`` things, which must be a multiple of ``size``."""
+        """The part of this process of ``count`` things, which must be a multiple of ``size``."""
         part = count // self.size
         return slice(self.rank * part, (self.rank + 1) * part)
 

@@ -13,6 +13,7 @@ import copy
 import json
 import time
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -75,13 +76,15 @@ class SharpenConfig:
 
 
 class Discriminator(nn.Module):
-    """Pictures (n, 3, s, s) and the decodes they belong to, the same size -> feature maps, the last of them (n, 1, s/8, s/8)
-    realness by patch."""
+    """Pictures (n, 3, s, s) and the decodes they belong to, the same size -> feature maps.
+
+    The last map, (n, 1, s/8, s/8), is the realness by patch.
+    """
 
     def __init__(self, width: int = 32):
         super().__init__()
         sizes = (6, width, 2 * width, 4 * width)
-        self.layers = nn.ModuleList(spectral_norm(nn.Conv2d(a, b, 4, 2, 1)) for a, b in zip(sizes, sizes[1:]))
+        self.layers = nn.ModuleList(spectral_norm(nn.Conv2d(a, b, 4, 2, 1)) for a, b in pairwise(sizes))
         self.last = spectral_norm(nn.Conv2d(sizes[-1], 1, 3, padding=1))
 
     def forward(self, picture: Tensor, decode: Tensor) -> list[Tensor]:

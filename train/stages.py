@@ -137,7 +137,7 @@ class Subject:
         self._mixture: Mixture | None = None
 
     def latents(self, split: str) -> evaluation.Posterior:
-        """mu and logvar, each (n, d), of a split."""
+        """Mu and logvar, each (n, d), of a split."""
         if split not in self._latents:
             self._latents[split] = evaluation.encode_all(self.model, self.dataset.images(split), self.run.device)
         return self._latents[split]
@@ -432,7 +432,7 @@ def evaluate(run: Run, subject: Subject) -> None:
     report = _origin(run.folder, subject.weights) | {"absent": {}}
     similarities, extract = {"ssim": metrics.ssim}, None
     if run.features == "none":
-        report["absent"] = {name: "--features is none." for name in ("lpips", "frechet")}
+        report["absent"] = dict.fromkeys(("lpips", "frechet"), "--features is none.")
     else:
         try:
             similarities["lpips"] = evaluation.lpips(run.device)
@@ -528,10 +528,9 @@ def find_directions(run: Run, subject: Subject) -> None:
 
 
 def compare(run: Run, subject: Subject) -> None:
-    """The run's directions against mean difference and regression, at equal effect, on test faces that no setting was
-    compared on.
+    """The run's directions against mean difference and regression, at equal effect.
 
-    The evaluator's classifier is another one, from another seed: the one that made the directions would favour them.
+    The test faces are those that no setting was compared on. The evaluator's classifier is another one, from another seed: the one that made the directions would favour them.
     """
     model, dataset, device = subject.model, subject.dataset, run.device
     directions = Directions.load(run.out / "directions.safetensors", model.config.latents)

@@ -194,12 +194,12 @@ def draw(f: dict[str, float]) -> tuple[np.ndarray, np.ndarray, np.ndarray, dict[
     reach = 14 + 7 * f["smile"]
     gap = 10 * f["mouth_open"]
     lift = 7 * (f["smile"] - 0.35)
-    thick = 2 + 4 * f["lips"]
+    thickness = np.array([0, 2 + 4 * f["lips"]])
     t = np.linspace(-1, 1, 21)
     bow = 43 - lift * t**2 + lift / 2
     upper, lower = (np.stack([reach * t, bow + sign * gap / 2 * (1 - t**2)], 1) for sign in (-1, 1))
     lip = np.array([190, 30, 50]) if f["lipstick"] else tone * 0.7
-    canvas.fill(place(np.concatenate([upper - [0, thick], lower[::-1] + [0, thick]]), 48), lip)
+    canvas.fill(place(np.concatenate([upper - thickness, lower[::-1] + thickness]), 48), lip)
     canvas.fill(place(np.concatenate([upper, lower[::-1]]), 48), (245, 240, 235) if f["smile"] > 0.5 else (70, 20, 25))
     corners = place([(-reach, bow[0]), (reach, bow[-1])], 48)
     if f["face_width"] > 0.9:

@@ -252,8 +252,10 @@ def answering(function: Callable[[dict], dict]) -> Callable[[object], dict]:
 
 
 def at_once(function: Callable[[dict], dict]) -> Callable[[object], Awaitable[dict]]:
-    """The same for what takes no longer than a picture: it is answered by the server's own thread, as handing it to
-    another one and back is a fifth of the time from a slider to its picture."""
+    """``answering`` for what takes no longer than a picture: the server's own thread answers.
+
+    Handing it to another thread and back is a fifth of the time from a slider to its picture.
+    """
     answer = answering(function)
 
     @functools.wraps(function)

@@ -110,9 +110,9 @@ def _list(words: list[str]) -> str:
 
 
 def saved(editor: Editor, request: dict) -> dict:
-    """The photo with an edit put back, at its own size: {name, data, square, before, after, displacement?, touch, recipe} ->
-    {name, type, data}.
+    """The photo with an edit put back, at its own size: {name, type, data}.
 
+    The request is {name, data, square, before, after, displacement?, touch, recipe}.
     ``before`` and ``after`` are latents, ``displacement`` the sum of the directions' fields, 2 x GRID x GRID numbers as
     ``displacement.put_back`` takes them, ``touch`` 0, 1 or 2: everything, the person, the background. The page knows them: own
     directions are in them that the server has never seen.

@@ -111,8 +111,10 @@ def safe_range_ends(evaluator: Evaluator, z: Tensor, directions: Directions, nam
 
 
 def background_ratio(evaluator: Evaluator, z: Tensor, step: Tensor, masks: Tensor) -> float:
-    """Mean absolute change of the background over that of the person, of faces z (n, d) moved up and down by ``step``, (d,) or
-    (n, d); masks uint8 (n, s, s), 255 is person."""
+    """Mean absolute change of the background over that of the person, of faces z (n, d) moved up and down by ``step`` (d,).
+
+    ``masks`` are uint8 (n, s, s), 255 is person.
+    """
     unedited, up, down = (evaluator.observe(z + sign * step).pictures for sign in (0, 1, -1))
     changes = ((up - unedited).abs() + (down - unedited).abs()).mean(1)
     person = masks > 127
@@ -137,8 +139,10 @@ def photograph_gains(outputs: Tensor, columns: Mapping[str, np.ndarray], names: 
 
 
 def with_held_out_scores(directions: Directions, mu: Tensor, columns: Mapping[str, np.ndarray]) -> Directions:
-    """The same directions with how well their scores tell faces mu (n, d) they were not made from: ``measured`` gets "auroc"
-    for an attribute, "correlation" for a quantity."""
+    """The same directions with how well their scores predict the labels of held-out faces mu (n, d).
+
+    ``measured`` gets "auroc" for an attribute, "correlation" for a quantity.
+    """
     told = []
     for direction, scores in zip(directions.values(), directions.scores(mu).T.numpy()):
         y = columns.get(direction.name)

@@ -145,8 +145,11 @@ def refine(start: Tensor, forward: Callable[[Tensor, Tensor], tuple[Tensor, Tens
 
 @dataclass(frozen=True)
 class Faces:
-    """What directions are refined on: all training faces ``mu`` (n, d) with their ``columns``, name -> (n,), and of ``some``
-    (m, d) of them the ``unedited`` observation and ``masks`` (m, s, s) or None."""
+    """What directions are refined on.
+
+    All training faces ``mu`` (n, d) with their ``columns``, name -> (n,); and ``some`` (m, d) of them with their ``unedited``
+    observation and ``masks`` (m, s, s) or None.
+    """
 
     mu: Tensor
     columns: dict[str, np.ndarray]
@@ -178,8 +181,11 @@ def refined(evaluator: Evaluator, faces: Faces, direction: Direction, precision:
 
 
 def figures(there: Effects, back: Effects, weights: Tensor | None = None) -> dict[str, Tensor]:
-    """The figures of a step and the step back, name -> (b,): those of ``Effects.means``, with the outlier score the mean of
-    both ways, and "beyond", the absolute side effect of the step back."""
+    """The figures of a step and the step back, name -> (b,).
+
+    Those of ``Effects.means`` for the step, but the outlier score is the mean of both ways; "beyond" is the absolute side effect
+    of the step back.
+    """
     one, other = there.means(weights), back.means(weights)
     return one | {"outlier_score": (one["outlier_score"] + other["outlier_score"]) / 2, "beyond": other["side_effect_absolute"]}
 
