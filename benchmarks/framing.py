@@ -50,7 +50,7 @@ def scene(image: np.ndarray, random: np.random.Generator) -> tuple[np.ndarray, n
     turn = scale * np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
     corners = np.array([[0, 0], [FRAME_WIDTH, 0], [0, FRAME_HEIGHT], [FRAME_WIDTH, FRAME_HEIGHT]]) @ turn.T
     low, high = corners.min(0), corners.max(0)
-    place = np.array([random.uniform(-a, max(-a, side - b)) for a, b, side in zip(low, high, CANVAS)])
+    place = np.array([random.uniform(-a, max(-a, side - b)) for a, b, side in zip(low, high, CANVAS, strict=True)])
     matrix = np.column_stack([turn, place])
     colour = image[:40].reshape(-1, 3).mean(0)
     backdrop = np.broadcast_to(colour, (height, width, 3)).astype(np.uint8).copy()

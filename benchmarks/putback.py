@@ -65,7 +65,7 @@ class Faces:
         after = decode(self.editor, self.editor.shift(self.z, strengths))
         field = total(self.editor.directions, strengths)
         return after, [put_back(photo, ALIGNED, self.editor.config, before[None], decoded[None], field, touch(person, strengths))[0]
-                       for photo, before, decoded, person in zip(self.photos, self.before, after, self.mattes)]
+                       for photo, before, decoded, person in zip(self.photos, self.before, after, self.mattes, strict=True)]
 
 
 def inputs(editor: Editor, photos: list[np.ndarray]) -> Tensor:
@@ -113,7 +113,7 @@ def sharpness(faces: Faces) -> Iterator[str]:
     yield f"\nLaplacian energy of {len(own)} faces, as a share of the photo's: mean, and the 10 % with the least"
     for name, strength in SHARP:
         _, results = faces.edited(name, strength)
-        shares = [laplacian_energy(result, faces.editor.config) / energy for result, energy in zip(results, own)]
+        shares = [laplacian_energy(result, faces.editor.config) / energy for result, energy in zip(results, own, strict=True)]
         yield f"{name:>10} {strength:+g}{np.mean(shares):>10.2f}{np.quantile(shares, 0.1):>10.2f}"
 
 

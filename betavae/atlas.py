@@ -67,7 +67,7 @@ def latents(editor: Editor) -> list[Latent]:
     if not len(divergences) == len(found) == count:
         raise ValueError(f"The model {editor.name!r} has {count} latents, and its metrics.json or atlas.json other numbers.")
     rows = []
-    for index, (kl, entries) in enumerate(zip(divergences, found)):
+    for index, (kl, entries) in enumerate(zip(divergences, found, strict=True)):
         meanings = tuple(Meaning(label=attribute(entry["name"]).label, **entry) for entry in entries)
         rows.append(Latent(index, kl, words(kl, meanings), meanings))
     return sorted(rows, key=lambda row: -(row.kl or 0))

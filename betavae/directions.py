@@ -259,14 +259,14 @@ class Directions(Mapping[str, Direction]):
 
     def percentiles(self, z: Tensor) -> dict[str, float]:
         """Where a face (d,) stands among the training faces: name -> share of them below it, 0 to 100."""
-        return {name: self[name].percentile(score) for name, score in zip(self.names, self.scores(z[None])[0].tolist())}
+        return {name: self[name].percentile(score) for name, score in zip(self.names, self.scores(z[None])[0].tolist(), strict=True)}
 
     def cosine(self, vector: Tensor) -> dict[str, float]:
         """How alike a vector (d,) is to every direction, -1 to 1, as the data sees it: by the inverse covariance."""
         whitened = torch.linalg.solve(self.covariance.double(), vector.double())
         inner = self.matrix.double() @ whitened
         own = (self.matrix.double() * torch.linalg.solve(self.covariance.double(), self.matrix.double().T).T).sum(1)
-        return dict(zip(self.names, (inner / (own * (vector.double() @ whitened)).sqrt()).tolist()))
+        return dict(zip(self.names, (inner / (own * (vector.double() @ whitened)).sqrt()).tolist(), strict=True))
 
     def _score(self, z: Tensor, name: str) -> float:
         return float(self.scores(z[None])[0, self.names.index(self[name].name)])

@@ -66,7 +66,7 @@ def estimate(decode: Callable[[Tensor], Tensor], direction: Direction, z: Tensor
     plain = _grey(decode(z))
     ways = {sign * dose: _grey(decode(z + sign * dose * direction.vector.to(z))) for sign in (1, -1)}
     # OpenCV: first(x) = second(x + flow(x)); what is at x in the edited picture was at x + flow(x) in the plain one.
-    forth, back = (np.median([flow.calc(after, before, None) for after, before in zip(edited, plain)], 0)
+    forth, back = (np.median([flow.calc(after, before, None) for after, before in zip(edited, plain, strict=True)], 0)
                    for edited in ways.values())  # (FLOW_SIDE, FLOW_SIDE, 2)
     field = cv2.GaussianBlur((back - forth) / (2 * dose), (0, 0), SMOOTH)  # in pixels
     if _explained(field, plain, ways) < EXPLAINED:
@@ -81,7 +81,7 @@ def _explained(field: np.ndarray, plain: list[np.ndarray], ways: dict[float, lis
     changed = left = 0.0
     for strength, edited in ways.items():
         maps = (x - strength * field[..., 0]).astype(np.float32), (y - strength * field[..., 1]).astype(np.float32)
-        for before, after in zip(plain, edited):
+        for before, after in zip(plain, edited, strict=True):
             moved = cv2.remap(before, *maps, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
             changed += np.square(after.astype(np.float32) - before).mean()
             left += np.square(after.astype(np.float32) - moved).mean()

@@ -341,7 +341,7 @@ class Editor:
         # What a strength of each changes of every score, (k, k).
         effects = space.readings(names).double() @ torch.stack([space[name].vector for name in names]).double().T
         strengths = torch.linalg.solve(effects.T @ effects + WEAR_RIDGE * torch.eye(len(names)), effects.T @ gaps)
-        return {name: amount * strength for name, strength in zip(names, strengths.tolist())}
+        return {name: amount * strength for name, strength in zip(names, strengths.tolist(), strict=True)}
 
     def remaining(self, z: Tensor, strengths: Mapping[str, float], locks: Iterable[str],
                   own: Directions | None = None) -> dict[str, float]:
@@ -357,10 +357,10 @@ class Editor:
         """
         z, space = self._latents(z), self.directions if own is None else self.directions | own
         latents = torch.cat([z, self.shift(z, strengths, own=own), self.shift(z, strengths, locks, own)])
-        readings = dict(zip(space.names, space.scores(latents).T))
+        readings = dict(zip(space.names, space.scores(latents).T, strict=True))
         if self.classifier is not None:
             with torch.inference_mode():
-                readings |= dict(zip(self.classifier.names, self._reading(latents).cpu().T))
+                readings |= dict(zip(self.classifier.names, self._reading(latents).cpu().T, strict=True))
         changes = {name: (readings[name][1:] - readings[name][0]).tolist() for name, strength in strengths.items() if strength}
         return {name: held / free if abs(free) > 1e-6 else 0.0 for name, (free, held) in changes.items()}
 

@@ -101,7 +101,7 @@ class Encoder(nn.Module):
         self.block = config.block
         # Where the network sees pixels in [-1, 1]; they arrive in [0, 1].
         self.centred = config.block == "preactivation" or config.output == "tanh"
-        channels, stages = 3, list(zip(config.encoder, config.depths))
+        channels, stages = 3, list(zip(config.encoder, config.depths, strict=True))
         if config.block in ("residual", "preactivation"):
             channels, _ = stages.pop(0)
             # (n, 3, s, s) -> (n, channels, s/2, s/2)
@@ -191,7 +191,7 @@ class Decoder(nn.Module):
         self.norm = norm(config, width * side ** 2, nn.BatchNorm1d) if config.block == "strided" else nn.Identity()
         blocks, before = [], side
         depths = config.decoder_depth or (config.depth if isinstance(config.depth, int) else 1,) * len(stages)
-        for stage, side, depth in zip(stages, sides, depths):
+        for stage, side, depth in zip(stages, sides, depths, strict=False):  # the last side may be the head's
             if config.block == "pooled":
                 blocks.append(widening(config, width, before, side))
                 width, before = config.narrow, side

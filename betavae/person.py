@@ -42,10 +42,10 @@ class Person(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         maps = []
-        for down, same in zip(self.down, self.same):
+        for down, same in zip(self.down, self.same, strict=True):
             x = same(down(2 * x - 1 if not maps else x))
             maps.append(x)
-        for up, across in zip(self.up, (maps[1], maps[0])):
+        for up, across in zip(self.up, (maps[1], maps[0]), strict=True):
             x = up(torch.cat([F.interpolate(x, size=across.shape[2:], mode="bilinear", align_corners=False), across], 1))
         return F.pixel_shuffle(self.head(x), 2)
 

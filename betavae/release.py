@@ -58,7 +58,7 @@ def release(folder: Path, repo: str) -> dict[str, Content]:
     files = {name: folder / name for name in (*FILES, *EXTRAS, *RECORDS) if (folder / name).is_file()}
     if directions and directions.is_file():
         files["directions.safetensors"] = directions
-    for name, stage in zip(FILES, ("fit", "fit", "directions", "evaluate")):
+    for name, stage in zip(FILES, ("fit", "fit", "directions", "evaluate"), strict=True):
         if name not in files:
             raise PublishError(f"{str(folder)!r} has no {name}; run the stage {stage} first.")
     weights = hub.model_hash(hub.load_model(folder))

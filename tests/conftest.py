@@ -50,7 +50,8 @@ def first_faces(source: Path, counts: tuple[int, int, int], folder: Path) -> Pat
     Copied, not linked: a test that writes must not reach the source. And lists of a few faces are read in no time.
     """
     whole = CelebA.open(source)
-    names = {name for split, n in zip(SPLITS, counts) for name in whole.lists.names[whole.lists.split == split][:n]}
+    lists = whole.lists
+    names = {name for split, n in zip(SPLITS, counts, strict=True) for name in lists.names[lists.split == split][:n]}
     for part, suffix in (("img_align_celeba", ".jpg"), ("masks", ".png")):
         (folder / part).mkdir()
         for name in names:

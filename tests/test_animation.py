@@ -45,13 +45,13 @@ def test_an_mp4_is_what_browsers_play(pictures):
         shown = [frame.to_ndarray(format="rgb24").astype(int) for frame in video.decode(stream)]
     assert len(shown) == 12
     # Colours are stored at half the resolution, and compressed.
-    assert max(np.abs(a - np.asarray(b)).mean() for a, b in zip(shown, pictures)) < 4
+    assert max(np.abs(a - np.asarray(b)).mean() for a, b in zip(shown, pictures, strict=True)) < 4
 
 
 def test_frames_are_the_decoded_path_enlarged(tiny):
     editor = Editor(tiny, Directions([], 8), device="cpu")
     path = along(editor.sample(2, seed=0), torch.linspace(0, 1, 11))
     assert [frame.size for frame in frames(editor, path, 96)] == [(96, 96)] * 11
-    for frame, picture in zip(frames(editor, path, 64), editor.decode(path)):
+    for frame, picture in zip(frames(editor, path, 64), editor.decode(path), strict=True):
         # One level of rounding: a batch of another size is summed in another order.
         assert np.abs(np.asarray(frame, dtype=int) - np.asarray(picture)).max() <= 1

@@ -51,7 +51,7 @@ def test_kaggles_layout_reads_the_same(work, tmp_path):
     with open(tmp_path / "list_eval_partition.csv", "w", newline="") as file:
         rows = csv.writer(file)
         rows.writerow(["image_id", "partition"])
-        rows.writerows([name, ("train", "val", "test").index(split)] for name, split in zip(celeba.lists.names, celeba.lists.split))
+        rows.writerows([name, ("train", "val", "test").index(split)] for name, split in zip(celeba.lists.names, celeba.lists.split, strict=True))
     kaggle = CelebA.open(tmp_path)
     assert np.array_equal(kaggle.lists.names, celeba.lists.names) and np.array_equal(kaggle.lists.split, celeba.lists.split)
     assert all(np.array_equal(kaggle.lists.attributes[name], values) for name, values in celeba.lists.attributes.items())
@@ -156,7 +156,7 @@ def test_masks_are_framed_as_their_images_and_mirrored_with_them(dataset):
     assert mask.shape == (16, 1, 64, 64) and mask.min() >= 0 and mask.max() <= 1
     unmasked, nothing = Batches(images, 16, 0, False, CPU)(3)
     assert torch.equal(x, unmasked) and nothing is None
-    turned = [not torch.equal(a, b) for a, b in zip(x, y)]
+    turned = [not torch.equal(a, b) for a, b in zip(x, y, strict=True)]
     assert 0 < sum(turned) < 16
     for i, turn in enumerate(turned):
         assert torch.equal(mirrored[i], mask[i].flip(2) if turn else mask[i])
@@ -171,7 +171,7 @@ def test_a_mask_of_another_resolution_covers_the_same_part_of_the_frame(work, tm
     for part, file, size in (("img_align_celeba", name, (178, 218)), ("masks", name.replace("jpg", "png"), (89, 109))):
         path = work / part / file
         path.unlink()
-        box = [round(edge * side / 178) for edge, side in zip((60, 100, 100, 160), [size[0]] * 4)]
+        box = [round(edge * side / 178) for edge, side in zip((60, 100, 100, 160), [size[0]] * 4, strict=True)]
         picture = Image.new("L", size)
         picture.paste(255, tuple(box))
         picture.convert("RGB" if part != "masks" else "L").save(path, "PNG")

@@ -151,7 +151,7 @@ def correlated():
     present[1] ^= present[0] & (random.random(N) < 0.7)  # labels that go along with each other
     gaps = random.normal(size=(3, D))
     mu = torch.from_numpy(random.normal(size=(N, D)) @ mix + present.T @ gaps).float()
-    return mu, simple_directions(mu, dict(zip(("Smiling", "Male", "Young"), present)), {})
+    return mu, simple_directions(mu, dict(zip(("Smiling", "Male", "Young"), present, strict=True)), {})
 
 
 def test_a_lock_keeps_its_direction_where_it_is(correlated):

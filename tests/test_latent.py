@@ -108,7 +108,7 @@ def test_interpolation_ends_at_both_faces(tiny):
         row = [np.asarray(image, dtype=int) for image in editor.interpolate(a, b, 5, method)]
         # One level of rounding: a batch of another size is summed in another order.
         for image, expected in zip((row[0], row[-1], row[1]), [*editor.decode(torch.stack([a, b])),
-                                                               *editor.interpolate(a, b, [0.25], method)]):
+                                                               *editor.interpolate(a, b, [0.25], method)], strict=True):
             assert np.abs(image - np.asarray(expected)).max() <= 1
         assert np.abs(row[0] - row[-1]).max() > 5
     with pytest.raises(ValueError, match=r"'cubic'.*lerp, slerp"):

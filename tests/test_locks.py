@@ -65,7 +65,7 @@ def test_a_linear_reading_is_held_in_closed_form():
     rows, mean, root = torch.randn(2, 5), torch.zeros(5), torch.randn(5, 5)
     covariance = root @ root.T + torch.eye(5)
     vectors = torch.randn(2, 5)
-    space = custom.from_vectors(dict(zip("ab", vectors)), Directions([], 5, mean, covariance))
+    space = custom.from_vectors(dict(zip("ab", vectors, strict=True)), Directions([], 5, mean, covariance))
     z = torch.randn(3, 5)
     values, slope = slopes(lambda z: z @ rows.T, z, [1, 0])
     torch.testing.assert_close(values.float(), (z @ rows.T)[:, [1, 0]])

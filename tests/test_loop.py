@@ -161,7 +161,7 @@ def test_two_processes_make_the_steps_of_one(faces, forks, tmp_path, settings):
     first, second = read(tmp_path / "0.pt"), read(tmp_path / "1.pt")
     assert same(first["weights"], second["weights"]) and same(first["objective"], second["objective"])
     # Adam's first steps are signs of gradients: where one is nearly zero, its rounding is a step of the learning rate.
-    for ours, theirs in zip(first["gradients"], expected["gradients"]):
+    for ours, theirs in zip(first["gradients"], expected["gradients"], strict=True):
         assert (ours - theirs).norm() <= 2e-3 * theirs.norm() + 1e-3
     assert first["means"] == pytest.approx(expected["means"], rel=1e-4)
     torch.testing.assert_close(dict(first["objective"]), dict(expected["objective"]), rtol=1e-3, atol=1e-6)
@@ -214,7 +214,7 @@ def test_a_step_is_the_textbooks(faces, clip):
         optimizer.param_groups[0]["lr"] = config.learning_rate(step / config.steps)
         optimizer.step()
     assert max(norms) > (config.clip or config.clip_each), "nothing was clipped"
-    for a, b in zip(ours.parameters, reference.parameters):
+    for a, b in zip(ours.parameters, reference.parameters, strict=True):
         torch.testing.assert_close(a, b, atol=2e-5, rtol=1e-3)
 
 
@@ -248,7 +248,7 @@ def test_after_a_few_such_steps_the_run_goes_back_with_a_lower_rate(faces, at_st
     lines = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
     lines = [line for line in lines if line["kind"] == "train"]
     assert [line["step"] for line in lines] == [10, 20, 30, 40]
-    for line, factor in zip(lines, (1, 1, 0.5, 0.5)):
+    for line, factor in zip(lines, (1, 1, 0.5, 0.5), strict=True):
         assert line["lr"] == pytest.approx(factor * RUN.learning_rate((line["step"] - 1) / RUN.steps))
         assert math.isfinite(line["loss"])
     assert read(tmp_path / "checkpoint.pt")["rate"] == {"factor": 0.5, "rewinds": 1}

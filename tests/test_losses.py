@@ -52,7 +52,7 @@ def test_capacity_pulls_every_part_of_a_batch_the_way_of_the_whole():
     parts = [torch.tensor(value, requires_grad=True) for value in (49.0, 55.0)]
     losses = [Capacity(1000.0)(part, 50.0, lambda value: torch.tensor(52.0)) for part in parts]
     assert sum(losses) / 2 == 1000 * (52 - 50)
-    for loss, part in zip(losses, parts):
+    for loss, part in zip(losses, parts, strict=True):
         loss.backward()
         assert part.grad == 1000
 
@@ -72,7 +72,7 @@ def test_ssim_is_the_papers():
     a = np.asarray(Image.open(ROOT / "assets" / "examples" / "astronaut.jpg").convert("RGB").resize((96, 96)))
     b = np.clip(0.7 * a + np.random.default_rng(0).normal(20, 25, a.shape), 0, 255).astype(np.uint8)
     values = []
-    for p, q in zip(a.astype(float).transpose(2, 0, 1), b.astype(float).transpose(2, 0, 1)):
+    for p, q in zip(a.astype(float).transpose(2, 0, 1), b.astype(float).transpose(2, 0, 1), strict=True):
         mean, other, pp, qq, pq = (gaussian_filter(image, 1.5, truncate=2.5)[4:-4, 4:-4]
                                    for image in (p, q, p * p, q * q, p * q))
         c1, c2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2

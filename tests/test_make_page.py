@@ -26,7 +26,7 @@ def faces(editor, tmp_path_factory):
     z = editor.sample(5, seed=3, temperature=0.8)
     z = torch.cat([z + 1.5 * editor.directions["Smiling"].vector, z])
     paths = [folder / f"{i}.png" for i in range(10)]
-    for picture, path in zip(editor.decode(z), paths):
+    for picture, path in zip(editor.decode(z), paths, strict=True):
         extend(picture, editor.config).save(path)
     return paths[:5], paths[5:]
 

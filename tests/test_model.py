@@ -1,6 +1,7 @@
 import dataclasses
 import json
 import shutil
+from itertools import pairwise
 
 import pytest
 import torch
@@ -54,8 +55,8 @@ def test_a_strided_network_is_the_textbooks(preset):
     # Written down as in a textbook, with the same weights in the same order.
     config = PRESETS[preset].model
     widths, side = config.encoder, config.encoder_base
-    down = [layer for a, b in zip((3, *widths), widths) for layer in (nn.Conv2d(a, b, 4, 2, 1), nn.ReLU())]
-    up = [layer for a, b in zip(widths[::-1], widths[-2::-1]) for layer in (nn.ConvTranspose2d(a, b, 4, 2, 1), nn.ReLU())]
+    down = [layer for a, b in pairwise((3, *widths)) for layer in (nn.Conv2d(a, b, 4, 2, 1), nn.ReLU())]
+    up = [layer for a, b in pairwise(widths[::-1]) for layer in (nn.ConvTranspose2d(a, b, 4, 2, 1), nn.ReLU())]
     encoder = nn.Sequential(*down, nn.Flatten())
     heads = nn.ModuleList([nn.Linear(widths[-1] * side ** 2, config.latents) for _ in range(2)])
     decoder = nn.Sequential(nn.Linear(config.latents, widths[-1] * side ** 2), nn.Unflatten(1, (widths[-1], side, side)),
@@ -70,7 +71,7 @@ def test_a_strided_network_is_the_textbooks(preset):
         features, picture = encoder(x), decoder(z)
     else:  # [-1, 1] inside
         features, picture = encoder((x - 0.5) / 0.5), decoder(z) * 0.5 + 0.5
-    for made, expected in zip((*model.encode(x), model.decode(z)), (*(head(features) for head in heads), picture)):
+    for made, expected in zip((*model.encode(x), model.decode(z)), (*(head(features) for head in heads), picture), strict=True):
         torch.testing.assert_close(made, expected, atol=1e-5, rtol=1e-5)
 
 
@@ -91,7 +92,7 @@ def test_the_normalised_network_is_the_one_written_down():
         up = F.conv_transpose2d(h, block[0].weight, block[0].bias, 2, 2, 1)
         h = torch.relu(F.batch_norm(up, None, None, training=True))
     picture = torch.sigmoid(F.conv2d(h, model.decoder.head[0].weight, model.decoder.head[0].bias, padding=2))
-    for ours, theirs in zip((*model.encode(x), model.decode(z)), (*heads, picture)):
+    for ours, theirs in zip((*model.encode(x), model.decode(z)), (*heads, picture), strict=True):
         torch.testing.assert_close(ours, theirs, atol=2e-4, rtol=1e-3)
 
 
@@ -414,5 +415,5 @@ def test_the_published_network_is_the_one_written_down_layer_after_layer():
             a.copy_(b)
     x, noise = torch.rand(2, 3, 64, 64), torch.randn(2, 32)
     theirs, output = plain(x, noise), ours(x, noise)
-    for a, b in zip(theirs, (output.logits, output.mu, output.logvar)):
+    for a, b in zip(theirs, (output.logits, output.mu, output.logvar), strict=True):
         torch.testing.assert_close(a, b, atol=1e-4, rtol=1e-4)

@@ -207,7 +207,7 @@ def planted(judge):
     mu[:, 2] += 2 * young
     mu[:, 4] += (yaw - 10) / 5
     mu = torch.from_numpy(mu).float()
-    attributes = dict(zip(NAMES, (smiling.astype(np.int8), male.astype(np.int8), young.astype(np.int8))))
+    attributes = dict(zip(NAMES, (smiling.astype(np.int8), male.astype(np.int8), young.astype(np.int8)), strict=True))
     numeric = {"yaw": yaw.astype(np.float32)}
     return (refine.Faces(mu, attributes | numeric, mu[:300], judge.observe(mu[:300])), simple_directions(mu, attributes, numeric))
 
@@ -299,7 +299,7 @@ def test_photographs_say_what_differing_in_one_label_alone_gains():
     male = random.random(5000) < 0.5
     smiling = random.random(5000) < np.where(male, 0.9, 0.1)
     young = random.random(5000) < 0.5
-    columns = dict(zip(NAMES, (column.astype(float) for column in (smiling, male, young)))) | {"yaw": random.normal(size=5000)}
+    columns = dict(zip(NAMES, (column.astype(float) for column in (smiling, male, young)), strict=True)) | {"yaw": random.normal(size=5000)}
     y = torch.from_numpy(np.stack(list(columns.values()), 1)).float()
     # Smiling is read from smiles, and of a smile Male reads a tenth; the two go along with each other.
     reads = torch.diag(torch.tensor([2.0, 3, 1, 1]))

@@ -117,7 +117,7 @@ def test_a_run_on_shards_resumes_exactly_and_a_subset_is_its_first_shards(opened
         patch.setattr(loop, "Batches", Stopped)
         fit(run, kept.training(TINY, subset=50), val, tmp_path / "b", CPU)
     resumed = fit(run, kept.training(TINY, subset=50), val, tmp_path / "b", CPU)
-    for a, b in zip(resumed.state_dict().values(), undisturbed.state_dict().values()):
+    for a, b in zip(resumed.state_dict().values(), undisturbed.state_dict().values(), strict=True):
         assert torch.equal(a, b)
 
 

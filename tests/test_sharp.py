@@ -77,7 +77,7 @@ def test_it_learns_detail_and_a_run_that_stops_goes_on_bitwise(fine, tmp_path, m
         fit_sharpener(*arguments, tmp_path / "parts", CPU, save_seconds=0)
     monkeypatch.undo()
     resumed = fit_sharpener(*arguments, tmp_path / "parts", CPU)
-    for a, b in zip(whole.state_dict().values(), resumed.state_dict().values()):
+    for a, b in zip(whole.state_dict().values(), resumed.state_dict().values(), strict=True):
         assert torch.equal(a, b)
     # And the pictures are nearer to the faces than the decodes are.
     with torch.inference_mode():

@@ -119,7 +119,7 @@ def test_a_path_through_three_faces_reordered_and_exported(visit, photo):
         image.seek(i)
         shown.append(np.asarray(image.convert("RGB"), dtype=float))
     assert np.abs(shown[10] - small(edited, 256)).mean() < 5
-    steps = [np.abs(a - b).mean() for a, b in zip(shown, [*shown[1:], shown[0]])]
+    steps = [np.abs(a - b).mean() for a, b in zip(shown, [*shown[1:], shown[0]], strict=True)]
     assert steps[-1] < 3 * np.median(steps), "no seam"
     with av.open(io.BytesIO(exported(page, "mp4"))) as video:
         film = [frame.to_ndarray(format="rgb24") for frame in video.decode(video=0)]

@@ -375,7 +375,7 @@ def test_the_layers_of_the_default_recipe_compile_with_their_gradients():
     layers.zero_grad()
     try:
         torch.compile(layers, backend="aot_eager")(x).square().mean().backward()
-        for parameter, gradient in zip(layers.parameters(), expected):
+        for parameter, gradient in zip(layers.parameters(), expected, strict=True):
             torch.testing.assert_close(parameter.grad, gradient)
     finally:
         torch.compiler.reset()

@@ -73,7 +73,7 @@ def measure(mesh: np.ndarray) -> dict[str, float]:
     points = np.stack([*eyes, mesh[NOSE], *mesh[list(MOUTH)]])[:, :2]
     apart = float(np.linalg.norm(eyes[1] - eyes[0]))
     values = (*pose(mesh), distance(*LIPS) / width, width / apart, float(open_))
-    return dict(zip(GEOMETRY, values)) | dict(zip(LANDMARKS, points.ravel().tolist()))
+    return dict(zip(GEOMETRY, values, strict=True)) | dict(zip(LANDMARKS, points.ravel().tolist(), strict=True))
 
 
 class Lists:
@@ -90,7 +90,7 @@ class Lists:
         columns = ("image_id", *GEOMETRY, *LANDMARKS)
         rows = csv.reader(self.journal.read_text().splitlines()) if self.journal.exists() else []
         # A run that was killed may have left half a line.
-        self.rows = {row[0]: dict(zip(columns[1:], row[1:])) for row in rows if len(row) == len(columns)}
+        self.rows = {row[0]: dict(zip(columns[1:], row[1:], strict=True)) for row in rows if len(row) == len(columns)}
         self.old = _rows(self.geometry, ",")
         self.done = self.old.keys() | self.rows.keys()
         with open(self.journal, "w", newline="") as file:
@@ -101,8 +101,9 @@ class Lists:
         """One face, or None where there is none."""
         texts = [""] * (len(GEOMETRY) + len(LANDMARKS))
         if values:
-            texts = [f"{values[c]:.{d}f}" for c, d in zip(GEOMETRY, DECIMALS)] + [f"{values[c]:.0f}" for c in LANDMARKS]
-        self.rows[name] = dict(zip((*GEOMETRY, *LANDMARKS), texts))
+            texts = [f"{values[c]:.{d}f}" for c, d in zip(GEOMETRY, DECIMALS, strict=True)]
+            texts += [f"{values[c]:.0f}" for c in LANDMARKS]
+        self.rows[name] = dict(zip((*GEOMETRY, *LANDMARKS), texts, strict=True))
         csv.writer(self._file).writerow([name, *texts])
         self._file.flush()
 
@@ -166,7 +167,8 @@ def annotate(folder: str | Path, masks: bool = True, geometry: bool = True, work
     pool = ProcessPoolExecutor(workers or len(os.sched_getaffinity(0)), initializer=_start)
     try:
         results = pool.map(partial(_annotate, images, folder / "masks"), wanted, chunksize=16)
-        for (name, mask, face), values in zip(wanted, tqdm(results, total=len(wanted), desc="annotate", unit=" images")):
+        results = tqdm(results, total=len(wanted), desc="annotate", unit=" images")
+        for (name, mask, face), values in zip(wanted, results, strict=True):
             if values is None:
                 counts["damaged"] += 1
                 tqdm.write(f"{name} is damaged and left out.")

@@ -174,11 +174,11 @@ def _fill(source: Source, config: VAEConfig, part: Path, fingerprint: str, worke
     damaged, row = [], 0
     with ProcessPoolExecutor(workers or cores()) as pool:
         decoded = tqdm(source.decode(config, pool), total=n, desc="decode", unit=" images", smoothing=0.05)
-        for name, pictures in zip(source.lists.names, decoded):
+        for name, pictures in zip(source.lists.names, decoded, strict=True):
             if pictures is None:
                 damaged.append(str(name))
                 continue
-            for array, picture in zip(arrays, pictures):
+            for array, picture in zip(arrays, pictures, strict=True):
                 array[row] = picture
             row += 1
     if damaged:

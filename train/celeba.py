@@ -87,11 +87,11 @@ class CelebA:
         geometry = {}
         if (folder / "list_face_geometry.csv").exists():
             table = _table(folder, "list_face_geometry")
-            geometry = dict(zip(table.columns, table.numbers(rows).T))
+            geometry = dict(zip(table.columns, table.numbers(rows).T, strict=True))
         masks = folder / "masks"
         masked = {Path(entry.name).stem for entry in os.scandir(masks)} if masks.is_dir() else set()
         unmasked = sum(Path(name).stem not in masked for name in rows)
-        lists = Lists(names, split, dict(zip(attributes.columns, (labels > 0).astype(np.int8).T)), geometry,
+        lists = Lists(names, split, dict(zip(attributes.columns, (labels > 0).astype(np.int8).T, strict=True)), geometry,
                       missing=len(partition.rows) - len(rows), unmasked=unmasked)
         return cls(lists, images, masks if lists.masked else None)
 
@@ -141,7 +141,7 @@ class _Table:
                 return values
         except ValueError:
             pass
-        for name, row in zip(names, rows):
+        for name, row in zip(names, rows, strict=True):
             for text in row:
                 if not _is_number(text, valid):
                     wanted = "a number" if valid is None else f"one of {', '.join(map(str, valid))}"

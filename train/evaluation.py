@@ -77,7 +77,7 @@ def lpips(device: torch.device) -> Similarity:
 def encode_all(model: VAE, pixels: Tensor, device: torch.device) -> Posterior:
     """uint8 (n, s, s, 3) -> mu, logvar, each (n, d), on the CPU."""
     parts = [model.encode(from_uint8(pixels[i:i + BATCH]).to(device)) for i in range(0, len(pixels), BATCH)]
-    mu, logvar = (torch.cat(part).cpu() for part in zip(*parts))
+    mu, logvar = (torch.cat(part).cpu() for part in zip(*parts, strict=True))
     return mu, logvar
 
 

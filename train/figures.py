@@ -146,11 +146,11 @@ def curves(log: Path) -> plt.Figure:
     columns = min(3, len(terms))
     figure, axes = plt.subplots(-(-len(terms) // columns), columns, figsize=(4.5 * columns, 3 * -(-len(terms) // columns)),
                                 layout="constrained", squeeze=False)
-    for axis, term in zip(axes.flat, terms):
+    for axis, term in zip(axes.flat, terms, strict=False):
         for kind, style in (("train", "-"), ("val", "o-")):
             points = [(line["images"], line[term]) for line in lines if line["kind"] == kind and term in line]
             if points:
-                axis.plot(*zip(*points), style, label=kind, markersize=3)
+                axis.plot(*zip(*points, strict=True), style, label=kind, markersize=3)
         values = [line[term] for line in lines if term in line]
         # The first batches may be far above everything that follows.
         top, bottom = max(values[len(values) // 20:]), min(values)

@@ -116,7 +116,7 @@ class Training:
         if config.clip:
             self.optimizer.grad_scale = (norm / config.clip).clamp(min=1)
         self.optimizer.step()
-        for buffer, old in zip(state, before):
+        for buffer, old in zip(state, before, strict=True):
             buffer.copy_(torch.where(bad, old, buffer))
         if config.ema:
             self.average.update((step + 1) * config.batch, config.batch)
@@ -183,7 +183,7 @@ class Meter(nn.Module):
         means = (self.sums[:len(self.names)] / summed).tolist()
         self.sums.zero_()
         self.counts[0].zero_()
-        return dict(zip(self.names, means)), int(skipped), int(row)
+        return dict(zip(self.names, means, strict=True)), int(skipped), int(row)
 
     def sound(self) -> bool:
         """Whether the last step was one that counts."""

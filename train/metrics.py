@@ -214,7 +214,8 @@ def importances(mu: np.ndarray, factors: np.ndarray, test_mu: np.ndarray, test_f
         return trees.feature_importances_, trees.score(mu, factors[:, k]), trees.score(test_mu, test_factors[:, k])
 
     # Threads: growing a tree lets go of the interpreter.
-    columns, train, test = zip(*Parallel(n_jobs=-1, prefer="threads")(delayed(one)(k) for k in range(factors.shape[1])))
+    fitted = Parallel(n_jobs=-1, prefer="threads")(delayed(one)(k) for k in range(factors.shape[1]))
+    columns, train, test = zip(*fitted, strict=True)
     return np.stack(columns, 1), float(np.mean(train)), float(np.mean(test))
 
 
@@ -241,8 +242,9 @@ def factor_vae_score(mu: np.ndarray, factors: np.ndarray, batch: int = 64, train
                      seed: int = 0) -> float:
     """FactorVAE score (Kim & Mnih 2018, algorithm 2), from 0 to 1.
 
-    How often the latent that varies least in a batch of images alike in one factor says which factor it was. The images are given, not generated: a batch is drawn, with replacement, from those with the factor's value of a random
-    image, so other factors that go along with it are fixed in part as well. Chance is 1 / k.
+    How often the latent that varies least in a batch of images alike in one factor says which factor it was. Chance is
+    1 / k. The images are given, not generated: a batch is drawn, with replacement, from those with the factor's value of a
+    random image, so other factors that go along with it are fixed in part as well.
 
     Parameters
     ----------
@@ -264,7 +266,7 @@ def factor_vae_score(mu: np.ndarray, factors: np.ndarray, batch: int = 64, train
     def votes(count: int) -> np.ndarray:
         table = np.zeros((factors.shape[1], mu.shape[1]), dtype=int)
         for k, batches in enumerate(rng.multinomial(count, np.full(factors.shape[1], 1 / factors.shape[1]))):
-            for value, times in zip(*np.unique(rng.choice(factors[:, k], batches), return_counts=True)):
+            for value, times in zip(*np.unique(rng.choice(factors[:, k], batches), return_counts=True), strict=True):
                 alike = np.flatnonzero(factors[:, k] == value)
                 least = mu[rng.choice(alike, (times, batch))].var(1).argmin(1)  # (times, batch, d) -> (times,)
                 table[k] += np.bincount(least, minlength=mu.shape[1])

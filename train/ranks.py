@@ -53,7 +53,7 @@ class Ranks:
             tensors = list(tensors)
             flat = torch.cat([tensor.reshape(-1) for tensor in tensors])
             distributed.all_reduce(flat)
-            for tensor, mean in zip(tensors, (flat / self.size).split([tensor.numel() for tensor in tensors])):
+            for tensor, mean in zip(tensors, (flat / self.size).split([tensor.numel() for tensor in tensors]), strict=True):
                 tensor.copy_(mean.view_as(tensor))
 
     def mean(self, value: Tensor) -> Tensor:

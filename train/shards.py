@@ -121,7 +121,7 @@ class Shards:
         train = [(path, sizes.get((path.name, path.stat().st_size)) or _count(path)) for path in paths["train"]]
         before = np.cumsum([0] + [count for _, count in train])
         require(before[-1], f"The training shards in {str(folder)!r} hold {before[-1]} images")
-        first = [path for (path, _), start in zip(train, before) if start < RESIDENT]
+        first = [path for (path, _), start in zip(train, before[:-1], strict=True) if start < RESIDENT]
         resident = [(path, split) for split in SPLITS for path in (first if split == "train" else paths[split])]
         names, splits, attributes, geometry, unmasked = [], [], [], [], 0
         for path, split in tqdm(resident, desc="read", unit=" shards"):
@@ -155,7 +155,8 @@ class Shards:
     def stream(self, config: VAEConfig, subset: int) -> "Stream":
         """Of a subset, the shards that its images are in, whole."""
         before = np.cumsum([0] + [count for _, count in self.train])
-        return Stream([shard for shard, start in zip(self.train, before) if not subset or start < subset], config)
+        starts = zip(self.train, before[:-1], strict=True)
+        return Stream([shard for shard, start in starts if not subset or start < subset], config)
 
     def __str__(self) -> str:
         streamed = sum(count for _, count in self.train)
@@ -206,7 +207,7 @@ class Stream(Pictures):
     """
 
     def __init__(self, shards: Sequence[tuple[Path, int]], config: VAEConfig):
-        self.paths, counts = zip(*shards)
+        self.paths, counts = zip(*shards, strict=True)
         self.config = config
         self.starts = np.cumsum((0, *counts))
         self._held: OrderedDict[int, list[dict]] = OrderedDict()
@@ -227,7 +228,7 @@ class Stream(Pictures):
         held = {shard: self._shard(shard) for shard in dict.fromkeys(shards.tolist())}
         places = [held[shard] for shard in shards.tolist()], (rows - self.starts[shards]).tolist()
         pictures = self._threads.map(self._picture, *places)
-        return tuple(torch.from_numpy(np.stack(part)) for part in zip(*pictures))
+        return tuple(torch.from_numpy(np.stack(part)) for part in zip(*pictures, strict=True))
 
     def to(self, device: torch.device) -> None:
         return None

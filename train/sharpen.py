@@ -115,7 +115,7 @@ def augment(pictures: list[Tensor], random: np.random.Generator) -> list[Tensor]
         x = (x - mean) * contrast + mean
         padded = F.pad(x, (reach,) * 4)
         out.append(torch.stack([padded[i, :, reach + r:reach + r + side, reach + c:reach + c + side]
-                                for i, (r, c) in enumerate(zip(rows, columns))]))
+                                for i, (r, c) in enumerate(zip(rows, columns, strict=True))]))
     return out
 
 
@@ -173,7 +173,7 @@ class Sharpening:
             with torch.no_grad():
                 wanted = self.critic(*augment([real, behind], random))
             made = self.critic(seen, decode)
-            terms["matching"] = torch.stack([(a - b).abs().mean() for a, b in zip(made[:-1], wanted[:-1])]).mean()
+            terms["matching"] = torch.stack([(a - b).abs().mean() for a, b in zip(made[:-1], wanted[:-1], strict=True)]).mean()
             terms["adversarial"] = -made[-1].mean()
             terms["weight"] = self._weight(loss, terms["adversarial"])
             # The features of a discriminator that has just begun say nothing: both of its terms come in over the next tenth.
@@ -189,7 +189,7 @@ class Sharpening:
         """Distance in the classifier's feature maps, each over its own size (Johnson et al. 2016)."""
         side = self.model.config.image_size
         ours, theirs = (_maps(self.classifier, resized(x, side)) for x in (fake, real))
-        return torch.stack([(a - b).abs().mean() / b.abs().mean() for a, b in zip(ours, theirs)]).mean()
+        return torch.stack([(a - b).abs().mean() / b.abs().mean() for a, b in zip(ours, theirs, strict=True)]).mean()
 
     def _judge(self, real: Tensor, fake: Tensor, behind: Tensor, random: np.random.Generator) -> dict[str, Tensor]:
         """A step of the discriminator, hinge loss."""
@@ -298,7 +298,7 @@ def measure(model: VAE, sharpener: Sharpener, pixels: Tensor, mu: Tensor, steps:
         return judge.features(resized(x, side)).cpu()
 
     rows = {key: [] for key in ("real", "honest", "sharp", "energy_real", "energy_honest", "energy_sharp", "lowpass", "detail")}
-    for part, z in zip(pixels.split(FACES_A_CHUNK), mu.split(FACES_A_CHUNK)):
+    for part, z in zip(pixels.split(FACES_A_CHUNK), mu.split(FACES_A_CHUNK), strict=True):
         real = from_uint8(part).to(device)
         _, behind, sharp = pictures(z)
         for key, x in (("real", real), ("honest", behind), ("sharp", sharp)):
@@ -315,8 +315,8 @@ def measure(model: VAE, sharpener: Sharpener, pixels: Tensor, mu: Tensor, steps:
         for z in mu.split(FACES_A_CHUNK):
             shown = [pictures(latents) for latents in (z, z + step)]
             changes.append([(judge.standard(resized(after, side)) - judge.standard(resized(before, side)))[:, column].cpu()
-                            for before, after in zip(shown[0][1:], shown[1][1:])])
-        honest, sharp = (torch.cat(parts).numpy() for parts in zip(*changes))
+                            for before, after in zip(shown[0][1:], shown[1][1:], strict=True)])
+        honest, sharp = (torch.cat(parts).numpy() for parts in zip(*changes, strict=True))
         spearman[name] = float(spearmanr(honest, sharp).statistic)
         for z in mu[:4]:
             _, behind, sharp = pictures(z + torch.linspace(-1, 1, STEPS_ALONG)[:, None] * step)

@@ -530,7 +530,8 @@ def find_directions(run: Run, subject: Subject) -> None:
 def compare(run: Run, subject: Subject) -> None:
     """The run's directions against mean difference and regression, at equal effect.
 
-    The test faces are those that no setting was compared on. The evaluator's classifier is another one, from another seed: the one that made the directions would favour them.
+    The test faces are those that no setting was compared on. The evaluator's classifier is another one, from another seed: the
+    one that made the directions would favour them.
     """
     model, dataset, device = subject.model, subject.dataset, run.device
     directions = Directions.load(run.out / "directions.safetensors", model.config.latents)

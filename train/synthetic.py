@@ -167,7 +167,7 @@ def draw(f: dict[str, float]) -> tuple[np.ndarray, np.ndarray, np.ndarray, dict[
     eyes = [place([(side * 19, 0)], 45)[0] for side in (-1, 1)]
     narrow = np.cos(yaw)
     brow = hair * 0.7 if not bald else tone * 0.5
-    for side, (x, y) in zip((-1, 1), eyes):
+    for side, (x, y) in zip((-1, 1), eyes, strict=True):
         canvas.fill(_ellipse(x, y, 9 * narrow, opening), (245, 245, 245))
         canvas.fill(_ellipse(x, y, min(4.5, opening) * narrow, min(4.5, opening)), (60, 45, 35))
         if f["bags"]:
@@ -209,7 +209,7 @@ def draw(f: dict[str, float]) -> tuple[np.ndarray, np.ndarray, np.ndarray, dict[
 
     width = np.linalg.norm(corners[1] - corners[0])
     geometry = dict(zip(GEOMETRY, (f["yaw"], f["pitch"], f["roll"], gap / (2 * reach), width / np.linalg.norm(eyes[1] - eyes[0]),
-                                   2 * opening / 18)))
+                                   2 * opening / 18), strict=True))
     return canvas.pixels, canvas.person, np.array([*eyes, nose, *corners]), geometry
 
 
@@ -250,14 +250,14 @@ def write(out: str | Path, counts: tuple[int, int, int] = (1000, 100, 100), seed
         with open(out / file, "w", newline="", encoding="utf-8") as stream:
             table = csv.writer(stream, lineterminator="\n")
             table.writerow(("image_id", *columns))
-            table.writerows((name, *(f"{value:.4f}" for value in row)) for name, row in zip(images, rows))
+            table.writerows((name, *(f"{value:.4f}" for value in row)) for name, row in zip(images, rows, strict=True))
     return out
 
 
 def _list(path: Path, names: Sequence[str], rows, columns: Sequence[str] | dict = ()) -> None:
     """Write one of CelebA's lists: with columns, a count and a header come first."""
     head = [str(len(names)), " ".join(columns)] if columns else []
-    path.write_text("\n".join([*head, *(f"{name} {' '.join(map(str, row))}" for name, row in zip(names, rows))]) + "\n")
+    path.write_text("\n".join([*head, *(f"{name} {' '.join(map(str, row))}" for name, row in zip(names, rows, strict=True))]) + "\n")
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -144,7 +144,7 @@ def with_held_out_scores(directions: Directions, mu: Tensor, columns: Mapping[st
     ``measured`` gets "auroc" for an attribute, "correlation" for a quantity.
     """
     told = []
-    for direction, scores in zip(directions.values(), directions.scores(mu).T.numpy()):
+    for direction, scores in zip(directions.values(), directions.scores(mu).T.numpy(), strict=True):
         y = columns.get(direction.name)
         figure = {}
         if y is not None and direction.unit == "strength" and 0 < y.sum() < len(y):

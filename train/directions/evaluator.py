@@ -69,7 +69,7 @@ class Evaluator:
     def observe(self, z: Tensor) -> Observation:
         """``forward`` without gradients, of any number of faces z (n, d); the results are on the CPU."""
         parts = [[part.cpu() for part in self.forward(faces.to(self.device))] for faces in z.split(BATCH)]
-        return Observation(*map(torch.cat, zip(*parts)))
+        return Observation(*map(torch.cat, zip(*parts, strict=True)))
 
     @torch.no_grad()
     def classify(self, pixels: Tensor) -> Tensor:

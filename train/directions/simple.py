@@ -128,4 +128,4 @@ def with_quantiles(directions: Directions, mu: Tensor) -> Directions:
     """The same directions with the quantiles of their scores over the faces mu (n, d)."""
     quantiles = np.quantile(directions.scores(mu).double().numpy(), np.linspace(0, 1, 101), axis=0).T
     return directions.having([dataclasses.replace(direction, quantiles=tuple(row.tolist()))
-                              for direction, row in zip(directions.values(), quantiles)])
+                              for direction, row in zip(directions.values(), quantiles, strict=True)])

@@ -34,7 +34,7 @@ def build(editor: Editor) -> None:
         def take_photos(uploads):
             taken = [face for upload in uploads or [] if (face := messages.uploaded(editor, upload))]
             added = [{"z": face["z"], "picture": thumbnail["picture"], "caption": face["caption"]}
-                     for face, thumbnail in zip(taken, messages.thumbnails(taken))]
+                     for face, thumbnail in zip(taken, messages.thumbnails(taken), strict=True)]
             return messages.renewed({"side": side, "faces": added}) if added else gr.skip(), None
         return take_photos
 
