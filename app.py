@@ -32,7 +32,7 @@ from betavae.ui.tabs import edit, explore, interpolate, make, model, sample
 
 NOTE = ("A small model trained on celebrity photos: it has their biases, and it blurs what it does not know. "
         "The attribute names are CelebA's labels, not facts about a person.")
-TAGLINE = "Make a face smile, turn or age, one slider at a time"
+TAGLINE = "Make a face smile, turn or age"
 
 
 def build_demo(editor: Editor, shelf: Shelf | None = None, others: Sequence[Editor] = (),
@@ -45,8 +45,8 @@ def build_demo(editor: Editor, shelf: Shelf | None = None, others: Sequence[Edit
     config = editor.config
     # Uploads are deleted after an hour.
     with gr.Blocks(title="Face Latents", analytics_enabled=False, delete_cache=(600, 3600)) as demo:
-        components.html("header", tagline=TAGLINE, about=f"{config.image_size} x {config.image_size} pixels from {config.latents} numbers "
-                        f"(latents), {len(editor.directions)} directions")
+        components.html("header", tagline=TAGLINE, about=f"The model draws {config.image_size} x {config.image_size} pixels from "
+                        f"{config.latents} numbers, its latents; {len(editor.directions)} directions move them.")
         with gr.Tabs(selected="edit") as tabs:
             with gr.Tab("Edit", id="edit"):
                 stage = edit.build(editor, gallery)

@@ -69,8 +69,8 @@ def build(editor: Editor, gallery: Gallery | None = None) -> gr.HTML:
                                          note=credit())
         answers = [messages.answering(function) for function in (pictures, effects, held, resume, open, save)]
         stage = components.html("edit", messages.generated(editor, OPENING_SEED), [messages.at_once(decode), *answers],
-                                groups=catalogue(editor), count=len(editor.directions), space=space(editor),
-                                presets=presets(editor), mask=editor.config.mask, effects=editor.classifier is not None)
+                                groups=catalogue(editor), count=len(editor.directions),
+                                latents=editor.config.latents, space=space(editor), presets=presets(editor), mask=editor.config.mask, effects=editor.classifier is not None)
 
     def choose(event: gr.EventData):
         index = int(event.index)
