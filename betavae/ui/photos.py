@@ -95,7 +95,7 @@ def kept(editor: Editor, shown: Image.Image, z: torch.Tensor) -> str:
     given = to_tensor([shown]).to(editor.device)
     effects = side_effects(editor.classifier, given, picture)
     lost = [attribute(e.name).label.lower() for e in effects
-            if e.name in editor.classifier.attributes and e.before > SURE and e.after < GONE and e.name != "Attractive"]
+            if e.name in editor.classifier.attributes and e.before > SURE and e.after < GONE and attribute(e.name).listed]
     keeps = []
     if "yaw" in editor.classifier.quantities:
         column = editor.classifier.names.index("yaw")

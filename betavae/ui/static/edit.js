@@ -4,7 +4,8 @@ import { SideEffects } from "./effects.js";
 import { Filmstrip } from "./filmstrip.js";
 import { Framing } from "./framing.js";
 import { History } from "./history.js";
-import { averages, isNeutral, preset, surprise } from "./proposals.js";
+import { averages, isNeutral, surprise } from "./proposals.js";
+import { Previews } from "./previews.js";
 import { PhotoStage, pixelsOf, residualOf, totalField } from "./putback.js";
 import { pictureWith, readAddress, recipeOf, writeAddress } from "./recipe.js";
 import { Slider } from "./slider.js";
@@ -77,11 +78,22 @@ let shown = null;  // the latest picture, and its latent
 
 const history = new History();
 const filmstrip = new Filmstrip(find(".steps"), history, { go, pin: (node) => node.picture && compare(node) });
-const viewport = new Viewport(find(".viewport"));
+const zoom = find("[data-do=zoom]");
+const viewport = new Viewport(find(".viewport"), {
+  zoomed(times) {
+    zoom.textContent = `${times}×`;
+    zoom.setAttribute("aria-label", `Zoom, ${times}×`);
+  },
+});
 const spectrum = new Spectrum(find(".spectrum"), { server, space, state: current, choose: (strengths, caption) => {
   move(strengths);
   release(caption);
 }, fail: trouble });
+
+const previews = new Previews({ presets: find(".presets"), targets: props.presets.map(({ targets }) => targets), ends: find(".ends"),
+  server, space, sliders, state: current });
+element.addEventListener("focusin", ({ target }) => previews.focus(target.dataset.name ? sliders.get(target.dataset.name) : null));
+element.addEventListener("focusout", () => previews.focus(null));
 
 const effects = new SideEffects(find(".effects"), {
   server: props.effects ? server : null,
@@ -304,6 +316,7 @@ function measure() {
   const state = current();
   effects.ask(face.z, latentOf(state), Object.keys(state.strengths));
   spectrum.draw();
+  previews.draw();
 }
 
 function address(state) {
@@ -449,8 +462,10 @@ const actions = {
     release("Surprise");
   },
   preset(button) {
-    const { name, targets } = props.presets[button.dataset.index];
-    move(preset(targets, sliders));
+    const { name } = props.presets[button.dataset.index];
+    const moves = previews.moves(button.dataset.index);
+    if (!Object.keys(moves).length) return say(`${name}: nothing left to change on this face.`);
+    move(moves);
     release(name);
   },
   more(button) {
@@ -460,8 +475,12 @@ const actions = {
   },
   undo: () => history.back && go(history.back),
   redo: () => history.forth && go(history.forth),
-  zoom(button) {
-    button.textContent = `${viewport.nextZoom()}×`;
+  zoom: () => viewport.nextZoom(),
+  find() {
+    const panel = find(".panel");
+    if (!panel.classList.toggle("finding")) return search("");
+    find(".search").scrollIntoView({ block: "start" });
+    find(".search").focus({ preventScroll: true });
   },
   whole(button) {
     whole = !whole;
@@ -541,17 +560,21 @@ document.addEventListener("keyup", (event) => event.key === " " && viewport.hold
 
 withFace.addEventListener("change", () => address(current()));
 
-find(".search").addEventListener("input", (event) => {
-  const words = event.target.value.trim().toLowerCase();
+find(".search").addEventListener("input", (event) => search(event.target.value));
+
+// Only the sliders that the words are of.
+function search(text) {
+  const words = text.trim().toLowerCase();
+  find(".search").value = text;
   const panel = find(".panel");
   panel.classList.toggle("searching", words !== "");
   for (const { row, direction } of sliders.values()) {
-    const found = `${direction.label} ${direction.name}`.toLowerCase().includes(words);
+    const found = direction.listed !== false && `${direction.label} ${direction.name} ${direction.words ?? ""}`.toLowerCase().includes(words);
     row.classList.toggle("found", found);
   }
   for (const group of panel.querySelectorAll("details")) group.hidden = words !== "" && !group.querySelector(".found");
   find(".nothing").hidden = words === "" || panel.querySelector(".found") !== null;
-});
+}
 
 // A direction as edit.py's catalogue has them, at the end of a group; false if there is one of that name.
 function add(direction, group) {

@@ -4,8 +4,9 @@ const ZOOMS = [1, 2, 4];
 const NUDGE = 0.05;
 
 export class Viewport {
-  constructor(element) {
-    this.element = element;
+  // zoomed(zoom) is told of every change of the zoom, whichever way it came.
+  constructor(element, { zoomed }) {
+    Object.assign(this, { element, zoomed });
     this.handle = element.querySelector(".handle");
     this.layers = element.querySelector(".layers");
     this.zoom = 1;
@@ -73,11 +74,11 @@ export class Viewport {
     const [x, y] = this.centre.map((share) => (0.5 - share) * 100 * zoom);
     this.layers.style.transform = `translate(${x}%, ${y}%) scale(${zoom})`;
     this.element.classList.toggle("zoomed", zoom > 1);
+    this.zoomed(zoom);
     this.clip();
   }
 
   nextZoom() {
     this.magnify(ZOOMS[(ZOOMS.indexOf(this.zoom) + 1) % ZOOMS.length]);
-    return this.zoom;
   }
 }

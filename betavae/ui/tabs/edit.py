@@ -43,7 +43,7 @@ def build(editor: Editor, gallery: Gallery | None = None) -> gr.HTML:
         return {"effects": [dataclasses.asdict(effect) | {
             "label": attribute(effect.name).label,
             "quantity": effect.name in editor.classifier.quantities,
-        } for effect in editor.changes(before, after)]}
+        } for effect in editor.changes(before, after) if attribute(effect.name).listed]}
 
     def held(request):
         return messages.held(editor, request)
@@ -101,14 +101,15 @@ def catalogue(editor: Editor) -> list[dict]:
     groups = {group: [] for group in GROUPS}
     for name in sorted(editor.directions, key=lambda name: order.index(name) if name in order else len(order)):
         groups[attribute(name).group].append(slider(editor.directions[name], editor.directions))
-    return [{"group": group, "sliders": sliders, "more": sum(not slider["primary"] for slider in sliders)}
+    return [{"group": group, "sliders": sliders, "more": sum(slider["listed"] and not slider["primary"] for slider in sliders)}
             for group, sliders in groups.items() if sliders]
 
 
 def slider(direction: Direction, space: Directions) -> dict:
     """What the page needs to know of a direction of a space."""
     entry = attribute(direction.name)
-    return {"name": direction.name, "label": entry.label, "primary": entry.primary, "vector": brief(direction.vector),
+    return {"name": direction.name, "label": entry.label, "primary": entry.primary, "words": entry.words, "listed": entry.listed,
+            "vector": brief(direction.vector),
             "weights": brief(torch.linalg.solve(space.covariance.double(), direction.vector.double())),
             "displacement": on_the_wire(direction), "put_back": can_put_back(direction.name),
             "unit": direction.unit, "per_strength": direction.per_strength,

@@ -83,7 +83,8 @@ def faces(value: object) -> torch.Tensor:
 
 def told(report: custom.Report) -> list[dict]:
     """A report as terms and descriptions."""
-    rows = {"Most like": ", ".join(f"{attribute(name).label} ({cosine:+.2f})" for name, cosine in report.nearest)}
+    rows = {"Most like": ", ".join(f"{attribute(name).label} ({cosine:+.2f})" for name, cosine in report.nearest
+                                  if attribute(name).listed)}
     if report.stability is not None:
         rows = {"Tells apart faces it has not seen": f"{100 * report.leave_one_out:.0f} % of them",
                 "Stability": f"{report.stability:.2f} of 1, if other such faces had been taken"} | rows
