@@ -29,10 +29,13 @@ from betavae.ui import api, components
 from betavae.ui.once import Once
 from betavae.ui.shelf import PREFIX, Shelf
 from betavae.ui.tabs import edit, explore, interpolate, make, model, sample
+from betavae.ui.titled import Titled
 
 NOTE = ("A small model trained on celebrity photos: it has their biases, and it blurs what it does not know. "
         "The attribute names are CelebA's labels, not facts about a person.")
+TITLE = "Face Latents"
 TAGLINE = "Make a face smile, turn or age"
+DESCRIPTION = f"{TAGLINE}: a slider for each, on your photo or on a face that is nobody's."
 
 
 def build_demo(editor: Editor, shelf: Shelf | None = None, others: Sequence[Editor] = (),
@@ -44,7 +47,7 @@ def build_demo(editor: Editor, shelf: Shelf | None = None, others: Sequence[Edit
     """
     config = editor.config
     # Uploads are deleted after an hour.
-    with gr.Blocks(title="Face Latents", analytics_enabled=False, delete_cache=(600, 3600)) as demo:
+    with gr.Blocks(title=TITLE, analytics_enabled=False, delete_cache=(600, 3600)) as demo:
         components.html("header", tagline=TAGLINE, about=f"The model draws {config.image_size} x {config.image_size} pixels from "
                         f"{config.latents} numbers, its latents; {len(editor.directions)} directions move them.")
         with gr.Tabs(selected="edit") as tabs:
@@ -69,7 +72,7 @@ def serving(routes: Sequence = (), **options) -> dict:
     """How a demo is served, the first one and those on the shelf; ``routes`` and ``options`` are of its FastAPI application."""
     # On the server, rendering (ssr_mode) would need Node.
     return {"head": components.head(), "footer_links": ["api"], "ssr_mode": False, "max_file_size": "50mb", "show_error": True,
-            "app_kwargs": {"exception_handlers": api.EXCEPTION_HANDLERS, "middleware": [Middleware(Once)],
+            "app_kwargs": {"exception_handlers": api.EXCEPTION_HANDLERS, "middleware": [Middleware(Titled, TITLE, DESCRIPTION), Middleware(Once)],
                            "routes": [components.modules(), *routes], **options}}
 
 

@@ -161,7 +161,8 @@ class Visitors:
         self.server, self.browser, self.contexts, self.wrong = server, browser, [], []
 
     def __call__(self, width=1280, height=900, address="", **options):
-        context = self.browser.new_context(viewport={"width": width, "height": height}, **options)
+        # The face does not move by itself where less motion is asked for, and pixels can be compared.
+        context = self.browser.new_context(viewport={"width": width, "height": height}, **{"reduced_motion": "reduce"} | options)
         self.contexts.append(context)
         page = context.new_page()
         page.set_default_timeout(60_000)

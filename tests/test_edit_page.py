@@ -191,7 +191,7 @@ def test_the_plain_scale_is_the_same_for_every_face_and_keeps_the_edit(second):
     edit.wait_for_function("() => document.querySelector('[data-name=Smiling]').value === '0'")
     settled(edit)
     assert track() == [-3, 3, 0.1]
-    edit.get_by_role("button", name="Data's range").click()
+    edit.get_by_role("button", name="Range of real faces").click()
     assert track() != [-3, 3, 0.1] and around != [-3, 3, 0.1]
 
 
@@ -256,7 +256,7 @@ def test_beyond_the_data_is_marked(edit):
     push(edit, "yaw", 1)
     assert standing(edit, "yaw") == "beyond"
     tool(edit, "yaw", "reset")
-    assert "pct" in standing(edit, "yaw")
+    assert standing(edit, "yaw").startswith("above ")
 
 
 def test_an_edit_that_leaves_the_data_is_said(second, editor):
@@ -278,12 +278,12 @@ def test_the_average_and_a_typed_percentile(edit, editor):
     field.fill("90")
     field.press("Enter")
     settled(edit)
-    assert standing(edit, "Young") == "90th pct"
+    assert standing(edit, "Young") == "above 90 %"
     assert torch.allclose(face(edit), editor.shift(z, {"Young": editor.directions.reach(z, "Young", 90)})[0], atol=1e-3)
     field.fill("120")
     field.press("Enter")
     assert edit.locator("#edit .status").inner_text() == "The percentile of Younger is 120; it must be from 0 to 100."
-    assert standing(edit, "Young") == "90th pct"
+    assert standing(edit, "Young") == "above 90 %"
 
 
 def test_neutral_is_the_average_expression_and_pose(edit, editor):
@@ -309,12 +309,11 @@ def test_more_and_search_find_the_other_sliders(edit):
 
 def test_locks_hold_and_say_what_is_left(edit, editor):
     z = face(edit)
-    smile = push(edit, "Smiling", 0.7)
+    strengths, locks = {"Smiling": push(edit, "Smiling", 0.7), "yaw": push(edit, "yaw", 0.3)}, ["Male", "yaw"]
     free = pixels(edit, "edit")
     assert edit.locator("[data-slider=Smiling] .remains").inner_text() == ""
     tool(edit, "Male", "lock")
     tool(edit, "yaw", "lock")
-    strengths, locks = {"Smiling": smile, "yaw": push(edit, "yaw", 0.3)}, ["Male", "yaw"]
     assert torch.allclose(face(edit), editor.shift(z, strengths, locks)[0], atol=1e-3)
     left = editor.remaining(z, strengths, locks)["Smiling"]
     assert edit.locator("[data-slider=Smiling] .remains").inner_text() == f"{100 * left:.0f} % left"
@@ -553,10 +552,10 @@ def test_a_link_holds_the_face_of_a_photo_only_if_asked(edit, second):
 
 
 @pytest.mark.parametrize(("link", "sentence"), [
-    ('{"model": "0123456789ab", "strengths": {"Smiling": 1}}', "is of the model 0123456789ab"),
-    ('{"model": "MODEL", "strengths": {"no_such": 1}}', "no direction 'no_such'"),
-    ("{", "not JSON"),
-    ("%E0%A4%A", "not JSON"),
+    ('{"model": "0123456789ab", "strengths": {"Smiling": 1}}', "of another model (0123456789ab)"),
+    ('{"model": "MODEL", "strengths": {"no_such": 1}}', "moves 'no_such', and this model has no slider of that name"),
+    ("{", "cut off or damaged"),
+    ("%E0%A4%A", "cut off or damaged"),
 ])
 def test_a_link_that_cannot_be_used_says_why_and_loses_nothing(server, second, editor, link, sentence):
     page, address = second, "/#recipe=" + link.replace("MODEL", editor.hash)

@@ -21,7 +21,7 @@ from torch import Tensor
 from betavae import custom
 from betavae.editor import Editor
 from betavae.image import ImageError
-from betavae.recipe import Recipe
+from betavae.recipe import Recipe, RecipeError
 
 # A little below 1 the generated faces are cleaner, and still varied.
 TEMPERATURE = 0.8
@@ -104,6 +104,26 @@ def resumed(editor: Editor, recipe: Recipe, caption: str | None = None) -> dict:
     if recipe.seed is not None:
         return generated(editor, recipe.seed, recipe.temperature) | edit
     return (face(editor, editor.face(recipe)[0], caption or "A face from a link") if recipe.latent else {}) | edit
+
+
+def linked(editor: Editor, text: str) -> dict:
+    """The same of the recipe in a link.
+
+    Raises
+    ------
+    ValueError
+        It cannot be used; the sentence is for whoever followed the link.
+    """
+    try:
+        recipe = Recipe.from_json(text)
+    except RecipeError:
+        raise ValueError("This link is cut off or damaged: the edit in it cannot be read.") from None
+    unknown = [name for name in (*recipe.strengths, *recipe.locks) if name not in editor.directions]
+    if recipe.model != editor.hash:
+        raise ValueError(f"This link is of another model ({recipe.model}), and this page has {editor.hash}.")
+    if unknown:
+        raise ValueError(f"This link moves {unknown[0]!r}, and this model has no slider of that name.")
+    return resumed(editor, recipe)
 
 
 def carried(picture: Path | IO[bytes]) -> Recipe | None:

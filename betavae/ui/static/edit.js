@@ -294,7 +294,10 @@ async function redisplay() {
 // A change is complete: it becomes a step, a link, and a question what else it changed.
 function release(caption, by = null) {
   arriving = null;
-  history.commit(current(), caption, { by });
+  const { current: step, back } = history;
+  // A double click on a slider at rest moves it and puts it back.
+  if (by && step.by === by && step === history.nodes.at(-1) && back && keyOf(back.state) === keyOf(current())) history.retract();
+  else history.commit(current(), caption, { by });
   develop();
   settle();
 }
@@ -334,10 +337,12 @@ function develop() {
   }
 }
 
-// These strengths, and 0 for those that are not named if `rest` is given; one request for all of them.
+// These strengths, and 0 for those that are not named if `rest` is given, of sliders that are not locked; one request for all of
+// them.
 function move(strengths, rest = false) {
   era += 1;
   for (const [name, slider] of sliders) {
+    if (slider.locked) continue;
     if (name in strengths) slider.set(strengths[name]);
     else if (rest && slider.strength) slider.set(0);
   }
@@ -432,14 +437,17 @@ const owner = (button) => sliders.get(button.closest(".slider").dataset.slider);
 const withFace = find(".with-face input");
 
 const actions = {
-  reset(button) {
-    move(zeros([owner(button)]));
-    release(owner(button).caption);
+  reset(button, by = null) {
+    const slider = owner(button);
+    if (slider.locked) return say(slider.held, true);
+    move(zeros([slider]));
+    release(slider.caption, by);
   },
   average(button) {
-    const { name, direction } = owner(button);
-    move(averages([sliders.get(name)]));
-    release(`${direction.label} average`);
+    const slider = owner(button);
+    if (slider.locked) return say(slider.held, true);
+    move(averages([slider]));
+    release(`${slider.direction.label} average`);
   },
   lock: (button) => toggleLock(owner(button).name),
   "lock-effect": (button) => toggleLock(button.dataset.effect),
@@ -472,6 +480,7 @@ const actions = {
     const open = button.closest("details").classList.toggle("all");
     button.setAttribute("aria-expanded", open);
     button.textContent = open ? "fewer" : `${button.dataset.count} more`;
+    button.setAttribute("aria-label", `${button.textContent} of ${button.closest("details").dataset.group}`);
   },
   undo: () => history.back && go(history.back),
   redo: () => history.forth && go(history.forth),
@@ -531,8 +540,9 @@ element.addEventListener("click", (event) => {
   }
 });
 
-element.addEventListener("dblclick", (event) => {
-  if (event.target.type === "range") actions.reset(event.target);
+// Its first click has moved the slider: both are one step.
+element.addEventListener("dblclick", ({ target }) => {
+  if (target.type === "range") actions.reset(target, owner(target).move);
 });
 
 const holdButton = find(".hold");
@@ -586,7 +596,7 @@ function add(direction, group) {
   rows.hidden = false;
   const slider = new Slider(row, direction, { changed: update, released: release, refused: trouble });
   sliders.set(direction.name, slider);
-  spectrum.add(slider);
+  if (direction.listed !== false) spectrum.add(slider);
   slider.plain = Boolean(find("[data-scale=plain][aria-pressed=true]"));
   if (face) slider.place(space.score(direction.name, face.z));
   return true;

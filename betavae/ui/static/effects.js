@@ -41,15 +41,15 @@ export class SideEffects {
     const percent = (share) => Math.round(100 * share);
     item.innerHTML = `<span></span> <b></b> <button type="button" class="link" data-do="lock-effect"></button>`;
     item.querySelector("span").textContent = label;
-    item.querySelector("b").textContent = `${percent(before)} → ${percent(after)} ${quantity ? "pct" : "%"}`;
-    item.title = quantity ? `${label}: the share of faces with less of it, before and after`
+    item.querySelector("b").textContent = `${quantity ? "above " : ""}${percent(before)} → ${percent(after)} %`;
+    item.title = quantity ? `${label}: above how many of 100 faces it stands, before and after (its percentile)`
       : `${label}: how sure a classifier of pictures is, before and after`;
     const button = item.querySelector("button");
     const locked = this.isLocked(name);
     button.dataset.effect = name;
     button.textContent = locked ? "locked" : "lock";
     button.disabled = locked !== false;
-    button.setAttribute("aria-label", `Lock ${label}`);
+    button.setAttribute("aria-label", `${button.textContent} ${label}`);
     return item;
   }
 }

@@ -12,6 +12,7 @@ export class Filmstrip {
     history.watch({
       added: (node) => strip.append(this.draw(node)),
       amended: (node) => strip.children[node.step].replaceWith(this.draw(node)),
+      removed: (node) => strip.children[node.step].remove(),
       visited: (node) => this.visit(node),
       developed: (node) => (strip.children[node.step].querySelector("img").src = node.picture),
     });

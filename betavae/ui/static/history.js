@@ -8,7 +8,7 @@ export class History {
     this.watchers = [];
   }
 
-  // Whoever shows the tree: added(node), amended(node), visited(node), developed(node), each if it wants to know.
+  // Whoever shows the tree: added(node), amended(node), removed(node), visited(node), developed(node), each if it wants to know.
   watch(watcher) {
     this.watchers.push(watcher);
   }
@@ -38,6 +38,17 @@ export class History {
     this.tell("amended", node);
     this.visit(node);
     return node;
+  }
+
+  // Take back the newest step: it came to nothing.
+  retract() {
+    const node = this.nodes.pop();
+    const { parent } = node;
+    parent.children.pop();
+    parent.next = parent.children.at(-1) ?? null;
+    if (node.lane !== parent.lane) this.lanes -= 1;
+    this.tell("removed", node);
+    this.visit(parent);
   }
 
   visit(node) {

@@ -34,11 +34,12 @@ function draw(space, sliders, face, locks) {
   return scaled(share);
 }
 
-// Targets are percentiles: from 50 up at least, below it at most; a slider that is there already stays.
+// Targets are percentiles: from 50 up at least, below it at most; a slider that is there already stays, and so does a locked one.
 export function preset(targets, sliders) {
   const strengths = {};
   for (const [name, percent] of Object.entries(targets)) {
     const slider = sliders.get(name);
+    if (slider.locked) continue;
     const way = quantile(percent, slider.direction.quantiles) - slider.score;
     if (percent >= 50 === way > 0) strengths[name] = rounded(slider.strength + way);
   }

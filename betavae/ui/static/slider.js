@@ -4,16 +4,18 @@ import { percentile, quantile } from "./space.js";
 
 const STEPS = 200;     // of a track
 const MARGIN = 0.2;    // of the data's range, to both sides of it
+const DOUBLE = 500;    // milliseconds within which two presses are one double click
 const PLAIN = [-3, 3, 0.1];  // a track that knows nothing of the data: lowest and highest strength, step
 
 export class Slider {
-  // changed: while it moves; released: when that is done, with words for it and, if it
-  // was done by key, the slider's name; refused: with what is wrong with an entry.
+  // changed: while it moves; released: when that is done, with words for it and a name for what it is part of (the presses of a
+  // key, or a double click, are one move); refused: with what is wrong with an entry.
   constructor(row, direction, { changed, released, refused }) {
     const { name, label } = direction;
     Object.assign(this, { row, direction, name, strength: 0, own: 0, locked: false, percent: null });
     row.dataset.slider = name;
     row.classList.toggle("extra", !direction.primary);
+    row.classList.toggle("unlisted", direction.listed === false);
     this.input = row.querySelector("[type=range]");
     this.standing = row.querySelector(".standing");
     this.output = row.querySelector("output");
@@ -29,13 +31,18 @@ export class Slider {
       button.setAttribute("aria-label", button.title);
     }
     this.input.addEventListener("input", () => {
+      if (this.locked) return this.show();  // where it was
       this.set(Number(this.input.value));
       changed();
     });
-    let key = false;
-    this.input.addEventListener("keydown", () => (key = true));
-    this.input.addEventListener("pointerdown", () => (key = false));
-    this.input.addEventListener("change", () => released(this.caption, key ? name : null));
+    let pressed = -DOUBLE;
+    this.input.addEventListener("keydown", () => (this.move = name));
+    this.input.addEventListener("pointerdown", ({ timeStamp }) => {
+      if (this.move === name || timeStamp - pressed > DOUBLE) this.move = `${name} ${Date.now()}`;
+      pressed = timeStamp;
+    });
+    this.input.addEventListener("change", () => (this.locked ? refused(this.held) : released(this.caption, this.move)));
+    this.rove(row);
     this.standing.addEventListener("focus", () => {
       this.standing.value = Math.round(percentile(this.score, this.direction.quantiles));
       this.standing.select();
@@ -44,7 +51,9 @@ export class Slider {
     this.standing.addEventListener("blur", () => this.show());
     this.standing.addEventListener("change", () => {
       const percent = parseFloat(this.standing.value);
-      if (!(percent >= 0 && percent <= 100)) {
+      if (this.locked) {
+        refused(this.held);
+      } else if (!(percent >= 0 && percent <= 100)) {
         refused(`The percentile of ${label} is ${this.standing.value || "empty"}; it must be from 0 to 100.`);
       } else {
         this.reach(percent);
@@ -56,6 +65,41 @@ export class Slider {
 
   get score() {
     return this.own + this.strength;
+  }
+
+  // Why it does not move.
+  get held() {
+    return `${this.direction.label} is locked; open its lock to move it.`;
+  }
+
+  // Tab passes a slider in one stop, its track. Enter goes on to its buttons and its number, arrow keys between them, Escape back.
+  rove(row) {
+    const tools = [...row.querySelectorAll("button, .standing")];
+    for (const tool of tools) tool.tabIndex = -1;
+    const go = (event, to) => {
+      event.preventDefault();
+      event.stopPropagation();
+      to?.focus();
+    };
+    row.addEventListener("keydown", (event) => {
+      const { target, key } = event;
+      if (event.ctrlKey || event.metaKey || event.altKey) return;
+      const shown = tools.filter((tool) => tool.checkVisibility({ visibilityProperty: true }));
+      const at = shown.indexOf(target);
+      if (target === this.input) {
+        if (key === "Enter") go(event, shown[0]);
+        else if (key === "Delete" || key === "Backspace") row.querySelector("[data-do=reset]").click();
+        else if (key.toLowerCase() === "l") row.querySelector("[data-do=lock]").click();
+      } else if (key === "Escape") {
+        this.standing.value = "";  // an entry that was not confirmed
+        this.show();
+        go(event, this.input);
+      } else if (target !== this.standing && key === "ArrowRight") {
+        go(event, shown[at + 1]);
+      } else if (target !== this.standing && key === "ArrowLeft") {
+        go(event, shown[at - 1]);
+      }
+    });
   }
 
   get caption() {
@@ -114,7 +158,9 @@ export class Slider {
 
   lock(locked) {
     this.locked = locked;
+    this.row.classList.toggle("locked", locked);
     this.row.querySelector("[data-do=lock]").setAttribute("aria-pressed", locked);
+    this.input.setAttribute("aria-disabled", locked);
     this.show();
   }
 
@@ -122,14 +168,14 @@ export class Slider {
     const { direction, strength, score } = this;
     const beyond = score < direction.low || score > direction.high;
     const rank = Math.min(99, Math.max(1, Math.round(percentile(score, direction.quantiles))));
-    const standing = beyond ? "beyond" : `${ordinal(rank)} pct`;
+    const standing = beyond ? "beyond" : `above ${rank} %`;
     this.input.value = strength;
     this.row.style.setProperty("--at", this.share(strength));
     this.row.classList.toggle("changed", strength !== 0);
     this.row.classList.toggle("beyond", beyond && strength !== 0);
     this.output.value = strength || !this.locked ? valueText(strength, direction, this.digits) : "kept";
     if (this.standing !== document.activeElement) this.standing.value = standing;
-    this.input.setAttribute("aria-valuetext", `${this.output.value}, ${standing}`);
+    this.input.setAttribute("aria-valuetext", `${this.output.value}, ${beyond ? "beyond all faces" : `${standing} of faces`}`);
   }
 
   // What the locks leave of its effect; null where there is nothing to say.
@@ -147,9 +193,4 @@ export function valueText(strength, { unit, per_strength }, digits) {
   const size = degrees ? Math.abs(strength * per_strength).toFixed(0) : Math.abs(strength).toFixed(digits);
   const sign = Number(size) === 0 ? "" : strength > 0 ? "+" : "−";
   return sign + (Number(size) === 0 ? "0" : size) + (degrees ? "°" : "");
-}
-
-export function ordinal(n) {
-  const suffix = { one: "st", two: "nd", few: "rd", other: "th" };
-  return n + suffix[new Intl.PluralRules("en", { type: "ordinal" }).select(n)];
 }

@@ -13,7 +13,6 @@ from betavae.displacement import can_put_back, on_the_wire
 from betavae.editor import Editor
 from betavae.gallery import Gallery
 from betavae.hub import ROOT
-from betavae.recipe import Recipe
 from betavae.ui import components, messages, photos
 
 OPENING_SEED = 29
@@ -49,7 +48,7 @@ def build(editor: Editor, gallery: Gallery | None = None) -> gr.HTML:
         return messages.held(editor, request)
 
     def resume(request):
-        return messages.resumed(editor, Recipe.from_json(str(request.get("recipe"))))
+        return messages.linked(editor, str(request.get("recipe")))
 
     def open(request):
         return photos.opened(editor, request)
@@ -70,7 +69,8 @@ def build(editor: Editor, gallery: Gallery | None = None) -> gr.HTML:
         answers = [messages.answering(function) for function in (pictures, effects, held, resume, open, save)]
         stage = components.html("edit", messages.generated(editor, OPENING_SEED), [messages.at_once(decode), *answers],
                                 groups=catalogue(editor), count=len(editor.directions),
-                                latents=editor.config.latents, space=space(editor), presets=presets(editor), mask=editor.config.mask, effects=editor.classifier is not None)
+                                latents=editor.config.latents, space=space(editor), presets=presets(editor),
+                                mask=editor.config.mask, effects=editor.classifier is not None)
 
     def choose(event: gr.EventData):
         index = int(event.index)
@@ -108,8 +108,8 @@ def catalogue(editor: Editor) -> list[dict]:
 def slider(direction: Direction, space: Directions) -> dict:
     """What the page needs to know of a direction of a space."""
     entry = attribute(direction.name)
-    return {"name": direction.name, "label": entry.label, "primary": entry.primary, "words": entry.words, "listed": entry.listed,
-            "vector": brief(direction.vector),
+    return {"name": direction.name, "label": entry.label, "primary": entry.primary, "words": entry.words,
+            "listed": entry.listed, "vector": brief(direction.vector),
             "weights": brief(torch.linalg.solve(space.covariance.double(), direction.vector.double())),
             "displacement": on_the_wire(direction), "put_back": can_put_back(direction.name),
             "unit": direction.unit, "per_strength": direction.per_strength,
