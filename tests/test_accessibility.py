@@ -13,7 +13,8 @@ AXE = Path(axe_playwright_python.__file__).parent / "axe.min.js"
 # Rules that are off until they are asked for.
 RULES = {"rules": {"label-content-name-mismatch": {"enabled": True}, "target-size": {"enabled": True}}}
 TABS = ("Edit", "Interpolate", "Sample", "Explore", "Make", "Model")
-READY = {"Interpolate": ".strip canvas", "Sample": ".faces button", "Explore": ".row .strip img", "Make": ".make", "Model": ".model .about"}
+READY = {"Interpolate": ".strip canvas", "Sample": ".faces button", "Explore": ".row .strip img", "Make": ".make",
+         "Model": ".model .about"}
 
 
 def violations(page) -> list[str]:
@@ -74,7 +75,8 @@ def test_arrow_keys_go_from_tab_to_tab(visit):
     def selected():
         return page.get_by_role("tab", selected=True).text_content().strip()
 
-    for key, tab in (("ArrowRight", "Interpolate"), ("End", "Model"), ("ArrowRight", "Edit"), ("ArrowLeft", "Model"), ("Home", "Edit")):
+    for key, tab in (("ArrowRight", "Interpolate"), ("End", "Model"), ("ArrowRight", "Edit"), ("ArrowLeft", "Model"),
+                     ("Home", "Edit")):
         page.keyboard.press(key)
         page.wait_for_function("tab => document.activeElement.textContent.trim() === tab", arg=tab)
         assert selected() == tab
@@ -137,7 +139,7 @@ def rail(page, name: str) -> np.ndarray:
     return np.asarray(Image.open(io.BytesIO(shot)).convert("RGB"))
 
 
-@pytest.mark.parametrize("options", [{"address": "/?__theme=light"}, {"address": "/?__theme=dark"}, {"forced_colors": "active"}],
+@pytest.mark.parametrize("options", [{}, {"address": "/?__theme=dark"}, {"forced_colors": "active"}],
                          ids=["light", "dark", "forced"])
 def test_rails_can_be_seen(visit, options):
     page = visit(**options)
@@ -154,7 +156,7 @@ def test_beyond_the_data_is_not_told_by_hue_alone(visit):
     assert low < 0 < high
     push(page, "yaw", 1)
     strip = rail(page, "yaw")
-    own, at = (float(page.locator("[data-slider=yaw]").evaluate(f"row => row.style.getPropertyValue('--{end}')")) for end in ("own", "at"))
+    own, at = page.locator("[data-slider=yaw]").evaluate("row => ['--own', '--at'].map((end) => +row.style.getPropertyValue(end))")
     width = strip.shape[1]
     filled = strip[6, int((own + 0.05) * width):int((at - 0.06) * width)].mean(axis=1)
     assert filled.max() - filled.min() > 60, "hatched: light and dark by turns, in grey as well"
