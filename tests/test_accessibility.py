@@ -156,9 +156,10 @@ def test_beyond_the_data_is_not_told_by_hue_alone(visit):
     assert low < 0 < high
     push(page, "yaw", 1)
     strip = rail(page, "yaw")
-    own, at = page.locator("[data-slider=yaw]").evaluate("row => ['--own', '--at'].map((end) => +row.style.getPropertyValue(end))")
+    row = page.locator("[data-slider=yaw]")
+    own, at = row.evaluate("row => ['--own', '--at'].map((end) => +row.style.getPropertyValue(end))")
     width = strip.shape[1]
-    filled = strip[6, int((own + 0.05) * width):int((at - 0.06) * width)].mean(axis=1)
+    filled = strip[6, int((own + 0.05) * width):int((at - 0.06) * width)].mean(1)
     assert filled.max() - filled.min() > 60, "hatched: light and dark by turns, in grey as well"
     assert page.locator("[data-slider=yaw] .standing").input_value() == "beyond"
 

@@ -87,7 +87,7 @@ def test_a_path_through_three_faces_reordered_and_exported(visit, photo):
 
     # Between two faces the form of the path and its speed change the picture, and at a face they do not.
     quarter = at(page, 0.25)
-    page.get_by_role("button", name="lerp", exact=True).click()
+    page.get_by_role("button", name="straight", exact=True).click()
     straight = at(page, 0.25)
     assert change(quarter, straight, WHOLE, WHOLE) > 0.1
     page.get_by_label("Speed").select_option("ease in")
@@ -171,7 +171,7 @@ def test_samples_are_those_of_the_seed_the_source_and_the_sliders(visit):
     moved(page, "#sample #temperature", 0.8)
 
     # Truncation pulls every face towards the average one, and leaves each itself.
-    page.get_by_role("button", name="N(0, I)", exact=True).click()
+    page.get_by_role("button", name="From noise", exact=True).click()
     settled(page, "sample")
     moved(page, "#sample #truncation", 0.5)
     bounded = [decode(uri) for uri in grid(page)]
@@ -209,7 +209,7 @@ def test_neighbours_are_near_the_edited_face_and_open_elsewhere(visit):
     assert page.get_by_role("tab", name="Edit").get_attribute("aria-selected") == "true"
 
     opened(page, "Sample")
-    page.get_by_role("button", name="N(0, I)", exact=True).click()
+    page.get_by_role("button", name="From noise", exact=True).click()
     settled(page, "sample")
     picture = decode(grid(page)[0])
     page.get_by_role("button", name="adds to the path").click()
@@ -292,7 +292,7 @@ def test_phone(visit):
 
 
 PATH = {"faces": [ZERO, ZERO], "positions": [0.5], "method": "slerp", "easing": "linear"}
-GRID = {"source": "Mixture", "seed": 0, "count": 4, "temperature": 1, "truncation": None}
+GRID = {"source": "mixture", "seed": 0, "count": 4, "temperature": 1, "truncation": None}
 
 
 @pytest.mark.parametrize(("component", "function", "payload"), [
@@ -304,7 +304,7 @@ GRID = {"source": "Mixture", "seed": 0, "count": 4, "temperature": 1, "truncatio
     ("sample", "draw", GRID | {"truncation": 0}), ("sample", "draw", GRID | {"source": "Other"}),
     ("explore", "decode", {"z": [0.0]}), ("explore", "take", {"z": ZERO}), ("explore", "strips", {"z": ZERO, "latents": [32]}),
     ("explore", "strips", {"z": ZERO, "latents": [0] * 99}), ("explore", "across", {"z": "x", "name": "yaw"}),
-    ("sample", "draw", GRID | {"source": "Neighbours", "radius": 1, "z": [0.0], "strengths": {}}),
+    ("sample", "draw", GRID | {"source": "neighbours", "radius": 1, "z": [0.0], "strengths": {}}),
 ])
 def test_malformed_requests_get_a_sentence(server, component, function, payload):
     answer = server.ask(component, function, payload)

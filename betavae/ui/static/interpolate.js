@@ -110,6 +110,12 @@ function moved(from, to) {
   set(order);
 }
 
+// The list is written anew: what was pressed on a face is focused again, on it or on the one in its place.
+function focus(at, what) {
+  const buttons = [...list.children[Math.min(at, faces.length - 1)].querySelectorAll("button:not(:disabled)")];
+  (buttons.find((button) => button.dataset.do === what) ?? buttons[0])?.focus();
+}
+
 function add(face) {
   if (faces.length === props.most) say(`A path has at most ${props.most} faces; remove one first.`, true);
   else set([...faces, face]);
@@ -125,9 +131,21 @@ function saveStrip() {
 const index = (node) => [...list.children].indexOf(node.closest("li"));
 
 const actions = {
-  earlier: (node) => moved(index(node), index(node) - 1),
-  later: (node) => moved(index(node), index(node) + 1),
-  remove: (node) => set(faces.toSpliced(index(node), 1)),
+  earlier(node) {
+    const at = index(node);
+    moved(at, at - 1);
+    focus(at - 1, "earlier");
+  },
+  later(node) {
+    const at = index(node);
+    moved(at, at + 1);
+    focus(at + 1, "later");
+  },
+  remove(node) {
+    const at = index(node);
+    set(faces.toSpliced(at, 1));
+    focus(at, "remove");
+  },
   edit: () => trigger("select", { ...path(), positions: [at()], caption: `${output.value} of the way` }),
   save: () => save(canvas, "between.png"),
   "save-strip": saveStrip,

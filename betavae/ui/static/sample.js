@@ -18,7 +18,7 @@ const unlimited = () => Number(input("truncation").value) >= props.limits.trunca
 
 function request() {
   const of = (id) => Number(input(id).value);
-  const near = source === "Neighbours";
+  const near = source === "neighbours";
   return {
     source, seed: Math.round(of("seed")), count: of("count"), temperature: of("temperature"),
     truncation: unlimited() ? null : of("truncation"),
@@ -27,19 +27,19 @@ function request() {
 }
 
 const said = {
-  "N(0, I)": "Random faces from N(0, I)",
-  Mixture: "Random faces from the mixture",
-  Both: "The same noise, from N(0, I) and from the mixture",
-  Neighbours: "Neighbours of the face on the Edit tab",
+  prior: "Random faces, as the model would have them",
+  mixture: "Random faces, spread as real ones are",
+  both: "The same noise, both ways",
+  neighbours: "Neighbours of the face on the Edit tab",
 };
 
 function show(answer, asked) {
   shown = asked;
-  answer.grids.forEach(({ name, pictures }, i) => {
+  answer.grids.forEach(({ name, label, pictures }, i) => {
     const section = grids.children[i] ?? grids.appendChild(document.createElement("section"));
     if (section.children.length === 0) section.append(document.createElement("h3"), document.createElement("div"));
     const [title, faces] = section.children;
-    title.textContent = name;
+    title.textContent = label;
     title.hidden = answer.grids.length === 1;
     faces.className = "faces";
     while (faces.children.length > pictures.length) faces.lastChild.remove();
@@ -47,7 +47,7 @@ function show(answer, asked) {
     pictures.forEach((picture, j) => {
       const button = faces.children[j] ?? faces.appendChild(document.createElement("button"));
       if (!button.firstChild) button.append(Object.assign(document.createElement("img"), { alt: "", draggable: false }));
-      Object.assign(button, { type: "button", title: `${name} ${j + 1}`, ariaLabel: `${name} ${j + 1}` });
+      Object.assign(button, { type: "button", title: `${label} ${j + 1}`, ariaLabel: `${label} ${j + 1}` });
       Object.assign(button.dataset, { grid: name, index: j });
       button.firstChild.src = picture;
     });
@@ -67,7 +67,7 @@ function place() {
     track.parentElement.querySelector("output").value = text;
     track.querySelector("input").setAttribute("aria-valuetext", text);
   }
-  const near = source === "Neighbours";
+  const near = source === "neighbours";
   for (const part of element.querySelectorAll(".near")) part.hidden = !near;
   for (const part of element.querySelectorAll(".random")) part.hidden = near;
   for (const button of element.querySelectorAll("[data-source]"))
@@ -100,7 +100,7 @@ element.addEventListener("click", (event) => {
 
 // The Edit tab's face may be another one when this tab is opened again.
 new IntersectionObserver(([{ isIntersecting }]) => {
-  if (isIntersecting && source === "Neighbours") update();
+  if (isIntersecting && source === "neighbours") update();
 }).observe(element);
 
 for (const id of ["seed", "count", "temperature", "radius"]) input(id).value = opening[id];

@@ -7,10 +7,14 @@ from betavae.ui.shelf import Shelf
 # What the training log has of each, as drawn: a chart's title, and its lines as (label, kind of entry, field).
 CHARTS = (
     ("Reconstruction error, nats per face", (("training", "train", "bce"), ("validation", "val", "bce"))),
-    ("What the latents hold, nats per face", (("training", "train", "kl"), ("target", "train", "C"))),
+    ("What the numbers of a face carry (KL), nats", (("training", "train", "kl"), ("target", "train", "C"))),
 )
-SCORES = {"images": "Faces", "bce": "Error, nats", "bce_gap": "above the pixel floor", "psnr": "PSNR, dB", "kl": "KL, nats",
-          "active_0.1": "latents > 0.1 nat", "active_1": "> 1 nat"}
+SCORES = {"images": "Faces", "bce": "Error, nats", "bce_gap": "above the pixel floor", "psnr": "Likeness, dB",
+          "kl": "Carried, nats", "active_0.1": "Numbers in use", "active_1": "much in use"}
+TERMS = {"bce": "Binary cross-entropy of the reconstruction", "bce_gap": "The same, less that of the pictures with themselves",
+         "psnr": "PSNR of the reconstruction",
+         "kl": "KL divergence of the posterior from the prior: what the latents carry of a face",
+         "active_0.1": "Latents that carry more than 0.1 nat", "active_1": "Latents that carry more than 1 nat"}
 LIMITS = (
     "It draws {size} x {size} pixels from {latents} numbers: it keeps what most faces have in common and loses what makes a "
     "face somebody's. Edits are of that reconstruction.",
@@ -66,7 +70,7 @@ def scores(editor: Editor) -> dict | None:
         value = figures["protocol"].get("images") if key == "images" else figures.get(key)
         return "" if value is None else f"{value:,.0f}" if isinstance(value, int) else f"{value:,.2f}"
 
-    return {"head": list(SCORES.values()),
+    return {"head": [{"text": text, "term": TERMS.get(key, "")} for key, text in SCORES.items()],
             "rows": [{"name": name, "cells": [cell(figures, key) for key in SCORES]} for name, figures in splits.items()]}
 
 

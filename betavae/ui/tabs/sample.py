@@ -10,7 +10,14 @@ from betavae.ui import components, messages
 MAX_COUNT = 48
 MAX_SEED = 2**31 - 1
 MAX_TEMPERATURE, MAX_TRUNCATION = 1.5, 3.0
-PRIOR, MIXTURE, NEIGHBOURS = "N(0, I)", "Mixture", "Neighbours"
+PRIOR, MIXTURE, BOTH, NEIGHBOURS = "prior", "mixture", "both", "neighbours"
+# What the page calls each source of faces, and what the field does.
+SOURCES = {
+    PRIOR: ("From noise", "The prior N(0, I): noise, as training wanted the faces to be spread"),
+    MIXTURE: ("Like real faces", "A mixture of Gaussians, fitted to where the training faces are"),
+    BOTH: ("Both", "The same noise through both"),
+    NEIGHBOURS: ("Neighbours", "Faces around the one on the Edit tab"),
+}
 OPENING = {"source": PRIOR, "seed": 0, "count": 24, "temperature": messages.TEMPERATURE, "truncation": None, "radius": 3}
 
 
@@ -21,7 +28,8 @@ def build(editor: Editor, edit: gr.HTML, interpolate: gr.HTML, tabs: gr.Tabs) ->
 
     def chosen(event: gr.EventData):
         request, index, name = event._data, int(event.index), str(event.grid)
-        return messages.face(editor, latents(editor, request, name)[index], f"{name} {index + 1} of seed {request['seed']}")
+        caption = f"{SOURCES[name][0]} {index + 1} of seed {request['seed']}"
+        return messages.face(editor, latents(editor, request, name)[index], caption)
 
     def to_edit(event: gr.EventData):
         return chosen(event), gr.Tabs(selected="edit")
@@ -29,7 +37,8 @@ def build(editor: Editor, edit: gr.HTML, interpolate: gr.HTML, tabs: gr.Tabs) ->
     def to_path(event: gr.EventData):
         return chosen(event), gr.Tabs(selected="interpolate")
 
-    sources = [PRIOR] + ([MIXTURE, "Both"] if editor.mixture else []) + [NEIGHBOURS]
+    sources = [{"name": name, "label": label, "term": term} for name, (label, term) in SOURCES.items()
+               if editor.mixture or name not in (MIXTURE, BOTH)]
     samples = components.html("sample", {"grids": grids(editor, OPENING)}, [messages.answering(draw)], sources=sources,
                               opening=OPENING, limits={"count": MAX_COUNT, "seed": MAX_SEED, "truncation": MAX_TRUNCATION,
                                                        "temperature": MAX_TEMPERATURE, "radius": radius_limit(editor)},
@@ -41,10 +50,9 @@ def build(editor: Editor, edit: gr.HTML, interpolate: gr.HTML, tabs: gr.Tabs) ->
 
 def note(editor: Editor) -> str:
     """What the choices mean, in words."""
-    drawn = "N(0, I) is what training pulls the faces towards"
     if editor.mixture is None:
-        return f"{drawn}. This model has no mixture: python train/run.py --stages directions --out FOLDER fits one."
-    return f"{drawn}; the mixture of {len(editor.mixture.weights)} Gaussians was fitted to where they are."
+        return "Where real faces are is not known: python train/run.py --stages directions --out FOLDER measures it."
+    return f"{SOURCES[PRIOR][0]}: as training wanted faces spread. {SOURCES[MIXTURE][0]}: as they are."
 
 
 def radius_limit(editor: Editor) -> int:
@@ -77,6 +85,7 @@ def latents(editor: Editor, request: dict, name: str) -> Tensor:
 def grids(editor: Editor, request: dict) -> list[dict]:
     """What the page shows of a request: for each grid its name and its pictures."""
     source = str(request.get("source"))
-    names = (PRIOR, MIXTURE) if source == "Both" else (source,)
-    return [{"name": name, "pictures": [messages.data_uri(image) for image in editor.decode(latents(editor, request, name))]}
+    names = (PRIOR, MIXTURE) if source == BOTH else (source,)
+    return [{"name": name, "label": SOURCES[name][0],
+             "pictures": [messages.data_uri(image) for image in editor.decode(latents(editor, request, name))]}
             for name in names]
