@@ -123,8 +123,11 @@ def main(arguments: list[str] | None = None) -> int:
     torch.set_num_threads(1)
     try:
         gallery = Gallery(args.data) if args.data else None
-        shelf = Shelf(args.models, lambda name, folder: build_demo(lent(Editor.from_pretrained(folder, args.device, name)), shelf,
-                                                                   gallery=gallery), serving())
+        shelf = Shelf(
+            args.models,
+            lambda name, folder: build_demo(lent(Editor.from_pretrained(folder, args.device, name)), shelf, gallery=gallery),
+            serving(),
+        )
         editor, *others = (lent(Editor.from_pretrained(name, args.device)) for name in (args.model, *args.compare))
         demo = build_demo(editor, shelf, others, gallery)
         demo.launch(mcp_server=args.mcp, **serving(routes=[Mount(PREFIX, shelf)], lifespan=shelf.lifespan))

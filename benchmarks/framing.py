@@ -101,7 +101,9 @@ def main() -> None:
         there, here = square(frame, editor.config, side), square(official, editor.config, side)
         move = (np.linalg.inv(np.vstack([there, [0, 0, 1]])) @ np.vstack([here, [0, 0, 1]]))[:2]
         move[:, 2] += move[:, :2] @ (0.5, 0.5) - 0.5
-        made = cv2.warpAffine(made, move, (side, side), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP, borderMode=cv2.BORDER_REFLECT)
+        made = cv2.warpAffine(
+            made, move, (side, side), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP, borderMode=cv2.BORDER_REFLECT
+        )
         logits = torch.logit(torch.from_numpy(made).permute(2, 0, 1)[None].clamp(1e-4, 1 - 1e-4))
         return (bce(logits, shown) - bce_floor(shown)).item()
 
@@ -123,7 +125,9 @@ def main() -> None:
             costs[kind].append(gap(picture, frame, matrix))
     print(f"{options.split}, {len(chosen)} images, turned by up to {TURN} degrees, scaled by {SCALES[0]} to {SCALES[1]}, "
           f"in {CANVAS[0]} x {CANVAS[1]} pixels")
-    print(f"found {found / len(chosen):.2%}; mean error of the eyes {np.mean(errors):.2%} of their distance ({len(errors)} with known eyes)")
+    print(
+        f"found {found / len(chosen):.2%}; mean error of the eyes {np.mean(errors):.2%} of their distance ({len(errors)} with known eyes)"
+    )
     for kind, values in costs.items():
         print(f"{kind:16} {np.mean(values):7.1f} nats above the pixels' floor")
 

@@ -62,7 +62,9 @@ def main() -> None:
     for kind, (change, free) in measure(editor, Classifier.load(options.judge), z).items():
         locked, middle = change[:, 0].abs().sum() / free[:, 0].sum(), (change.abs() / free)[:, 0].median()
         wanted, kept = change[:, 1].sum() / free[:, 1].sum(), (change / free)[:, 1].median()
-        print(f"{kind:8} locked {locked:.2f} ({middle:.2f}), wanted {wanted:.2f} ({kept:.2f}), of {len(change)} edits", flush=True)
+        print(
+            f"{kind:8} locked {locked:.2f} ({middle:.2f}), wanted {wanted:.2f} ({kept:.2f}), of {len(change)} edits", flush=True
+        )
 
 
 if __name__ == "__main__":

@@ -64,8 +64,10 @@ class Faces:
         strengths = {name: strength}
         after = decode(self.editor, self.editor.shift(self.z, strengths))
         field = total(self.editor.directions, strengths)
-        return after, [put_back(photo, ALIGNED, self.editor.config, before[None], decoded[None], field, touch(person, strengths))[0]
-                       for photo, before, decoded, person in zip(self.photos, self.before, after, self.mattes, strict=True)]
+        return after, [
+            put_back(photo, ALIGNED, self.editor.config, before[None], decoded[None], field, touch(person, strengths))[0]
+            for photo, before, decoded, person in zip(self.photos, self.before, after, self.mattes, strict=True)
+        ]
 
 
 def inputs(editor: Editor, photos: list[np.ndarray]) -> Tensor:
@@ -127,7 +129,9 @@ def directions(faces: Faces, judge: Classifier) -> Iterator[str]:
         dose = SHARE * min(-direction.low, direction.high)
         (low, back_low), (high, back_high) = (faces.edited(name, sign * dose) for sign in (-1, 1))
         effect = float((read(judge, high, name) - read(judge, low, name)).mean())
-        left = float((read(judge, inputs(faces.editor, back_high), name) - read(judge, inputs(faces.editor, back_low), name)).mean())
+        left = float(
+            (read(judge, inputs(faces.editor, back_high), name) - read(judge, inputs(faces.editor, back_low), name)).mean()
+        )
         yield f"{name:<24}{dose:>10.2f}{effect:>10.2f}{left:>10.2f}{left / effect:>10.2f}"
 
 

@@ -64,7 +64,10 @@ def main() -> None:
     times = []
     for turn in range(options.rounds + 1):
         times.append((imports(), page(options.model)))
-        print(f"{'first' if turn == 0 else turn}: import torch, gradio {times[-1][0]:.1f} s, the page {times[-1][1]:.1f} s", flush=True)
+        print(
+            f"{'first' if turn == 0 else turn}: import torch, gradio {times[-1][0]:.1f} s, the page {times[-1][1]:.1f} s",
+            flush=True,
+        )
     alone, whole = (statistics.median(column) for column in zip(*times[1:], strict=True))
     print(f"median: {alone:.1f} s and {whole:.1f} s, {whole / alone:.2f} times as long")
 

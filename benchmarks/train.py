@@ -183,7 +183,9 @@ def main() -> None:
     if limits:
         with FlopCounterMode(display=False) as counter:
             step()
-        print(f"arithmetic: {counter.get_total_flops() / best['ours'] / limits[0]:.1%} of {limits[0] / 1e12:.0f} Tflop/s (bf16)")
+        print(
+            f"arithmetic: {counter.get_total_flops() / best['ours'] / limits[0]:.1%} of {limits[0] / 1e12:.0f} Tflop/s (bf16)"
+        )
     if step:
         with profile(activities=[ProfilerActivity.CPU] + [ProfilerActivity.CUDA] * (device.type == "cuda")) as profiled:
             seconds(step, 3, device)

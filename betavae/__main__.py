@@ -117,14 +117,18 @@ def _pictures(editor: Editor, options: argparse.Namespace) -> tuple[list[Image.I
     """What ``write`` takes."""
     recipe = None
     if options.command == "sample":
-        images = editor.decode(editor.sample(options.count, options.seed, options.temperature, options.truncation, options.source))
+        images = editor.decode(
+            editor.sample(options.count, options.seed, options.temperature, options.truncation, options.source)
+        )
     elif options.command == "edit":
         recipe = _recipe(editor, options)
         images = editor.apply(recipe)
     else:
         z = editor.encode(options.photos, options.crop)
         if options.command == "interpolate":
-            images = editor.decode(along(z, evenly(options.steps, options.closed), options.method, options.easing, options.closed))
+            images = editor.decode(
+                along(z, evenly(options.steps, options.closed), options.method, options.easing, options.closed)
+            )
         else:
             photo = editor.input(options.photos[0], options.crop)
             if options.command == "spectrum":
@@ -160,8 +164,11 @@ def _edit(editor: Editor, options: argparse.Namespace) -> int:
         options.out_dir.mkdir(parents=True, exist_ok=True)
     absent = [name for name, strength in recipe.strengths.items() if strength and not can_put_back(name)]
     if absent and not options.plain:
-        print(f"note: {', '.join(absent)} cannot be put back into a photo, which is moved and shaded but never redrawn; --plain gives "
-              "the model's own picture.", file=sys.stderr)
+        print(
+            f"note: {', '.join(absent)} cannot be put back into a photo, which is moved and shaded but never redrawn; --plain gives "
+            "the model's own picture.",
+            file=sys.stderr,
+        )
     failed, written = [], set()
     for path in tqdm(options.photos, desc="edit", unit=" photos", disable=len(options.photos) == 1):
         out = options.out or options.out_dir / (f"{path.stem}.png" if options.plain else path.name)
@@ -169,7 +176,9 @@ def _edit(editor: Editor, options: argparse.Namespace) -> int:
             if out.resolve() == path.resolve():
                 raise ValueError(f"{str(out)!r} is the photo itself; give another folder.")
             if out in written:
-                raise ValueError(f"{path.name!r} is the name of two photos; they would be one file in {str(options.out_dir)!r}.")
+                raise ValueError(
+                    f"{path.name!r} is the name of two photos; they would be one file in {str(options.out_dir)!r}."
+                )
             _edit_one(editor, options, recipe, path, out)
             written.add(out)
         except (ValueError, OSError) as error:
@@ -177,7 +186,10 @@ def _edit(editor: Editor, options: argparse.Namespace) -> int:
     for sentence in failed:
         print(f"error: {sentence}", file=sys.stderr)
     if len(options.photos) > 1:
-        print(f"{len(written)} of {len(options.photos)} photos edited" + (f"; {len(failed)} failed" if failed else ""), file=sys.stderr)
+        print(
+            f"{len(written)} of {len(options.photos)} photos edited" + (f"; {len(failed)} failed" if failed else ""),
+            file=sys.stderr,
+        )
     return 1 if failed else 0
 
 

@@ -127,9 +127,10 @@ class VAEConfig:
                              ("head_padding", HEAD_PADDINGS), ("kernel", KERNELS), ("latent_norm", (False, True)),
                              ("mask", (False, True))):
             choice(field, getattr(self, field), valid)
-        for field, values in ({field: (getattr(self, field),) for field in ("image_size", "latents", "groups", "narrow", "head_kernel")}
-                              | {"encoder": self.encoder, "decoder": self.decoder, "depth": self.depths,
-                                 "decoder_depth": self.decoder_depth}).items():
+        for field, values in (
+            {field: (getattr(self, field),) for field in ("image_size", "latents", "groups", "narrow", "head_kernel")}
+            | {"encoder": self.encoder, "decoder": self.decoder, "depth": self.depths, "decoder_depth": self.decoder_depth}
+        ).items():
             for value in values:
                 if type(value) is not int or value < 1:
                     raise ValueError(f"{field} is {getattr(self, field)!r}; it must be made of whole numbers of at least 1.")
@@ -147,8 +148,10 @@ class VAEConfig:
             raise ValueError(f"encoder is {self.encoder}, decoder {self.decoder} and depth {self.depth}; each needs at least "
                              "one stage, and a tuple of depths one number for each stage of the encoder.")
         if self.decoder_depth and (self.block != "pooled" or len(self.decoder_depth) != len(self.decoder) - 1):
-            raise ValueError(f"decoder_depth is {self.decoder_depth}; it needs pooled blocks, and one number for each stage of the "
-                             f"decoder but the first, {len(self.decoder) - 1}.")
+            raise ValueError(
+                f"decoder_depth is {self.decoder_depth}; it needs pooled blocks, and one number for each stage of the "
+                f"decoder but the first, {len(self.decoder) - 1}."
+            )
         left, top, right, bottom = self.crop
         if not (0 <= left < right <= 1 and 0 <= top < bottom <= 1):
             raise ValueError(f"crop is {self.crop}; it must be fractions with 0 <= left < right <= 1 "
@@ -164,7 +167,9 @@ class VAEConfig:
             raise ValueError("padding is 'valid'; it needs strided blocks, and a head_padding of 'reflect' or 'zeros'.")
         halvings = [] if self.padding == "valid" else [("halvings in the encoder", len(self.encoder))]
         if not halvings and self.encoder_base < 1:
-            raise ValueError(f"image_size is {self.image_size}; {len(self.encoder)} convolutions without padding leave nothing of it.")
+            raise ValueError(
+                f"image_size is {self.image_size}; {len(self.encoder)} convolutions without padding leave nothing of it."
+            )
         for side, count in (*halvings, ("doublings in the decoder", self.upsamplings)):
             if self.block != "pooled" and self.image_size % 2 ** count:
                 raise ValueError(f"image_size is {self.image_size}; {count} {side} need a multiple of {2 ** count}.")

@@ -259,7 +259,9 @@ class Directions(Mapping[str, Direction]):
 
     def percentiles(self, z: Tensor) -> dict[str, float]:
         """Where a face (d,) stands among the training faces: name -> share of them below it, 0 to 100."""
-        return {name: self[name].percentile(score) for name, score in zip(self.names, self.scores(z[None])[0].tolist(), strict=True)}
+        return {
+            name: self[name].percentile(score) for name, score in zip(self.names, self.scores(z[None])[0].tolist(), strict=True)
+        }
 
     def cosine(self, vector: Tensor) -> dict[str, float]:
         """How alike a vector (d,) is to every direction, -1 to 1, as the data sees it: by the inverse covariance."""
@@ -286,7 +288,9 @@ class Directions(Mapping[str, Direction]):
         metadata["order"] = json.dumps(self.names)
         metadata["radius"] = json.dumps(self.radius)
         tensors = {name: d.vector.contiguous() for name, d in self.items()}
-        tensors |= {f"{name}.displacement": d.displacement.contiguous() for name, d in self.items() if d.displacement is not None}
+        tensors |= {
+            f"{name}.displacement": d.displacement.contiguous() for name, d in self.items() if d.displacement is not None
+        }
         save_tensors(tensors | {"latent.mean": self.mean, "latent.covariance": self.covariance}, path, metadata=metadata)
 
     @classmethod

@@ -91,7 +91,9 @@ def _explained(field: np.ndarray, plain: list[np.ndarray], ways: dict[float, lis
 def _grey(pictures: Tensor) -> list[np.ndarray]:
     """(n, 3, s, s) in [0, 1] -> n uint8 (FLOW_SIDE, FLOW_SIDE)."""
     pixels = (pictures.detach().float().cpu().clamp(0, 1) * 255).round().byte().permute(0, 2, 3, 1).numpy()
-    return [cv2.resize(cv2.cvtColor(p, cv2.COLOR_RGB2GRAY), (FLOW_SIDE, FLOW_SIDE), interpolation=cv2.INTER_CUBIC) for p in pixels]
+    return [
+        cv2.resize(cv2.cvtColor(p, cv2.COLOR_RGB2GRAY), (FLOW_SIDE, FLOW_SIDE), interpolation=cv2.INTER_CUBIC) for p in pixels
+    ]
 
 
 def total(directions: Directions, strengths: Mapping[str, float]) -> np.ndarray | None:
@@ -105,7 +107,9 @@ def total(directions: Directions, strengths: Mapping[str, float]) -> np.ndarray 
         A name is unknown, or a strength is no finite number.
     """
     directions.strengths(strengths)
-    moving = [(s, directions[name].displacement) for name, s in strengths.items() if s and directions[name].displacement is not None]
+    moving = [
+        (s, directions[name].displacement) for name, s in strengths.items() if s and directions[name].displacement is not None
+    ]
     return GAIN * sum(s * field.float().numpy() for s, field in moving) if moving else None
 
 

@@ -205,8 +205,9 @@ class Editor:
         """
         behind = None if background is None else to_tensor([background]).to(self.device)
         if sharp and self.sharpener is None:
-            raise ValueError("This model has no second decoder, which draws sharp pictures; python train/run.py --stages sharpen "
-                             "trains one.")
+            raise ValueError(
+                "This model has no second decoder, which draws sharp pictures; python train/run.py --stages sharpen trains one."
+            )
         placed = None if placed is None else self._latents(placed).to(self.device)
         z = self._latents(z).to(self.device)
         honest = self.model.decode(z, behind, placed)
@@ -287,7 +288,9 @@ class Editor:
         return put_back(pixels, frame, self.config, before, after, displacement,
                         touched(matte(shipped(), pixels, frame, self.config)))
 
-    def shift(self, z: Tensor, strengths: Mapping[str, float], locks: Iterable[str] = (), own: Directions | None = None) -> Tensor:
+    def shift(
+        self, z: Tensor, strengths: Mapping[str, float], locks: Iterable[str] = (), own: Directions | None = None
+    ) -> Tensor:
         """Z + sum of strength * direction, (n, d): the latents that ``edit`` decodes.
 
         ``locks`` names directions that keep their place: what the classifier reads from the picture stays (``locks.hold``);

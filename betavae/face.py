@@ -171,7 +171,9 @@ def _output_network() -> "cv2.dnn.Net":
 
 def similarity(source: np.ndarray, target: np.ndarray) -> np.ndarray:
     """The similarity (2, 3), without mirroring, that maps points (n, 2) nearest to others (Umeyama 1991, in closed form)."""
-    source, target = (np.asarray(points, dtype=float)[:, 0] + 1j * np.asarray(points, dtype=float)[:, 1] for points in (source, target))
+    source, target = (
+        np.asarray(points, dtype=float)[:, 0] + 1j * np.asarray(points, dtype=float)[:, 1] for points in (source, target)
+    )
     a, b = source - source.mean(), target - target.mean()
     # In the plane a similarity is a complex factor and a shift: least squares has the solution <a, b> / <a, a>.
     factor = np.vdot(a, b) / np.vdot(a, a)

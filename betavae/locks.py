@@ -63,7 +63,11 @@ def hold(z: Tensor, strengths: Mapping[str, float], locks: Iterable[str], space:
     columns = [names.index(name) for name in held + wanted]
     own = space.shift({name: strengths.get(name, 0) for name in held})
     with torch.no_grad():
-        target = torch.cat([read(z + own)[:, columns[:len(held)]], read(z + free.float())[:, columns[len(held):]]], 1).double().cpu()
+        target = (
+            torch.cat([read(z + own)[:, columns[: len(held)]], read(z + free.float())[:, columns[len(held) :]]], 1)
+            .double()
+            .cpu()
+        )
     metric = space.covariance.double()
     if unread:  # only along steps that leave their scores
         readings = space.readings(unread).double()

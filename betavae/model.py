@@ -138,7 +138,11 @@ class Encoder(nn.Module):
             h = self.blocks(h)
         h = self.hidden(h.flatten(1))
         # Float32 from here on, also under autocast: the KL is a sum of small differences.
-        return self.mu_norm(self.mu(h).float()), self.logvar_norm(self.logvar(h).float()), None if self.context is None else self.context(h).float()
+        return (
+            self.mu_norm(self.mu(h).float()),
+            self.logvar_norm(self.logvar(h).float()),
+            None if self.context is None else self.context(h).float(),
+        )
 
 
 class Flow(nn.Module):

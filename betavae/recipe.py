@@ -132,7 +132,11 @@ class Recipe:
                 if text is None and image.format != "PNG":
                     comment = image.getexif().get_ifd(ExifTags.IFD.Exif).get(ExifTags.Base.UserComment, b"")
                     start = CHARSET + f"{KEYWORD} ".encode()
-                    text = comment[len(start):].decode("ascii") if isinstance(comment, bytes) and comment.startswith(start) else None
+                    text = (
+                        comment[len(start) :].decode("ascii")
+                        if isinstance(comment, bytes) and comment.startswith(start)
+                        else None
+                    )
         except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
             return None  # whether it is a picture at all is betavae.image.read's to say
         return None if text is None else cls.from_json(text)

@@ -17,9 +17,16 @@ RECORDS = ("run.json", "compare.json", "selection.json")
 PAPER = "1804.03599"
 TERMS = "https://mmlab.ie.cuhk.edu.hk/projects/CelebA.html"
 # (name in metrics.json, in the card, type for the Hub)
-SCORES = (("bce", "BCE, nats", "bce"), ("bce_gap", "BCE above the pixels' floor, nats", "bce_gap"), ("psnr", "PSNR, dB", "psnr"),
-          ("ssim", "SSIM", "ssim"), ("lpips", "LPIPS", "lpips"), ("kl", "KL, nats", "kl"),
-          ("active_0.1", "latents above 0.1 nat", "active_latents_0.1"), ("active_1", "latents above 1 nat", "active_latents_1"))
+SCORES = (
+    ("bce", "BCE, nats", "bce"),
+    ("bce_gap", "BCE above the pixels' floor, nats", "bce_gap"),
+    ("psnr", "PSNR, dB", "psnr"),
+    ("ssim", "SSIM", "ssim"),
+    ("lpips", "LPIPS", "lpips"),
+    ("kl", "KL, nats", "kl"),
+    ("active_0.1", "latents above 0.1 nat", "active_latents_0.1"),
+    ("active_1", "latents above 1 nat", "active_latents_1"),
+)
 SPLITS = ("val", "test")
 
 
@@ -170,11 +177,19 @@ def _results(metrics: dict) -> list[EvalResult]:
         protocol = metrics[split]["protocol"]
         for key, name, kind in SCORES:
             if key in metrics[split]:
-                results.append(EvalResult(
-                    task_type="image-to-image", task_name="Reconstruction", dataset_type="flwrlabs/celeba", dataset_name="CelebA",
-                    dataset_split=split, dataset_args={key: protocol[key] for key in ("images", "crop", "image_size", "z")
-                                                       if key in protocol},
-                    metric_type=kind, metric_name=name, metric_value=round(float(metrics[split][key]), 4)))
+                results.append(
+                    EvalResult(
+                        task_type="image-to-image",
+                        task_name="Reconstruction",
+                        dataset_type="flwrlabs/celeba",
+                        dataset_name="CelebA",
+                        dataset_split=split,
+                        dataset_args={key: protocol[key] for key in ("images", "crop", "image_size", "z") if key in protocol},
+                        metric_type=kind,
+                        metric_name=name,
+                        metric_value=round(float(metrics[split][key]), 4),
+                    )
+                )
     return results
 
 

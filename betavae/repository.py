@@ -45,8 +45,18 @@ def client(token: str | bool | None = None) -> HfApi:
     return HfApi(token=token, library_name="betavae", library_version=version)
 
 
-def fetch(name: str, patterns: Sequence[str], max_bytes: int | None = None, *, kind: str = "model", revision: str | None = None, token: str | bool | None = None,
-          cache_dir: str | Path | None = None, local_files_only: bool = False, force_download: bool = False) -> Path:
+def fetch(
+    name: str,
+    patterns: Sequence[str],
+    max_bytes: int | None = None,
+    *,
+    kind: str = "model",
+    revision: str | None = None,
+    token: str | bool | None = None,
+    cache_dir: str | Path | None = None,
+    local_files_only: bool = False,
+    force_download: bool = False,
+) -> Path:
     """The folder, in the local cache, with those files of the repository ``name``, a "model" or "dataset", that match ``patterns``.
 
     Where the Hub cannot be reached the cache answers. Not for ``token=False``, anybody: the cache also holds what was
@@ -210,7 +220,9 @@ def _answer(error: HfHubHTTPError) -> str:
         return "the Hub has disabled it"
     if isinstance(error, RevisionNotFoundError):
         return "it has no such revision"
-    if (status == 401 and "credentials" in (message or "")) or (status == 401 and not isinstance(error, RepositoryNotFoundError)):
+    if (status == 401 and "credentials" in (message or "")) or (
+        status == 401 and not isinstance(error, RepositoryNotFoundError)
+    ):
         return f"the Hub token is not valid; {LOGIN} with a new one"
     if isinstance(error, RepositoryNotFoundError):
         return "there is no such repository, or it is private and the token here may not see it"

@@ -145,7 +145,9 @@ def main(options: argparse.Namespace) -> int:
         write(files(options.repo, options.model, options.hardware), options.out)
         print(options.out)
     else:
-        print(upload(options.repo, options.model, options.hardware, private=options.private or None, create_pr=options.create_pr))
+        print(
+            upload(options.repo, options.model, options.hardware, private=options.private or None, create_pr=options.create_pr)
+        )
     return 0
 
 
@@ -153,4 +155,6 @@ def _version(name: str) -> str:
     try:
         return metadata.version(name).partition("+")[0]
     except metadata.PackageNotFoundError:
-        raise SpaceError(f"{name} is not installed here, and a Space gets the versions that are; run: pip install {name}") from None
+        raise SpaceError(
+            f"{name} is not installed here, and a Space gets the versions that are; run: pip install {name}"
+        ) from None

@@ -19,7 +19,16 @@ from betavae.hub import ROOT
 from betavae.ui import components
 
 CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium")
-FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync"]
+FLAGS = [
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
 
 
 class Server:
@@ -42,8 +51,14 @@ class Server:
     def __enter__(self) -> "Server":
         with open(self.log, "w") as log:
             # Tests that were started in the background ignore Ctrl-C, and would hand that down.
-            self.process = subprocess.Popen(self.command, cwd=self.folder, env=self.environment, stdout=log, stderr=subprocess.STDOUT,
-                                            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))
+            self.process = subprocess.Popen(
+                self.command,
+                cwd=self.folder,
+                env=self.environment,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+            )
         while self.url not in self.log.read_text():
             try:
                 self.process.wait(0.2)
@@ -74,8 +89,10 @@ class Server:
 
 def state(page, expression: str, argument: object = None):
     """What an expression of the page's one state, ``state``, gives."""
-    return page.evaluate(f"async (argument) => {{ const {{ state }} = await import({components.module('state')}); return {expression}; }}",
-                         argument)
+    return page.evaluate(
+        f"async (argument) => {{ const {{ state }} = await import({components.module('state')}); return {expression}; }}",
+        argument,
+    )
 
 
 def pixels(page, name: str) -> np.ndarray:

@@ -122,7 +122,9 @@ class FakeHub:
     def xet_read(self, sha: str, size: int) -> bytes:
         """A file out of Xet's storage, by the client."""
         path = self.xet / f"{sha}.read"
-        with hf_xet.XetSession().new_file_download_group(endpoint=f"local://{self.xet}", token="", token_expiry_unix_secs=2**40) as group:
+        with hf_xet.XetSession().new_file_download_group(
+            endpoint=f"local://{self.xet}", token="", token_expiry_unix_secs=2**40
+        ) as group:
             group.start_download_file(hf_xet.XetFileInfo(self.xet_files()[sha], size), str(path))
         return path.read_bytes()
 
@@ -247,10 +249,23 @@ class _Handler(BaseHTTPRequestHandler):
     def _info(self, kind, name, revision="main"):
         repository = self._repository(name, kind)
         commit = self._commit(repository, revision)
-        return {"id": name, "modelId": name, "sha": commit.sha, "private": repository.private, "gated": repository.gated and "auto",
-                "tags": [], "siblings": [{"rfilename": path, "size": len(content), "blobId": _git_hash(content),
-                                          **({"lfs": {"size": len(content), "sha256": _sha256(content), "pointerSize": 134}}
-                                             if _large(path) else {})} for path, content in commit.files.items()]}
+        return {
+            "id": name,
+            "modelId": name,
+            "sha": commit.sha,
+            "private": repository.private,
+            "gated": repository.gated and "auto",
+            "tags": [],
+            "siblings": [
+                {
+                    "rfilename": path,
+                    "size": len(content),
+                    "blobId": _git_hash(content),
+                    **({"lfs": {"size": len(content), "sha256": _sha256(content), "pointerSize": 134}} if _large(path) else {}),
+                }
+                for path, content in commit.files.items()
+            ],
+        }
 
     def _tree(self, kind, name, revision):
         commit, known = self._commit(self._repository(name, kind, content=True), revision), self.hub.xet_files()
@@ -267,15 +282,32 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _preupload(self, kind, name, revision):
         self._writable(name, kind)
-        return {"files": [{"path": file["path"], "uploadMode": "lfs" if _large(file["path"]) else "regular", "shouldIgnore": False}
-                          for file in json.loads(self.body)["files"]]}
+        return {
+            "files": [
+                {"path": file["path"], "uploadMode": "lfs" if _large(file["path"]) else "regular", "shouldIgnore": False}
+                for file in json.loads(self.body)["files"]
+            ]
+        }
 
     def _batch(self, name):
-        self._writable(name, "space" if name in self.hub.repositories and self.hub.repositories[name].kind == "space" else "model")
-        return {"transfer": "basic", "objects": [
-            {"oid": item["oid"], "size": item["size"],
-             **({} if item["oid"] in self.hub.storage else {"actions": {"upload": {"href": f"{self.hub.url}/lfs/{item['oid']}"}}})}
-            for item in json.loads(self.body)["objects"]]}
+        self._writable(
+            name, "space" if name in self.hub.repositories and self.hub.repositories[name].kind == "space" else "model"
+        )
+        return {
+            "transfer": "basic",
+            "objects": [
+                {
+                    "oid": item["oid"],
+                    "size": item["size"],
+                    **(
+                        {}
+                        if item["oid"] in self.hub.storage
+                        else {"actions": {"upload": {"href": f"{self.hub.url}/lfs/{item['oid']}"}}}
+                    ),
+                }
+                for item in json.loads(self.body)["objects"]
+            ],
+        }
 
     def _store(self, oid):
         if _sha256(self.body) != oid:
@@ -321,9 +353,20 @@ class _Handler(BaseHTTPRequestHandler):
         content = commit.files[path]
         etag = _sha256(content) if _large(path) else _git_hash(content)
         xet = self.hub.xet_files().get(etag)
-        return 200, content, {"X-Repo-Commit": commit.sha, "ETag": f'"{etag}"', "Content-Type": "application/octet-stream",
-                              **({"X-Xet-Hash": xet, "X-Xet-Refresh-Route": f"{self.hub.url}/api/models/{name}/xet-read-token/main"}
-                                 if xet else {})}
+        return (
+            200,
+            content,
+            {
+                "X-Repo-Commit": commit.sha,
+                "ETag": f'"{etag}"',
+                "Content-Type": "application/octet-stream",
+                **(
+                    {"X-Xet-Hash": xet, "X-Xet-Refresh-Route": f"{self.hub.url}/api/models/{name}/xet-read-token/main"}
+                    if xet
+                    else {}
+                ),
+            },
+        )
 
 
 _NAME = r"(?P<name>[\w.-]+/[\w.-]+)"

@@ -50,5 +50,7 @@ def test_unusable_model_ends_the_process_with_1(tmp_path):
 
 
 def test_opening_a_model_does_not_import_pytorchs_compiler():
-    code = "import sys; from betavae import Editor; Editor.from_pretrained(device='cpu'); sys.exit('torch._dynamo' in sys.modules)"
+    code = (
+        "import sys; from betavae import Editor; Editor.from_pretrained(device='cpu'); sys.exit('torch._dynamo' in sys.modules)"
+    )
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0, "its import takes longer than all else"

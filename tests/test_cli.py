@@ -63,7 +63,9 @@ def test_a_loop_through_three_faces_in_motion(model, tmp_path):
     for i, deviation in enumerate((40, 90)):
         photos.append(str(tmp_path / f"{i}.png"))
         Image.effect_noise((300, 300), deviation).convert("RGB").save(photos[-1])
-    row = run(model, tmp_path, "interpolate", *photos, "--steps", "6", "--closed", "--easing", "ease in-out", "--crop", "centre")
+    row = run(
+        model, tmp_path, "interpolate", *photos, "--steps", "6", "--closed", "--easing", "ease in-out", "--crop", "centre"
+    )
     (plain,) = run(model, tmp_path, "edit", PHOTO, "--crop", "centre")
     assert len(row) == 6 and not differ(row[0], plain) and differ(row[5], plain)
     for name in ("loop.gif", "loop.mp4"):
@@ -148,7 +150,11 @@ def test_mistakes_are_one_sentence(model, tmp_path, capsys, arguments, sentence)
 
 def test_many_photos_are_edited_at_their_own_size_and_failures_stop_nobody(tmp_path, capsys):
     photo = Image.open(PHOTO)
-    for name, image in (("a.jpg", photo), ("b.png", photo.resize((356, 436))), ("wall.jpg", Image.new("RGB", (300, 300), "grey"))):
+    for name, image in (
+        ("a.jpg", photo),
+        ("b.png", photo.resize((356, 436))),
+        ("wall.jpg", Image.new("RGB", (300, 300), "grey")),
+    ):
         image.save(tmp_path / name)
     (tmp_path / "notes.txt").write_text("no picture")
     names = ["a.jpg", "b.png", "wall.jpg", "notes.txt"]
@@ -193,7 +199,10 @@ def test_faces_of_a_photo_are_listed(capsys):
 
 
 def test_any_number_of_samples_goes_into_a_folder(model, tmp_path):
-    assert main(["sample", "--model", model, "--count", "130", "--seed", "5", "--scale", "1", "--out-dir", str(tmp_path / "f")]) == 0
+    assert (
+        main(["sample", "--model", model, "--count", "130", "--seed", "5", "--scale", "1", "--out-dir", str(tmp_path / "f")])
+        == 0
+    )
     files = sorted((tmp_path / "f").iterdir())
     assert len(files) == 130 and files[0].name == "000.png"
     row = run(model, tmp_path, "sample", "--count", "130", "--seed", "5")

@@ -51,7 +51,10 @@ def test_kaggles_layout_reads_the_same(work, tmp_path):
     with open(tmp_path / "list_eval_partition.csv", "w", newline="") as file:
         rows = csv.writer(file)
         rows.writerow(["image_id", "partition"])
-        rows.writerows([name, ("train", "val", "test").index(split)] for name, split in zip(celeba.lists.names, celeba.lists.split, strict=True))
+        rows.writerows(
+            [name, ("train", "val", "test").index(split)]
+            for name, split in zip(celeba.lists.names, celeba.lists.split, strict=True)
+        )
     kaggle = CelebA.open(tmp_path)
     assert np.array_equal(kaggle.lists.names, celeba.lists.names) and np.array_equal(kaggle.lists.split, celeba.lists.split)
     assert all(np.array_equal(kaggle.lists.attributes[name], values) for name, values in celeba.lists.attributes.items())

@@ -88,8 +88,14 @@ def test_a_direction_that_moves_nothing_has_no_displacement():
 
 def test_the_sum_of_fields_is_weighted_by_the_strengths():
     a, b = bump(0.01, 0), bump(0, 0.02)
-    directions = Directions([direction("a", field=torch.from_numpy(a).half()), direction("b", (0.0, 1.0), torch.from_numpy(b).half()),
-                             direction("still", (1.0, 1.0))], 2)
+    directions = Directions(
+        [
+            direction("a", field=torch.from_numpy(a).half()),
+            direction("b", (0.0, 1.0), torch.from_numpy(b).half()),
+            direction("still", (1.0, 1.0)),
+        ],
+        2,
+    )
     summed = displacement.total(directions, {"a": 2.0, "b": -0.5, "still": 3.0})
     np.testing.assert_allclose(summed, displacement.GAIN * (2 * a - 0.5 * b), atol=3e-5)
     assert displacement.total(directions, {"still": 3.0, "a": 0.0}) is None
@@ -255,6 +261,7 @@ def test_no_edit_is_the_photo_itself(editor):
 
 def as_a_page_does(photo, frame, before, after, told: dict, strength: float, person: np.ndarray) -> np.ndarray:
     """``put_back`` as its docstring has it, by plain loops over arrays, from what a page is given: bytes and linear sampling."""
+
     def linear(image, x, y):
         """An image (h, w, c) at continuous coordinates in pixels, clamped to its edge."""
         x, y = np.clip(x - 0.5, 0, image.shape[1] - 1), np.clip(y - 0.5, 0, image.shape[0] - 1)
@@ -273,7 +280,11 @@ def as_a_page_does(photo, frame, before, after, told: dict, strength: float, per
         t = np.clip(np.minimum(u, 1 - u) / displacement.BORDER, 0, 1)
         return t * t * (3 - 2 * t)
 
-    field = np.frombuffer(base64.b64decode(told["data"]), np.int8).reshape(2, GRID, GRID).transpose(1, 2, 0) * told["scale"] * strength
+    field = (
+        np.frombuffer(base64.b64decode(told["data"]), np.int8).reshape(2, GRID, GRID).transpose(1, 2, 0)
+        * told["scale"]
+        * strength
+    )
     before, after = (np.rint(picture[0].permute(1, 2, 0).numpy() * 255) / 255 for picture in (before, after))
     n = len(before)
     t = (np.arange(n) + 0.5) / n

@@ -20,12 +20,15 @@ def turned(angle: float, scale: float = 1.0) -> tuple[np.ndarray, np.ndarray]:
     side = round(800 * scale)
     move = np.column_stack([turn, np.array([side / 2, side / 2]) - turn @ (256, 256)])
     back = np.linalg.inv(np.vstack([move, [0, 0, 1]]))
-    picture = Image.fromarray(astronaut()).transform((side, side), Image.Transform.AFFINE, back[:2].ravel(), Image.Resampling.BICUBIC,
-                                                     fillcolor=(120, 120, 120))
+    picture = Image.fromarray(astronaut()).transform(
+        (side, side), Image.Transform.AFFINE, back[:2].ravel(), Image.Resampling.BICUBIC, fillcolor=(120, 120, 120)
+    )
     return np.asarray(picture), apply(move, MARKS.astype(float))
 
 
-@pytest.mark.parametrize(("angle", "scale"), [(0, 1), (20, 1), (-45, 1), (45, 1), (90, 1), (-90, 1), (180, 1), (0, 4), (30, 5), (10, 0.5)])
+@pytest.mark.parametrize(
+    ("angle", "scale"), [(0, 1), (20, 1), (-45, 1), (45, 1), (90, 1), (-90, 1), (180, 1), (0, 4), (30, 5), (10, 0.5)]
+)
 def test_a_face_is_found_however_the_photo_is_held(angle, scale):
     pixels, marks = turned(angle, scale)
     found = find(pixels)

@@ -31,7 +31,9 @@ def test_original_reconstruction_and_edit(few):
     editor, gallery = Editor.from_pretrained(), Gallery(few)
     numbers = sorted(int(path.stem) for path in (few / "img_align_celeba").glob("*.jpg"))
     path = gallery.path(numbers[0])
-    original, reconstruction, edit = (np.asarray(image, float) for image in editor.side_by_side(path, {"Smiling": 2}, crop="aligned"))
+    original, reconstruction, edit = (
+        np.asarray(image, float) for image in editor.side_by_side(path, {"Smiling": 2}, crop="aligned")
+    )
     assert original.shape == reconstruction.shape == edit.shape == (64, 64, 3)
     assert np.array_equal(original, np.asarray(editor.input(path, "aligned"), float))
     # The reconstruction is of this face and no other, and the edit is of the reconstruction.

@@ -20,12 +20,18 @@ def reading(editor, z, name):
 
 def test_the_locked_reading_stays_and_the_wanted_effect_is_left(editor):
     z = editor.sample(4, 7, 0.8, source="mixture")
-    for strengths, lock in (({"Smiling": 1.5}, "Mouth_Slightly_Open"), ({"Eyeglasses": 1.5}, "Male"), ({"Young": -2.0}, "Gray_Hair")):
+    for strengths, lock in (
+        ({"Smiling": 1.5}, "Mouth_Slightly_Open"),
+        ({"Eyeglasses": 1.5}, "Male"),
+        ({"Young": -2.0}, "Gray_Hair"),
+    ):
         free, held = editor.shift(z, strengths), editor.shift(z, strengths, [lock])
         locked = (reading(editor, held, lock) - reading(editor, z, lock)).abs() / (reading(editor, free, lock)
                                                                                  - reading(editor, z, lock)).abs()
         (name,) = strengths
-        wanted = (reading(editor, held, name) - reading(editor, z, name)) / (reading(editor, free, name) - reading(editor, z, name))
+        wanted = (reading(editor, held, name) - reading(editor, z, name)) / (
+            reading(editor, free, name) - reading(editor, z, name)
+        )
         assert locked.median() < 0.2, lock
         assert wanted.median() > 0.5, lock
 
@@ -55,7 +61,9 @@ def test_what_the_classifier_does_not_read_is_held_in_the_latent(editor):
     assert (space.readings(["Mine"]) @ (both - z)[0]).abs().max() < 1e-3
     assert (reading(editor, both, "Male") - reading(editor, z, "Male")).abs().max() < 0.15
     blind = Editor(editor.model, editor.directions, device="cpu")
-    torch.testing.assert_close(blind.shift(z, {"Smiling": 1.0}, ["Male"]), z + blind.directions.shift({"Smiling": 1.0}, ["Male"]))
+    torch.testing.assert_close(
+        blind.shift(z, {"Smiling": 1.0}, ["Male"]), z + blind.directions.shift({"Smiling": 1.0}, ["Male"])
+    )
     with pytest.raises(DirectionsError, match="no direction 'male'"):
         editor.shift(z, {"Smiling": 1.0}, ["male"])
 

@@ -218,8 +218,16 @@ def test_a_step_is_the_textbooks(faces, clip):
         torch.testing.assert_close(a, b, atol=2e-5, rtol=1e-3)
 
 
-@pytest.mark.parametrize("network", [TINY, dataclasses.replace(PRESETS["beta-norm"].model, image_size=64, encoder=(8, 8, 16, 16),
-                                                               decoder=(16, 16, 8, 8), latents=8)], ids=["group", "batch"])
+@pytest.mark.parametrize(
+    "network",
+    [
+        TINY,
+        dataclasses.replace(
+            PRESETS["beta-norm"].model, image_size=64, encoder=(8, 8, 16, 16), decoder=(16, 16, 8, 8), latents=8
+        ),
+    ],
+    ids=["group", "batch"],
+)
 def test_a_step_that_is_not_finite_moves_nothing_and_is_counted(faces, network, at_step):
     at_step(1, lambda x: x.index_fill(0, torch.tensor([3]), torch.nan))
     training = Training(dataclasses.replace(RUN, model=network), faces[0], CPU)

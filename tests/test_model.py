@@ -105,7 +105,9 @@ def test_a_head_may_pad_otherwise_than_the_rest():
     assert difference[1:-1, 1:-1].max() < 1e-6 < 1e-3 < difference[0].max()
 
 
-@pytest.mark.parametrize(("scheme", "deviation"), [("kaiming", (2 / (1.04 * 4096)) ** 0.5), ("glorot", (2 / (4096 + 32)) ** 0.5)])
+@pytest.mark.parametrize(
+    ("scheme", "deviation"), [("kaiming", (2 / (1.04 * 4096)) ** 0.5), ("glorot", (2 / (4096 + 32)) ** 0.5)]
+)
 def test_weights_start_as_the_source_says(scheme, deviation):
     torch.manual_seed(0)
     model = VAE(PRESETS["capacity"].model)

@@ -68,8 +68,12 @@ def test_a_model_with_masks_leaves_the_photos_background_to_it(visit, shelf, pho
     set_slider(page, "yaw", 1)
     editor = Editor.from_pretrained(shelf / "two", "cpu")
     z, size = editor.encode(photo), (512, 512)
-    wanted, over_grey = (np.asarray(editor.edit(z, {"yaw": 1}, background=behind, mask="edited")[0].resize(size, Image.Resampling.BICUBIC), float)
-                         for behind in (editor.input(photo), None))
+    wanted, over_grey = (
+        np.asarray(
+            editor.edit(z, {"yaw": 1}, background=behind, mask="edited")[0].resize(size, Image.Resampling.BICUBIC), float
+        )
+        for behind in (editor.input(photo), None)
+    )
     shown = pixels(page, "edit")
     assert np.abs(shown - wanted).mean() < 5 < np.abs(shown - over_grey).mean()
 

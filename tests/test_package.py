@@ -55,6 +55,8 @@ def test_the_installed_commands_start(installed, tmp_path):
                                               ("requirements-test.txt", ("test",))])
 def test_the_lists_of_requirements_agree(file, extras):
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    named = [line for extra in extras for line in (project["optional-dependencies"][extra] if extra else project["dependencies"])]
+    named = [
+        line for extra in extras for line in (project["optional-dependencies"][extra] if extra else project["dependencies"])
+    ]
     listed = [re.sub(r"\s*#.*", "", line) for line in (ROOT / file).read_text().splitlines()]
     assert sorted(named) == sorted(line for line in listed if line and not line.startswith("-r"))

@@ -51,7 +51,9 @@ def test_persons_of_faces_that_it_was_not_trained_on_are_found(celeba):
 def test_training_finds_a_planted_person():
     # The person is what is red, anywhere.
     random = torch.Generator().manual_seed(0)
-    masks = (torch.nn.functional.interpolate(torch.rand(32, 1, 4, 4, generator=random), (88, 72), mode="bicubic") > 0.5).to(torch.uint8) * 255
+    masks = (torch.nn.functional.interpolate(torch.rand(32, 1, 4, 4, generator=random), (88, 72), mode="bicubic") > 0.5).to(
+        torch.uint8
+    ) * 255
     red = masks.float() * 0.8 + 25 * torch.rand(32, 1, 88, 72, generator=random)
     frames = torch.cat([red, 200 - red, red * 0], 1).clamp(0, 255).to(torch.uint8)
     network = person.fit(frames[:24], masks[:24], images=480)

@@ -68,7 +68,13 @@ def with_thumbnail() -> bytes:
     """EXIF with a thumbnail, as cameras write it: a second directory that points at a small JPEG."""
     thumbnail = stored(PORTRAIT.resize((64, 64)), "JPEG")
     first = b"II*\0\x08\0\0\0" + b"\x01\0" + b"\x12\x01\x03\0\x01\0\0\0\x01\0\0\0" + b"\x1a\0\0\0"
-    second = b"\x02\0" + b"\x01\x02\x04\0\x01\0\0\0\x38\0\0\0" + b"\x02\x02\x04\0\x01\0\0\0" + len(thumbnail).to_bytes(4, "little") + b"\0\0\0\0"
+    second = (
+        b"\x02\0"
+        + b"\x01\x02\x04\0\x01\0\0\0\x38\0\0\0"
+        + b"\x02\x02\x04\0\x01\0\0\0"
+        + len(thumbnail).to_bytes(4, "little")
+        + b"\0\0\0\0"
+    )
     return b"Exif\0\0" + first + second + thumbnail
 
 
@@ -128,7 +134,11 @@ def test_a_photo_without_a_face_says_so_and_takes_a_frame_by_hand(editor, tmp_pa
     Image.new("RGB", (400, 300), "grey").save(tmp_path / "wall.jpg")
     photo = editor.open(tmp_path / "wall.jpg")
     assert photo.faces == [] and photo.frame is None
-    for wanted in (lambda: photo.z, lambda: editor.encode(tmp_path / "wall.jpg"), lambda: editor.put_back(photo, {"Smiling": 1})):
+    for wanted in (
+        lambda: photo.z,
+        lambda: editor.encode(tmp_path / "wall.jpg"),
+        lambda: editor.put_back(photo, {"Smiling": 1}),
+    ):
         with pytest.raises(NoFaceError, match=r"^'wall.jpg': no face was found; mark both eyes"):
             wanted()
     with pytest.raises(ValueError, match=r"'wall.jpg' has no face 0; none was found"):

@@ -66,7 +66,9 @@ def test_a_photo_is_edited_on_the_stage_and_saved_as_the_library_does_it(visit, 
     page.click("[data-do=whole][aria-pressed=false]")
     page.wait_for_selector("[data-do=whole][aria-pressed=true]")
     page.wait_for_function("document.querySelector('#edit .stage').getAttribute('aria-busy') === 'false'")
-    stage = np.asarray(Image.fromarray(pixels(page, "edit").astype(np.uint8)).resize((512, 512), Image.Resampling.BOX)).astype(int)
+    stage = np.asarray(Image.fromarray(pixels(page, "edit").astype(np.uint8)).resize((512, 512), Image.Resampling.BOX)).astype(
+        int
+    )
     assert np.abs(stage - made).mean() < 2
 
 

@@ -42,7 +42,14 @@ def test_what_is_published_opens_as_the_same_model_and_has_no_celeba_image(run, 
     before = files(run)
     assert publish(run, REPO) == f"{fake_hub.url}/{REPO}"
     there = fake_hub.repositories[REPO]
-    assert set(there.files) == {".gitattributes", *hub.FILES, "atlas.json", "README.md", "figures/edits.png", "directions/Smiling.pt"}
+    assert set(there.files) == {
+        ".gitattributes",
+        *hub.FILES,
+        "atlas.json",
+        "README.md",
+        "figures/edits.png",
+        "directions/Smiling.pt",
+    }
     assert [commit.title for commit in there.commits] == ["initial commit", "Publish faces"] and not there.private
     assert files(run) == before
     editor = Editor.from_pretrained(REPO)

@@ -149,7 +149,9 @@ def test_the_strength_for_an_effect(judge, z):
 
 def test_a_bootstrap_is_a_mean_over_faces_drawn_again():
     random = torch.Generator().manual_seed(0)
-    done = Effects(torch.randn(500, 4, generator=random), torch.rand(500, generator=random), torch.rand(500, generator=random), 0, 3)
+    done = Effects(
+        torch.randn(500, 4, generator=random), torch.rand(500, generator=random), torch.rand(500, generator=random), 0, 3
+    )
     weights = refine.bootstrap(500, 2000)
     torch.testing.assert_close(weights.sum(1), torch.ones(2000))
     low, high = refine.interval(done.means(weights)["effect"])
@@ -163,7 +165,9 @@ def test_refining_finds_what_shows_only_over_the_whole_step():
     def forward(steps, rows):
         return torch.stack([steps[:, 0] + steps[:, 1].square(), steps[:, 0]], 1), steps.abs().mean(1), torch.zeros(len(steps))
 
-    vector = refine.refine(0.6 * ONE[0] + 0.3 * ONE[1], forward, 400, 0, torch.tensor([0.0, 1.0]), ONE, 1.0, 0.5, RefineConfig())
+    vector = refine.refine(
+        0.6 * ONE[0] + 0.3 * ONE[1], forward, 400, 0, torch.tensor([0.0, 1.0]), ONE, 1.0, 0.5, RefineConfig()
+    )
     changes, *_ = forward(vector[None], None)
     assert changes[0, 0] == pytest.approx(1, abs=0.15)
     assert changes[0, 1].abs() < 0.25, "a side effect of 1 along latent 0"
@@ -209,7 +213,10 @@ def planted(judge):
     mu = torch.from_numpy(mu).float()
     attributes = dict(zip(NAMES, (smiling.astype(np.int8), male.astype(np.int8), young.astype(np.int8)), strict=True))
     numeric = {"yaw": yaw.astype(np.float32)}
-    return (refine.Faces(mu, attributes | numeric, mu[:300], judge.observe(mu[:300])), simple_directions(mu, attributes, numeric))
+    return (
+        refine.Faces(mu, attributes | numeric, mu[:300], judge.observe(mu[:300])),
+        simple_directions(mu, attributes, numeric),
+    )
 
 
 @pytest.fixture(scope="module")
@@ -299,14 +306,18 @@ def test_photographs_say_what_differing_in_one_label_alone_gains():
     male = random.random(5000) < 0.5
     smiling = random.random(5000) < np.where(male, 0.9, 0.1)
     young = random.random(5000) < 0.5
-    columns = dict(zip(NAMES, (column.astype(float) for column in (smiling, male, young)), strict=True)) | {"yaw": random.normal(size=5000)}
+    columns = dict(zip(NAMES, (column.astype(float) for column in (smiling, male, young)), strict=True)) | {
+        "yaw": random.normal(size=5000)
+    }
     y = torch.from_numpy(np.stack(list(columns.values()), 1)).float()
     # Smiling is read from smiles, and of a smile Male reads a tenth; the two go along with each other.
     reads = torch.diag(torch.tensor([2.0, 3, 1, 1]))
     reads[0, 1] = 0.1
     gains = compare.photograph_gains(y @ reads, columns, [*NAMES, "yaw"], 3)
     together = smiling[male].mean() - smiling[~male].mean()
-    assert gains["Smiling"] == pytest.approx((2 / 0.1) / (2 / (0.1 + 3 * (male[smiling].mean() - male[~smiling].mean()))), rel=0.2)
+    assert gains["Smiling"] == pytest.approx(
+        (2 / 0.1) / (2 / (0.1 + 3 * (male[smiling].mean() - male[~smiling].mean()))), rel=0.2
+    )
     assert gains["Male"] > 5 and together > 0.7
 
 
@@ -336,8 +347,12 @@ def test_the_background_ratio_compares_background_and_person():
 
 
 def test_a_run_refines_and_compares(subset, cache, tmp_path, monkeypatch, dataset):
-    monkeypatch.setitem(PRESETS, "tiny", dataclasses.replace(PRESETS["celeba64"], preset="tiny", model=TINY, images=320, batch=16))
-    monkeypatch.setattr(stages, "RefineConfig", lambda: RefineConfig(steps=2, batch=8, beyond_batch=4, faces=40, choosing_faces=20))
+    monkeypatch.setitem(
+        PRESETS, "tiny", dataclasses.replace(PRESETS["celeba64"], preset="tiny", model=TINY, images=320, batch=16)
+    )
+    monkeypatch.setattr(
+        stages, "RefineConfig", lambda: RefineConfig(steps=2, batch=8, beyond_batch=4, faces=40, choosing_faces=20)
+    )
     names = ("Smiling", "yaw", "background_brightness")
 
     def few(*arguments):

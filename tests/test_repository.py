@@ -112,5 +112,7 @@ def test_a_repository_that_is_no_model_is_not_downloaded(fake_hub, model, monkey
 
 def test_a_hub_that_is_switched_off_is_one_sentence(monkeypatch, tmp_path):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    with pytest.raises(ModelError, match="'someone/faces' is not in the local cache and cannot be reached: HF_HUB_OFFLINE is set"):
+    with pytest.raises(
+        ModelError, match="'someone/faces' is not in the local cache and cannot be reached: HF_HUB_OFFLINE is set"
+    ):
         Editor.from_pretrained("someone/faces", cache_dir=tmp_path)

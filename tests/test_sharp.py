@@ -99,7 +99,9 @@ def test_measures_know_upsampling_from_the_faces_themselves(fine):
 
     class Faces(Sharpener):
         def forward(self, picture, z):
-            rows = (z[:, None] - mu[None]).square().sum(2).argmin(1)  # of the unedited face, and nearly always of the edited one
+            rows = (
+                (z[:, None] - mu[None]).square().sum(2).argmin(1)
+            )  # of the unedited face, and nearly always of the edited one
             return pixels[rows].permute(0, 3, 1, 2).float() / 255
 
     steps = {"Smiling": 1.5 * editor.directions["Smiling"].vector}
@@ -107,7 +109,9 @@ def test_measures_know_upsampling_from_the_faces_themselves(fine):
     plain = sharpen.measure(editor.model, Sharpener(size), pixels, mu, steps, editor.classifier, CPU)
     faces = sharpen.measure(editor.model, Faces(size), pixels, mu, steps, editor.classifier, CPU)
     assert plain["laplacian"] == pytest.approx(plain["laplacian_honest"]) and plain["lowpass"] < 1e-3
-    assert plain["spearman"]["Smiling"] == pytest.approx(1) and plain["frechet"] == pytest.approx(plain["frechet_honest"], rel=1e-3)
+    assert plain["spearman"]["Smiling"] == pytest.approx(1) and plain["frechet"] == pytest.approx(
+        plain["frechet_honest"], rel=1e-3
+    )
     assert faces["laplacian"] == pytest.approx(1) and faces["frechet"] == pytest.approx(0, abs=1e-6)
     assert faces["lowpass"] > 2 and not faces["spearman"]["Smiling"] > 0.9  # an edit does not change them
 

@@ -67,7 +67,9 @@ def test_every_slider_shows_what_it_is_named_after_from_end_to_end(editor, ends)
 
 def test_at_the_ends_of_the_data_faces_are_still_faces(ends):
     # Directions that minded labels alone were at 2.5, 1.4 and 1.6 here: skin and eyes of nobody.
-    outlier = {name: [float(observation.outlier_scores.mean()) for observation in (low, high)] for name, (low, _, high) in ends.items()}
+    outlier = {
+        name: [float(observation.outlier_scores.mean()) for observation in (low, high)] for name, (low, _, high) in ends.items()
+    }
     assert outlier["Mustache"][1] < 1.7 and outlier["Male"][0] < 1.2 and outlier["Young"][1] < 1.4
     assert np.mean(list(outlier.values())) < 1.27
 

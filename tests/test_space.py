@@ -58,7 +58,9 @@ def environment(folder: Path, requirements: list[str]) -> str:
 def pinned(folder: Path) -> list[str]:
     """What the Hub installs for a Space: requirements.txt, and Gradio in the version of its header."""
     lines = (folder / "requirements.txt").read_text().splitlines()
-    return [line for line in lines if not line.startswith("-")] + [f"gradio=={metadata_load(folder / 'README.md')['sdk_version']}"]
+    return [line for line in lines if not line.startswith("-")] + [
+        f"gradio=={metadata_load(folder / 'README.md')['sdk_version']}"
+    ]
 
 
 def test_the_folder_runs_where_there_is_nothing_but_what_it_asks_for(tmp_path, browser):
@@ -69,7 +71,9 @@ def test_the_folder_runs_where_there_is_nothing_but_what_it_asks_for(tmp_path, b
     assert not list(folder.rglob("__pycache__")) and sum(path.stat().st_size for path in folder.rglob("*")) < 30e6
     assert all(re.fullmatch(r"[\w.-]+==[\w.+]+", line) for line in pinned(folder))
     python = environment(tmp_path / "python", pinned(folder))
-    answer = subprocess.run([python, "-c", "import pytest"], capture_output=True, cwd=tmp_path, env={"PATH": os.environ["PATH"]})
+    answer = subprocess.run(
+        [python, "-c", "import pytest"], capture_output=True, cwd=tmp_path, env={"PATH": os.environ["PATH"]}
+    )
     assert answer.returncode == 1 and b"No module named 'pytest'" in answer.stderr
     log = tmp_path / "log"
     with Server(log, python=python, folder=folder) as server:
@@ -153,7 +157,9 @@ def test_on_zero_gpu_every_call_that_computes_is_lent_a_gpu(shelf, monkeypatch):
     editor.remaining(z, {"Smiling": 1}, ["yaw"])
     assert lent == ["remaining"]  # and none of those that it calls once more
     # None that runs a network is left out.
-    methods = next(node for node in ast.parse((ROOT / "betavae" / "editor.py").read_text()).body if isinstance(node, ast.ClassDef)).body
+    methods = next(
+        node for node in ast.parse((ROOT / "betavae" / "editor.py").read_text()).body if isinstance(node, ast.ClassDef)
+    ).body
     running = {method.name for method in methods if isinstance(method, ast.FunctionDef) and re.search(
         r"self\.(model\.(encode|decode|cutout)|sharpener)\(", ast.unparse(method))}
     # Gradients go through _reading, so its callers are lent the GPU.

@@ -44,7 +44,11 @@ def face(**values) -> dict[str, float]:
 
 def test_a_factor_changes_its_own_part_of_the_picture():
     plain, _, landmarks, _ = synthetic.draw(face())
-    for values, rows in (({"glasses": 1.0}, slice(95, 130)), ({"moustache": 1.0}, slice(136, 160)), ({"hat": 1.0}, slice(0, 80))):
+    for values, rows in (
+        ({"glasses": 1.0}, slice(95, 130)),
+        ({"moustache": 1.0}, slice(136, 160)),
+        ({"hat": 1.0}, slice(0, 80)),
+    ):
         changed = (synthetic.draw(face(**values))[0] != plain).any(2)
         assert changed[rows].sum() > 100 and changed.sum() == changed[rows].sum()
     background, person, _, _ = synthetic.draw(face(background_red=1.0))
@@ -70,8 +74,12 @@ def test_metrics_know_the_true_factors_from_a_rotation_of_them(drawn):
     scores = {}
     for name, codes in (("true", true), ("mixed", mixed)):
         table, _, accuracy = metrics.importances(codes[:700], levels[:700], codes[700:], levels[700:])
-        scores[name] = (metrics.mig(metrics.discretise(codes), levels), metrics.disentanglement(table), metrics.completeness(table),
-                        metrics.factor_vae_score(codes, levels, train=2000, test=1000))
+        scores[name] = (
+            metrics.mig(metrics.discretise(codes), levels),
+            metrics.disentanglement(table),
+            metrics.completeness(table),
+            metrics.factor_vae_score(codes, levels, train=2000, test=1000),
+        )
         assert name == "mixed" or accuracy > 0.95
     assert min(scores["true"]) > 0.85
     assert all(mixed < true - 0.15 for mixed, true in zip(scores["mixed"][:3], scores["true"][:3], strict=True))

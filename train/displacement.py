@@ -42,7 +42,9 @@ def main(arguments: list[str] | None = None) -> int:
         editor = Editor.from_pretrained(folder)
         path = hub.directions_path(folder)
         if path is None:
-            raise ValueError(f"{str(folder)!r} has no directions.safetensors; python train/run.py --stages directions makes it.")
+            raise ValueError(
+                f"{str(folder)!r} has no directions.safetensors; python train/run.py --stages directions makes it."
+            )
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

@@ -295,16 +295,23 @@ def table(report: Mapping) -> str:
             lines.append(f"  {label:30}" + "".join(f"{value:>14{form}}" for value in values))
     if "attributes" in report:
         scores = report["attributes"]
-        lines.append(f"{scores['protocol']['attributes']} attributes, test: AUROC {scores['auroc']:.3f}, TAD {scores['tad']:.3f} "
-                     f"of {scores['tad_attributes']}, MIG {scores['mig']:.4f}, FactorVAE score {scores['factor_vae_score']:.3f} "
-                     f"(chance {scores['factor_vae_chance']:.3f})"
-                     + (", DCI {disentanglement:.3f}, {completeness:.3f}, {informativeness_test:.3f}".format(**scores["dci"])
-                        if scores["dci"] else ""))
+        lines.append(
+            f"{scores['protocol']['attributes']} attributes, test: AUROC {scores['auroc']:.3f}, TAD {scores['tad']:.3f} "
+            f"of {scores['tad_attributes']}, MIG {scores['mig']:.4f}, FactorVAE score {scores['factor_vae_score']:.3f} "
+            f"(chance {scores['factor_vae_chance']:.3f})"
+            + (
+                ", DCI {disentanglement:.3f}, {completeness:.3f}, {informativeness_test:.3f}".format(**scores["dci"])
+                if scores["dci"]
+                else ""
+            )
+        )
     if "frechet" in report:
         distances = report["frechet"]
         stamp = distances["protocol"]
-        lines.append(f"Fréchet distance ({stamp['features']}; {stamp['images']:,} pictures): real {distances['floor']:.3f}, reconstructions {distances['reconstructions']:.3f}, N(0, I) "
-                     f"{distances['prior_samples']:.3f}, mixture {distances['mixture_samples']:.3f}")
+        lines.append(
+            f"Fréchet distance ({stamp['features']}; {stamp['images']:,} pictures): real {distances['floor']:.3f}, reconstructions {distances['reconstructions']:.3f}, N(0, I) "
+            f"{distances['prior_samples']:.3f}, mixture {distances['mixture_samples']:.3f}"
+        )
     lines.append(collapse_sentence(report["collapse"], len(report["test"]["kl_per_latent"])))
     lines += [f"{name} is absent: {reason}" for name, reason in report["absent"].items()]
     return "\n".join(lines)

@@ -37,7 +37,9 @@ def require_held_out(lists: "Lists", splits: Iterable[str]) -> None:
     for split in splits:
         count = int((lists.split == split).sum())
         if count < MIN_HELD_OUT:
-            raise DataError(f"The split {split} has {count} images; at least {MIN_HELD_OUT} are needed, on which nothing is trained.")
+            raise DataError(
+                f"The split {split} has {count} images; at least {MIN_HELD_OUT} are needed, on which nothing is trained."
+            )
 
 
 def require(count: int, found: str) -> None:

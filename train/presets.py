@@ -138,8 +138,8 @@ class TrainConfig:
         choice("splits", self.splits, tuple(TRAINED_ON))
         choice("init", self.init, INITS)
         for fields, low, high in ((("batch",), 1, math.inf), (("images",), self.batch, math.inf),
-                                  (("subset", "clip", "clip_each", "perceptual", "beta_start", "beta", "gamma", "gain", "C_start", "C_end"),
-                                   0, math.inf), (("seed",), 0, SEEDS), (("ramp", "ema", "beta1", "beta2"), 0, 1)):
+                                  (("subset", "clip", "clip_each", "perceptual", "beta_start", "beta", "gamma", "gain", "C_start",
+                                    "C_end"), 0, math.inf), (("seed",), 0, SEEDS), (("ramp", "ema", "beta1", "beta2"), 0, 1)):
             for field in fields:
                 value = getattr(self, field)
                 if not (low <= value <= high and math.isfinite(value)):
@@ -293,6 +293,7 @@ MASKED = VAEConfig(image_size=144, latents=2048, crop=WHOLE, encoder=(32, 64, 12
                    decoder=(512, 512, 512, 256, 128, 64, 32), depth=(2, 2, 2, 2, 1, 1), decoder_depth=(1, 1, 2, 2, 2, 2),
                    block="pooled", norm="batch", norm_eps=1e-3, hidden=1024, padding="zeros", mask=True)
 
+# fmt: off
 # What a row need not say: plain stochastic training with Adam as PyTorch has it. Rows name what differs.
 DEFAULTS = dict(reconstruction="mse", reduction="sum", objective="beta", beta_start=0.0, beta=1.0, gamma=1000.0, gain=0.01,
                 C_start=0.0, C_end=50.0, ramp=0.0, subset=0, lr=1e-3, beta1=0.9, beta2=0.999, eps=1e-8, clip=0.0,
@@ -318,6 +319,8 @@ _ROWS = {
     "masked": dict(model=MASKED, reconstruction="masked", reduction="mean", beta=1e-3, images=113 * 4000 * 32, batch=32, lr=1e-4,
                    eps=1e-7, clip_each=1e-3, init="glorot"),
     "celeba64": CELEBA64,
-    "celeba64-features": CELEBA64 | dict(perceptual=2.0, beta_start=3.0, C_start=50.0, ramp=0.0, images=100_000, lr=5e-4, warmup=0.05),
+    "celeba64-features": CELEBA64 | dict(perceptual=2.0, beta_start=3.0, C_start=50.0, ramp=0.0, images=100_000, lr=5e-4,
+                                         warmup=0.05),
 }
+# fmt: on
 PRESETS = {name: TrainConfig(preset=name, **DEFAULTS | row) for name, row in _ROWS.items()}

@@ -190,10 +190,18 @@ def _parser() -> argparse.ArgumentParser:
                      epilog="settings: --NAME VALUE for any field of the configuration, here with the values of --preset",
                      formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False, add_help=False)
     run = parser.add_argument_group("the run")
-    run.add_argument("--data", metavar="DIR", help="CelebA, official or Kaggle's, shards, any folder of pictures of faces, or a "
-                                                   "data set of the Hub, user/dataset (default: Kaggle's CelebA, downloaded)")
-    run.add_argument("--aligned", action="store_true", help="the pictures of --data are framed already as CelebA's are; without "
-                                                            "it, the largest face of each is found and framed")
+    run.add_argument(
+        "--data",
+        metavar="DIR",
+        help="CelebA, official or Kaggle's, shards, any folder of pictures of faces, or a "
+        "data set of the Hub, user/dataset (default: Kaggle's CelebA, downloaded)",
+    )
+    run.add_argument(
+        "--aligned",
+        action="store_true",
+        help="the pictures of --data are framed already as CelebA's are; without "
+        "it, the largest face of each is found and framed",
+    )
     run.add_argument("--preset", metavar="NAME", choices=PRESETS,
                      help=f"one of {', '.join(PRESETS)} (default: capacity)")
     run.add_argument("--config", metavar="FILE", help="the settings of another run, its run.json, in place of a preset's")
@@ -219,16 +227,25 @@ def _parser() -> argparse.ArgumentParser:
                                "(the run's own, no FID), none (nothing is downloaded) (default: inception)")
     measured.add_argument("--compare", metavar="RUN", nargs="+", default=[],
                           help="folders of evaluated runs that the figures show side by side, one row each")
-    measured.add_argument("--sharpen-images", metavar="N", type=int, default=SharpenConfig.images,
-                          help=f"images that the stage sharpen trains the second decoder with (default: {SharpenConfig.images:,})")
+    measured.add_argument(
+        "--sharpen-images",
+        metavar="N",
+        type=int,
+        default=SharpenConfig.images,
+        help=f"images that the stage sharpen trains the second decoder with (default: {SharpenConfig.images:,})",
+    )
     later = parser.add_argument_group("directions and publishing")
     later.add_argument("--method", metavar="M", choices=METHODS, default="mean",
                        help=f"how directions are made: {', '.join(METHODS)} (default: mean, the published way)")
-    later.add_argument("--choose", action="store_true", help="the same as --method refined, as the shipped directions were made")
+    later.add_argument(
+        "--choose", action="store_true", help="the same as --method refined, as the shipped directions were made"
+    )
     later.add_argument("--condition", metavar="NAME=CONDITION", nargs="+", default=[],
                        help="more directions, such as 'Viking=Male and not No_Beard and Blond_Hair'")
     later.add_argument("--repo", metavar="USER/NAME", help="where publish puts the model")
-    later.add_argument("--private", action="store_true", help="publish to a private repository (default: as the account has it)")
+    later.add_argument(
+        "--private", action="store_true", help="publish to a private repository (default: as the account has it)"
+    )
     later.add_argument("--create-pr", action="store_true", help="publish as a pull request")
     later.add_argument("--push-to-hub", action="store_true", help="publish when all other stages are done")
     return parser

@@ -140,13 +140,17 @@ class Sharpening:
         uint8 (n, 2s, 2s, 3), the training faces at the sharp picture's size; ``mu`` (n, d) are their latents.
     """
 
-    def __init__(self, config: SharpenConfig, model: VAE, classifier: Classifier, pixels: Tensor, mu: Tensor, device: torch.device):
+    def __init__(
+        self, config: SharpenConfig, model: VAE, classifier: Classifier, pixels: Tensor, mu: Tensor, device: torch.device
+    ):
         self.config, self.device = config, device
         self.model, self.classifier = (part.to(device).eval().requires_grad_(False) for part in (model, classifier))
         self.mu = mu
         torch.manual_seed(config.seed)
         size = SharpConfig(model.config.latents, model.config.image_size)
-        self.network, self.critic = (part.to(device, memory_format=torch.channels_last) for part in (Sharpener(size), Discriminator()))
+        self.network, self.critic = (
+            part.to(device, memory_format=torch.channels_last) for part in (Sharpener(size), Discriminator())
+        )
         self.optimizer, self.critic_optimizer = (torch.optim.Adam(part.parameters(), config.lr, (0.5, 0.99))
                                                  for part in (self.network, self.critic))
         self.average = Averaged(self.network, config.ema * config.images)
@@ -178,7 +182,9 @@ class Sharpening:
             terms["weight"] = self._weight(loss, terms["adversarial"])
             # The features of a discriminator that has just begun say nothing: both of its terms come in over the next tenth.
             ramp = min(1.0, (step * config.batch - config.warmup * config.images) / (0.1 * config.images) + 0.01)
-            loss = loss + ramp * (terms["weight"] * terms["adversarial"] + config.matching * terms["weight"] * terms["matching"])
+            loss = loss + ramp * (
+                terms["weight"] * terms["adversarial"] + config.matching * terms["weight"] * terms["matching"]
+            )
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         self.optimizer.step()
@@ -229,8 +235,15 @@ def fit_sharpener(config: SharpenConfig, model: VAE, classifier: Classifier, pix
     folder = Path(out) / "sharpen"
     folder.mkdir(parents=True, exist_ok=True)
     training = Sharpening(config, model, classifier, pixels, mu, device)
-    checkpoint = Checkpoint(folder, repr(config), network=training.network, critic=training.critic, optimizer=training.optimizer,
-                            critic_optimizer=training.critic_optimizer, average=training.average)
+    checkpoint = Checkpoint(
+        folder,
+        repr(config),
+        network=training.network,
+        critic=training.critic,
+        optimizer=training.optimizer,
+        critic_optimizer=training.critic_optimizer,
+        average=training.average,
+    )
     checkpoint.load(ALONE)
     saved = time.monotonic()
     with open(folder / "log.jsonl", "a", encoding="utf-8") as log, tqdm(
@@ -240,7 +253,10 @@ def fit_sharpener(config: SharpenConfig, model: VAE, classifier: Classifier, pix
             checkpoint.step += 1
             bar.update(config.batch)
             if checkpoint.step % LOG_EVERY == 0:
-                log.write(json.dumps({"images": checkpoint.step * config.batch, **{k: round(float(v), 5) for k, v in terms.items()}}) + "\n")
+                log.write(
+                    json.dumps({"images": checkpoint.step * config.batch, **{k: round(float(v), 5) for k, v in terms.items()}})
+                    + "\n"
+                )
                 log.flush()
             if time.monotonic() - saved > save_seconds or checkpoint.step == config.steps:
                 checkpoint.save()

@@ -22,9 +22,24 @@ EYES = np.array([88.5, 112.0])  # where it has the middle of the eyes
 HAIR = {"Black_Hair": (25, 20, 20), "Brown_Hair": (105, 65, 35), "Blond_Hair": (225, 190, 110), "Gray_Hair": (165, 165, 165)}
 HAIRS = (*HAIR, "Bald")
 SKIN = np.array([(245, 215, 195), (205, 160, 130), (120, 80, 60)], float)  # tone 0, 0.5 and 1
-RANGES = {"yaw": (-40, 40), "pitch": (-15, 15), "roll": (-5, 5), "smile": (0, 1), "mouth_open": (0, 1), "eye_open": (0.3, 1),
-          "skin": (0, 1), "face_width": (0, 1), "nose": (0, 1), "lips": (0, 1), "brows": (0, 1), "arch": (0, 1), "light": (-1, 1),
-          "background_red": (0, 1), "background_green": (0, 1), "background_blue": (0, 1)}
+RANGES = {
+    "yaw": (-40, 40),
+    "pitch": (-15, 15),
+    "roll": (-5, 5),
+    "smile": (0, 1),
+    "mouth_open": (0, 1),
+    "eye_open": (0.3, 1),
+    "skin": (0, 1),
+    "face_width": (0, 1),
+    "nose": (0, 1),
+    "lips": (0, 1),
+    "brows": (0, 1),
+    "arch": (0, 1),
+    "light": (-1, 1),
+    "background_red": (0, 1),
+    "background_green": (0, 1),
+    "background_blue": (0, 1),
+}
 SWITCHES = {"glasses": 0.25, "bangs": 0.3, "long_hair": 0.5, "wavy": 0.4, "hat": 0.1, "lipstick": 0.4, "rouge": 0.2,
             "moustache": 0.15, "goatee": 0.15, "stubble": 0.15, "sideburns": 0.15, "earrings": 0.2, "necklace": 0.2,
             "necktie": 0.15, "bags": 0.25, "wrinkles": 0.25, "receding": 0.15, "blurry": 0.08, "attractive": 0.5}
@@ -116,7 +131,11 @@ def draw(f: dict[str, float]) -> tuple[np.ndarray, np.ndarray, np.ndarray, dict[
         turned = np.stack([x * np.cos(roll) - y * np.sin(roll), x * np.sin(roll) + y * np.cos(roll)], 1)
         return turned + EYES
 
-    tone = SKIN[1] + (SKIN[0] - SKIN[1]) * (1 - 2 * f["skin"]) if f["skin"] < 0.5 else SKIN[1] + (SKIN[2] - SKIN[1]) * (2 * f["skin"] - 1)
+    tone = (
+        SKIN[1] + (SKIN[0] - SKIN[1]) * (1 - 2 * f["skin"])
+        if f["skin"] < 0.5
+        else SKIN[1] + (SKIN[2] - SKIN[1]) * (2 * f["skin"] - 1)
+    )
     bald = HAIRS[int(f["hair"])] == "Bald"
     hair = tone * 0.9 if bald else np.array(HAIR[HAIRS[int(f["hair"])]], float)
     canvas = _Canvas(40 + 190 * np.array([f["background_red"], f["background_green"], f["background_blue"]]))
@@ -138,23 +157,39 @@ def draw(f: dict[str, float]) -> tuple[np.ndarray, np.ndarray, np.ndarray, dict[
     # The head, lighter on one side.
     if not bald:
         canvas.fill(place(_ellipse(0, -18, wide + 8, 62), 15), hair)
-    outline = place(np.concatenate([_ellipse(0, -12, wide, 52, 180, 360), _ellipse(0, -12, wide, 88 - 6 * f["face_width"], 0, 180)]), 25)
+    outline = place(
+        np.concatenate([_ellipse(0, -12, wide, 52, 180, 360), _ellipse(0, -12, wide, 88 - 6 * f["face_width"], 0, 180)]), 25
+    )
     canvas.fill(outline, tone)
     inside = np.zeros((HEIGHT, WIDTH), np.uint8)
     cv2.fillPoly(inside, [np.round(outline).astype(np.int32)], 1)
     ramp = 1 + 0.25 * f["light"] * (EYES[0] - np.arange(WIDTH)) / wide
-    canvas.pixels = np.where(inside[..., None] > 0, np.clip(canvas.pixels * ramp[None, :, None], 0, 255), canvas.pixels).astype(np.uint8)
+    canvas.pixels = np.where(inside[..., None] > 0, np.clip(canvas.pixels * ramp[None, :, None], 0, 255), canvas.pixels).astype(
+        np.uint8
+    )
     if not bald:
         line = -46 if f["receding"] else -34
-        canvas.fill(place(np.concatenate([_ellipse(0, -12, wide + 2, 56, 180, 360), [(wide - 6, line), (-wide + 6, line)]]), 30), hair)
+        canvas.fill(
+            place(np.concatenate([_ellipse(0, -12, wide + 2, 56, 180, 360), [(wide - 6, line), (-wide + 6, line)]]), 30), hair
+        )
         if f["bangs"]:
             canvas.fill(place([(-wide + 4, -40), (wide - 4, -40), (wide - 12, -16), (0, -20), (-wide + 12, -16)], 42), hair)
         if f["sideburns"]:
             for side in (-1, 1):
-                canvas.fill(place([(side * (wide - 1), -15), (side * (wide - 8), -15), (side * (wide - 8), 28), (side * (wide - 2), 28)], 25), hair)
+                canvas.fill(
+                    place(
+                        [(side * (wide - 1), -15), (side * (wide - 8), -15), (side * (wide - 8), 28), (side * (wide - 2), 28)],
+                        25,
+                    ),
+                    hair,
+                )
     if f["hat"]:
-        canvas.fill(place([(-wide - 16, -40), (wide + 16, -40), (wide + 2, -52), (wide - 6, -90), (-wide + 6, -90), (-wide - 2, -52)], 25),
-                    (50, 60, 120))
+        canvas.fill(
+            place(
+                [(-wide - 16, -40), (wide + 16, -40), (wide + 2, -52), (wide - 6, -90), (-wide + 6, -90), (-wide - 2, -52)], 25
+            ),
+            (50, 60, 120),
+        )
     if f["earrings"]:
         for side in (-1, 1):
             canvas.fill(place(_ellipse(side * wide, 32, 4, 6), 10), (240, 210, 90))
@@ -172,7 +207,9 @@ def draw(f: dict[str, float]) -> tuple[np.ndarray, np.ndarray, np.ndarray, dict[
         canvas.fill(_ellipse(x, y, min(4.5, opening) * narrow, min(4.5, opening)), (60, 45, 35))
         if f["bags"]:
             canvas.line(_ellipse(x, y + 5, 9 * narrow, 6, 20, 160), tone * 0.65, 2)
-        canvas.line(place([(side * 9, -15), (side * 20, -16 - 7 * f["arch"]), (side * 30, -12)], 45), brow, 1.5 + 5 * f["brows"])
+        canvas.line(
+            place([(side * 9, -15), (side * 20, -16 - 7 * f["arch"]), (side * 30, -12)], 45), brow, 1.5 + 5 * f["brows"]
+        )
         if f["glasses"]:
             canvas.line(_ellipse(x, y, 15 * narrow, 12), (20, 20, 20), 3)
     if f["glasses"]:
@@ -208,8 +245,13 @@ def draw(f: dict[str, float]) -> tuple[np.ndarray, np.ndarray, np.ndarray, dict[
         canvas.pixels = cv2.GaussianBlur(canvas.pixels, (0, 0), 3)
 
     width = np.linalg.norm(corners[1] - corners[0])
-    geometry = dict(zip(GEOMETRY, (f["yaw"], f["pitch"], f["roll"], gap / (2 * reach), width / np.linalg.norm(eyes[1] - eyes[0]),
-                                   2 * opening / 18), strict=True))
+    geometry = dict(
+        zip(
+            GEOMETRY,
+            (f["yaw"], f["pitch"], f["roll"], gap / (2 * reach), width / np.linalg.norm(eyes[1] - eyes[0]), 2 * opening / 18),
+            strict=True,
+        )
+    )
     return canvas.pixels, canvas.person, np.array([*eyes, nose, *corners]), geometry
 
 
@@ -235,7 +277,9 @@ def write(out: str | Path, counts: tuple[int, int, int] = (1000, 100, 100), seed
         pixels, person, points, measured = draw({factor: float(values[row]) for factor, values in factors.items()})
         cv2.imwrite(str(out / "img_align_celeba" / f"{name}.jpg"), pixels[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 95])
         mask = cv2.resize(person, (WIDTH // 2, HEIGHT // 2), interpolation=cv2.INTER_AREA)
-        cv2.imwrite(str(out / "masks" / f"{name}.png"), np.where(mask > 127, 255, 0).astype(np.uint8), [cv2.IMWRITE_PNG_BILEVEL, 1])
+        cv2.imwrite(
+            str(out / "masks" / f"{name}.png"), np.where(mask > 127, 255, 0).astype(np.uint8), [cv2.IMWRITE_PNG_BILEVEL, 1]
+        )
         landmarks.append(np.round(points).astype(int).ravel())
         geometry.append(measured)
     images = [f"{name}.jpg" for name in names]
@@ -257,7 +301,9 @@ def write(out: str | Path, counts: tuple[int, int, int] = (1000, 100, 100), seed
 def _list(path: Path, names: Sequence[str], rows, columns: Sequence[str] | dict = ()) -> None:
     """Write one of CelebA's lists: with columns, a count and a header come first."""
     head = [str(len(names)), " ".join(columns)] if columns else []
-    path.write_text("\n".join([*head, *(f"{name} {' '.join(map(str, row))}" for name, row in zip(names, rows, strict=True))]) + "\n")
+    path.write_text(
+        "\n".join([*head, *(f"{name} {' '.join(map(str, row))}" for name, row in zip(names, rows, strict=True))]) + "\n"
+    )
 
 
 def main(arguments: list[str] | None = None) -> int:

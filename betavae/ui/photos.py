@@ -26,7 +26,11 @@ from betavae.ui import messages
 SHOWN = 2048      # longest side, in pixels, of the copy that the page shows where it cannot read the file itself
 MAX_BYTES = 2**26  # of a photo
 SURE, GONE = 0.7, 0.35  # a photo shows what the classifier is this sure of; a picture has lost what it is no surer of
-TOUCHED = (lambda person: None, lambda person: person, lambda person: 1 - person)  # of the page's numbers for what an edit may shade
+TOUCHED = (
+    lambda person: None,
+    lambda person: person,
+    lambda person: 1 - person,
+)  # of the page's numbers for what an edit may shade
 TURNED, COLOURS = 8.0, 0.09  # degrees, and mean difference in [0, 1], up to which pose and colours are kept
 
 
@@ -102,7 +106,9 @@ def kept(editor: Editor, shown: Image.Image, z: torch.Tensor) -> str:
         turn = (editor.classifier(picture) - editor.classifier(given))[0, column].abs().item()
         (keeps if turn < TURNED else lost).append("pose")
     (keeps if (picture - given).abs().mean().item() < COLOURS else lost).append("colours")
-    return "; ".join(part for part in (f"keeps {_list(keeps)}" if keeps else "", f"loses {_list(lost[:3])}" if lost else "") if part)
+    return "; ".join(
+        part for part in (f"keeps {_list(keeps)}" if keeps else "", f"loses {_list(lost[:3])}" if lost else "") if part
+    )
 
 
 def _list(words: list[str]) -> str:

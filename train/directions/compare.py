@@ -177,10 +177,12 @@ def table(report: Mapping) -> str:
         degrees = chosen["attribute_dependency"].values()
         dependency = ", ".join(f"{found['mean']:.2f} ({found['max']:.2f})" for found in degrees)
         outside = f"; background {row['background_ratio']:.1f} times as much as person" if "background_ratio" in row else ""
-        lines.append(f"{name:22}{chosen['effect']:7.2f}"
-                     + "".join(f"{chosen[harm]:8.3f} {_gain(row['gains'][harm]):>19}" for harm in HARMS)
-                     + f"{row['photographs']:8.2f}   {ends['unedited']:.2f}, {ends['low']:.2f} ... {ends['high']:.2f}   {dependency}"
-                     + f"   {row['method']}{outside}")
+        lines.append(
+            f"{name:22}{chosen['effect']:7.2f}"
+            + "".join(f"{chosen[harm]:8.3f} {_gain(row['gains'][harm]):>19}" for harm in HARMS)
+            + f"{row['photographs']:8.2f}   {ends['unedited']:.2f}, {ends['low']:.2f} ... {ends['high']:.2f}   {dependency}"
+            + f"   {row['method']}{outside}"
+        )
     told = [f"mean AUROC {np.nanmean(list(judge['auroc'].values())):.3f} of {len(judge['auroc'])} attributes"]
     told += [f"{name} {judge['auroc'][name]:.3f}" for name in ("Smiling", "Male") if name in judge["auroc"]]
     told += [f"{name} r = {figure:.3f}" for name, figure in judge["correlation"].items() if name == "yaw"]

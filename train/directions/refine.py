@@ -86,8 +86,18 @@ class RefineConfig:
 SETTINGS = RefineConfig()
 
 
-def refine(start: Tensor, forward: Callable[[Tensor, Tensor], tuple[Tensor, Tensor, Tensor]], faces: int, target: int,
-           others: Tensor, precision: Tensor, effect: float, pixel_weight: float, config: RefineConfig, seed: int = 0) -> Tensor:
+def refine(
+    start: Tensor,
+    forward: Callable[[Tensor, Tensor], tuple[Tensor, Tensor, Tensor]],
+    faces: int,
+    target: int,
+    others: Tensor,
+    precision: Tensor,
+    effect: float,
+    pixel_weight: float,
+    config: RefineConfig,
+    seed: int = 0,
+) -> Tensor:
     """The vector with the wanted effect and the least side effects, by Adam from ``start``.
 
     Minimises, over batches of faces,
@@ -122,7 +132,9 @@ def refine(start: Tensor, forward: Callable[[Tensor, Tensor], tuple[Tensor, Tens
         changes, changed, outlier_scores = forward(step.expand(len(rows), -1), rows)
         one, other = (half.mean(0) for half in changes.chunk(2))
         terms = (config.mean_weight * one * other + changes.square().mean(0)) @ others / scale
-        return weight * (terms + pixel_weight * changed.mean() / pixels) + config.outlier_weight * outlier_scores.mean(), changes
+        return weight * (
+            terms + pixel_weight * changed.mean() / pixels
+        ) + config.outlier_weight * outlier_scores.mean(), changes
 
     vector, total, count = start.clone().requires_grad_(), torch.zeros_like(start), 0
     optimizer = torch.optim.Adam([vector], config.learning_rate, betas=(0.9, 0.98))
@@ -165,13 +177,19 @@ def refined(evaluator: Evaluator, faces: Faces, direction: Direction, precision:
     side = sides(evaluator, unedited, name)[:, None]
 
     def forward(steps: Tensor, rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        edited = Observation(*(part.cpu() for part in evaluator.forward((some[rows] + side[rows] * steps).to(evaluator.device))))
-        return (side[rows] * (edited.outputs - unedited.outputs[rows]),
-                pixel_changes(unedited.pictures[rows], edited.pictures, name, None if faces.masks is None else faces.masks[rows]),
-                edited.outlier_scores)
+        edited = Observation(
+            *(part.cpu() for part in evaluator.forward((some[rows] + side[rows] * steps).to(evaluator.device)))
+        )
+        return (
+            side[rows] * (edited.outputs - unedited.outputs[rows]),
+            pixel_changes(unedited.pictures[rows], edited.pictures, name, None if faces.masks is None else faces.masks[rows]),
+            edited.outlier_scores,
+        )
 
     others = (torch.arange(len(evaluator.names)) < evaluator.attributes).float()
-    others[[evaluator.index(other) for other in config.protected.get(name, ()) if other in evaluator.names]] = config.protected_weight
+    others[[evaluator.index(other) for other in config.protected.get(name, ()) if other in evaluator.names]] = (
+        config.protected_weight
+    )
     others[evaluator.index(name)] = 0
     vector = refine(strength * direction.vector, forward, len(some), evaluator.index(name), others, precision, effect,
                     config.background_pixel_weight if of_background(name) else config.pixel_weight, config)
@@ -278,8 +296,10 @@ def parts(count: int, faces: int) -> tuple[slice, slice]:
 
 def _split(evaluator: Evaluator, val: Tensor, masks: Tensor | None, faces: int) -> tuple[_Examined, _Examined]:
     """The faces to choose on and those to measure on: the first ``faces`` and the next; of too few every other one."""
-    one, other = (_Examined(val[part][:faces], evaluator.observe(val[part][:faces]), None if masks is None else masks[part][:faces])
-                  for part in parts(len(val), faces))
+    one, other = (
+        _Examined(val[part][:faces], evaluator.observe(val[part][:faces]), None if masks is None else masks[part][:faces])
+        for part in parts(len(val), faces)
+    )
     return one, other
 
 
