@@ -48,8 +48,12 @@ def build_demo(editor: Editor, shelf: Shelf | None = None, others: Sequence[Edit
     config = editor.config
     # Uploads are deleted after an hour.
     with gr.Blocks(title=TITLE, analytics_enabled=False, delete_cache=(600, 3600)) as demo:
-        components.html("header", tagline=TAGLINE, about=f"The model draws {config.image_size} x {config.image_size} pixels from "
-                        f"{config.latents} numbers, its latents; {len(editor.directions)} directions move them.")
+        components.html(
+            "header",
+            tagline=TAGLINE,
+            about=f"The model draws {config.image_size} x {config.image_size} pixels from "
+            f"{config.latents} numbers, its latents; {len(editor.directions)} directions move them.",
+        )
         with gr.Tabs(selected="edit") as tabs:
             with gr.Tab("Edit", id="edit"):
                 stage = edit.build(editor, gallery)
@@ -72,7 +76,8 @@ def serving(routes: Sequence = (), **options) -> dict:
     """How a demo is served, the first one and those on the shelf; ``routes`` and ``options`` are of its FastAPI application."""
     # On the server, rendering (ssr_mode) would need Node.
     return {"head": components.head(), "footer_links": ["api"], "ssr_mode": False, "max_file_size": "50mb", "show_error": True,
-            "app_kwargs": {"exception_handlers": api.EXCEPTION_HANDLERS, "middleware": [Middleware(Titled, TITLE, DESCRIPTION), Middleware(Once)],
+            "app_kwargs": {"exception_handlers": api.EXCEPTION_HANDLERS,
+                           "middleware": [Middleware(Titled, TITLE, DESCRIPTION), Middleware(Once)],
                            "routes": [components.modules(), *routes], **options}}
 
 

@@ -4,9 +4,9 @@
     python -m benchmarks.framing --data DIR --split test       on the test split
     python -m benchmarks.framing --data DIR --fit              TEMPLATE and BIAS of betavae/face.py, from training images
 
-Prints the share of faces found, the mean error of the eyes as a share of the distance between them, and what the shipped model's
-reconstruction costs in nats (BCE above the pixels' floor, in CelebA's own frame) when the face is framed by CelebA, by us, and by the
-centre crop.
+Prints the share of faces found, the mean error of the eyes as a share of the distance between them, and what the shipped
+model's reconstruction costs in nats (BCE above the pixels' floor, in CelebA's own frame) when the face is framed by CelebA, by
+us, and by the centre crop.
 """
 
 import argparse
@@ -36,6 +36,7 @@ def landmarks(data: Path) -> dict[str, np.ndarray]:
 
 
 def names(data: Path, split: str) -> list[str]:
+    """The names of a split's images."""
     lists = CelebA.open(data).lists
     return lists.names[lists.split == split].tolist()
 
@@ -79,6 +80,7 @@ def fit(data: Path) -> None:
 
 
 def main() -> None:
+    """Run the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--split", choices=("val", "test"), default="val")
@@ -126,7 +128,8 @@ def main() -> None:
     print(f"{options.split}, {len(chosen)} images, turned by up to {TURN} degrees, scaled by {SCALES[0]} to {SCALES[1]}, "
           f"in {CANVAS[0]} x {CANVAS[1]} pixels")
     print(
-        f"found {found / len(chosen):.2%}; mean error of the eyes {np.mean(errors):.2%} of their distance ({len(errors)} with known eyes)"
+        f"found {found / len(chosen):.2%}; mean error of the eyes {np.mean(errors):.2%} of their distance "
+        f"({len(errors)} with known eyes)"
     )
     for kind, values in costs.items():
         print(f"{kind:16} {np.mean(values):7.1f} nats above the pixels' floor")

@@ -51,6 +51,7 @@ def auroc(present: np.ndarray, probability: np.ndarray) -> float:
 
 
 def main() -> None:
+    """Run the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("models", nargs="+", help="model folders, of 64 px")
     parser.add_argument("--data", required=True, help="CelebA")

@@ -3,10 +3,10 @@
     python benchmarks/locks.py --judge judge.safetensors                  24 faces of the mixture x 6 sliders, strength 1.5
     python benchmarks/locks.py --judge judge.safetensors --seed 100       those that the lock's settings were chosen on
 
-Each edit locks what it changes most besides its target, by the model's own classifier: the first "also changed" chip of the page.
-The judge has another seed than that; benchmarks/putback.py trains one where the file is missing. *Locked* is the mean absolute
-change of the locked logit (of a quantity: in deviations) as a share of that without the lock, *wanted* the change of the target's
-in the direction of the edit; both as ratios of sums and, in brackets, as the median over the edits.
+Each edit locks what it changes most besides its target, by the model's own classifier: the first "also changed" chip of the
+page. The judge has another seed than that; benchmarks/putback.py trains one where the file is missing. *Locked* is the mean
+absolute change of the locked logit (of a quantity: in deviations) as a share of that without the lock, *wanted* the change of
+the target's in the direction of the edit; both as ratios of sums and, in brackets, as the median over the edits.
 """
 
 import argparse
@@ -27,7 +27,7 @@ STRENGTH, TEMPERATURE = 1.5, 0.8
 
 
 def measure(editor: Editor, judge: Classifier, z: Tensor) -> dict[str, tuple[Tensor, Tensor]]:
-    """For "latent" and "picture", the two kinds of lock, by the edits (n,): what is left of the locked change and of the wanted."""
+    """What is left of the locked change and of the wanted one, each (n,) by the edits, for locks of "latent" and "picture"."""
     changes = {"free": [], "latent": [], "picture": []}  # of (locked, wanted), as the judge reads them
     for name in SLIDERS:
         for face in z:
@@ -51,6 +51,7 @@ def read(editor: Editor, judge: Classifier, z: Tensor) -> Tensor:
 
 
 def main() -> None:
+    """Run the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--judge", type=Path, required=True, help="a classifier's file, of another seed than the model's own")
     parser.add_argument("--model", help="a model folder; left out: the shipped model")

@@ -3,7 +3,7 @@
     python benchmarks/putback.py --data DIR --judge judge.safetensors                  the first faces of val
     python benchmarks/putback.py --data DIR --judge judge.safetensors --split test     once, for the report
     python benchmarks/putback.py --data DIR --judge judge.safetensors --directions     every direction: what is left of it
-    python benchmarks/putback.py --figure assets/put-back.jpg                          a portrait, edited, and the model's pictures
+    python benchmarks/putback.py --figure assets/put-back.jpg                          a portrait, edited
 
 DIR is a CelebA folder. The photos are aligned frames of 178 x 218 pixels. The judge is a classifier of pixels that nothing of
 the model was made with: where the file is missing it is trained, from another seed than the project's own, and written there.
@@ -76,6 +76,7 @@ def inputs(editor: Editor, photos: list[np.ndarray]) -> Tensor:
 
 
 def decode(editor: Editor, z: Tensor) -> Tensor:
+    """Pictures (n, 3, s, s) of latents (n, d)."""
     return torch.cat([editor.model.decode(part) for part in z.split(BATCH)])
 
 
@@ -85,6 +86,7 @@ def read(judge: Classifier, pictures: Tensor, name: str) -> Tensor:
 
 
 def features(judge: Classifier, pictures: Tensor) -> Tensor:
+    """The judge's features (n, c) of pictures."""
     return torch.cat([judge.features(part) for part in pictures.split(BATCH)])
 
 
@@ -99,7 +101,8 @@ def laplacian_energy(photo: np.ndarray, config) -> float:
 def smiles(faces: Faces, judge: Classifier) -> Iterator[str]:
     """How probable the judge finds a smile on those who do not smile, and how like themselves they stay."""
     own = features(judge, faces.inputs)
-    yield f"P(smile) of {len(faces.photos)} faces labelled as not smiling; in the photo {read(judge, faces.inputs, 'Smiling').sigmoid().mean():.2f}"
+    unedited = read(judge, faces.inputs, "Smiling").sigmoid().mean()
+    yield f"P(smile) of {len(faces.photos)} faces labelled as not smiling; in the photo {unedited:.2f}"
     yield f"{'strength':>10}{'put back':>10}{'decode':>10}{'likeness':>12}{'of decode':>12}"
     for strength in STRENGTHS:
         after, results = faces.edited("Smiling", strength)
@@ -121,7 +124,10 @@ def sharpness(faces: Faces) -> Iterator[str]:
 
 def directions(faces: Faces, judge: Classifier) -> Iterator[str]:
     """Of every direction that the judge reads: what it does to the decode, and the share of it that the photo shows."""
-    yield f"\nEffect over both ways from -{SHARE:g} to +{SHARE:g} of the data's range, in logits or deviations, on {len(faces.photos)} faces"
+    yield (
+        f"\nEffect over both ways from -{SHARE:g} to +{SHARE:g} of the data's range, in logits or deviations, "
+        f"on {len(faces.photos)} faces"
+    )
     yield f"{'direction':<24}{'strength':>10}{'decode':>10}{'put back':>10}{'share':>10}"
     for name, direction in faces.editor.directions.items():
         if name not in judge.names:
@@ -152,6 +158,7 @@ def the_judge(path: Path, celeba: CelebA, editor: Editor, cache: str) -> Classif
 
 
 def main() -> None:
+    """Run the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", help="a CelebA folder")
     parser.add_argument("--judge", type=Path, help="the judge's file; trained where it is missing")

@@ -2,8 +2,8 @@
 
     python benchmarks/start.py [--model FOLDER] [--rounds 3]
 
-What is measured in turns: ``import torch, gradio`` alone, and ``python app.py`` until it answers a request for the page. The first
-round, in which files may come from the disk, is printed and left out of the ratio.
+What is measured in turns: ``import torch, gradio`` alone, and ``python app.py`` until it answers a request for the page. The
+first round, in which files may come from the disk, is printed and left out of the ratio.
 """
 
 import argparse
@@ -57,6 +57,7 @@ def page(model: str | None) -> float:
 
 
 def main() -> None:
+    """Run the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--model", help="a model folder; left out: the shipped model")
     parser.add_argument("--rounds", type=int, default=3, help="after the first, which is not counted")

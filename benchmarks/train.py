@@ -41,6 +41,8 @@ LIMITS = {"H200": (989e12, 4.8e12), "H100": (989e12, 3.35e12), "A100": (312e12, 
 
 
 class PlainBlock(nn.Module):
+    """A residual block as the source writes it."""
+
     def __init__(self, channels: int, width: int, stride: int = 1, upsample: bool = False):
         super().__init__()
         self.upsample = nn.Upsample(scale_factor=2) if upsample else nn.Identity()
@@ -53,6 +55,7 @@ class PlainBlock(nn.Module):
             self.shortcut = nn.Sequential(nn.Conv2d(channels, width, 1, stride, bias=False), nn.GroupNorm(32, width))
 
     def forward(self, x: Tensor) -> Tensor:
+        """(n, channels, h, w) -> (n, width, ...)."""
         x = self.upsample(x)
         h = F.leaky_relu(self.norm1(self.conv1(x)), 0.2)
         return F.leaky_relu(self.norm2(self.conv2(h)) + self.shortcut(x), 0.2)
@@ -73,6 +76,7 @@ class PlainVAE(nn.Module):
             nn.Conv2d(64, 3, 3, 1, 1))
 
     def forward(self, x: Tensor, noise: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Pictures and noise -> logits, mu, logvar."""
         h = self.encoder(x)
         mu, logvar = self.mu(h), self.logvar(h)
         return self.decoder(mu + torch.exp(0.5 * logvar) * noise), mu, logvar
@@ -147,6 +151,7 @@ def serve(pipe, way: str, dataset: Dataset, batch: int, device: torch.device, th
 
 
 def main() -> None:
+    """Run the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", metavar="DIR", required=True, help="CelebA")
     parser.add_argument("--cache", metavar="DIR", default="runs/cache", help="decoded images (default: runs/cache)")

@@ -165,8 +165,8 @@ def _edit(editor: Editor, options: argparse.Namespace) -> int:
     absent = [name for name, strength in recipe.strengths.items() if strength and not can_put_back(name)]
     if absent and not options.plain:
         print(
-            f"note: {', '.join(absent)} cannot be put back into a photo, which is moved and shaded but never redrawn; --plain gives "
-            "the model's own picture.",
+            f"note: {', '.join(absent)} cannot be put back into a photo, which is moved and shaded but never redrawn; "
+            "--plain gives the model's own picture.",
             file=sys.stderr,
         )
     failed, written = [], set()

@@ -62,6 +62,7 @@ class Classifier(nn.Module):
         return self.head(self.features(x))
 
     def forward(self, x: Tensor) -> Tensor:
+        """(n, 3, 64, 64) -> (n, k): attributes in logits, quantities in their own units."""
         return self.standard(x) * self.deviation + self.mean
 
     def save(self, path: str | Path) -> None:
@@ -127,5 +128,6 @@ class Block(nn.Module):
         self.shortcut = nn.Conv2d(channels, width, 1, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
+        """(n, a, h, w) -> (n, b, h / 2, w / 2)."""
         h = self.conv1(F.silu(self.norm1(x)))
         return self.conv2(F.silu(self.norm2(h))) + self.shortcut(F.avg_pool2d(x, 2))

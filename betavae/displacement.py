@@ -76,7 +76,7 @@ def estimate(decode: Callable[[Tensor], Tensor], direction: Direction, z: Tensor
 
 
 def _explained(field: np.ndarray, plain: list[np.ndarray], ways: dict[float, list[np.ndarray]]) -> float:
-    """The share of what changes between pictures, in mean square, that moving them by ``field`` times a strength accounts for."""
+    """The share of the mean square change between pictures that moving them by ``field`` times a strength explains."""
     x, y = np.meshgrid(*[np.arange(FLOW_SIDE, dtype=np.float32)] * 2)
     changed = left = 0.0
     for strength, edited in ways.items():
@@ -161,8 +161,8 @@ def followed(displacement: np.ndarray) -> np.ndarray:
     """From where everything came: v - u over the model's square, float32 (FINE, FINE, 2) in sides of the square.
 
     ``displacement`` (2, n, n) is followed backwards in STEPS equal steps, each by what it is at the place reached (a stationary
-    velocity field; Arsigny et al. 2006): so that even far moves neither fold nor tear, and what moves far takes its surroundings
-    along. It fades to nothing at the square's border, over which nothing therefore comes.
+    velocity field; Arsigny et al. 2006): so that even far moves neither fold nor tear, and what moves far takes its
+    surroundings along. It fades to nothing at the square's border, over which nothing therefore comes.
     """
     field = _image(displacement)
     u = np.meshgrid(*[(np.arange(FINE, dtype=np.float32) + 0.5) / FINE] * 2)
@@ -186,8 +186,8 @@ def put_back(pixels: np.ndarray, frame: np.ndarray, config: VAEConfig, before: T
         out  = photo(v) + m(u) * t(v) * R(u)             t: touched, R: both sampled linearly, clamped to their edges
         R    = G * (after - before(v))                   on the decodes' own grid; G: a Gaussian of deviation LOW_PASS
 
-    The pixels of D, t and R have their centres at (i + 0.5) / n. Values are those of the file (gamma-encoded sRGB). The photo is
-    sampled by Lanczos' kernel of 8 pixels, and SHARPEN of its finest detail, photo - blur(photo), is added in proportion to
+    The pixels of D, t and R have their centres at (i + 0.5) / n. Values are those of the file (gamma-encoded sRGB). The photo
+    is sampled by Lanczos' kernel of 8 pixels, and SHARPEN of its finest detail, photo - blur(photo), is added in proportion to
     4 f (1 - f), f the place between two pixels: the mean over x and y. That makes up for what sampling between pixels loses;
     where the photo is drawn smaller than it is, as on a page, linear sampling shows the same.
 
@@ -204,8 +204,8 @@ def put_back(pixels: np.ndarray, frame: np.ndarray, config: VAEConfig, before: T
     displacement : (2, GRID, GRID), optional
         What ``total`` gives of the edit: in sides of the model's square.
     touched : (k, k), optional
-        Where the residual may be added, from 0 to 1, over the model's square of the unedited photo: the person or the background
-        (``touch``). Left out: everywhere.
+        Where the residual may be added, from 0 to 1, over the model's square of the unedited photo: the person or the
+        background (``touch``). Left out: everywhere.
     """
     out, mask = pixels.copy(), np.zeros(pixels.shape[:2], dtype=bool)
     moves = None if displacement is None else followed(displacement)

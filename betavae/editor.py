@@ -171,8 +171,8 @@ class Editor:
         Returns
         -------
         PIL.Image.Image
-            The photo's size, orientation, mode, ICC profile and EXIF; what lies outside of the face's square is the photo's, bit for
-            bit. ``Photo.save`` keeps profile and EXIF in the file.
+            The photo's size, orientation, mode, ICC profile and EXIF; what lies outside of the face's square is the photo's,
+            bit for bit. ``Photo.save`` keeps profile and EXIF in the file.
 
         Raises
         ------
@@ -311,10 +311,9 @@ class Editor:
     def wear(self, z: Tensor, other: Tensor, groups: Iterable[str], amount: float = 1.0) -> dict[str, float]:
         """The strengths that bring a face z (d,) to where the face ``other`` (d,) stands, in some groups of directions.
 
-        They go with ``edit`` like any others, with locks and side effects.
-        Directions overlap, so their strengths are solved for together (ridge regression, ``WEAR_RIDGE``): at ``amount`` 1 the
-        percentiles come near the other's, at 0.5 the scores are half-way there. What the other has beyond the training faces ends where
-        they do.
+        They go with ``edit`` like any others, with locks and side effects. Directions overlap, so their strengths are solved
+        for together (ridge regression, ``WEAR_RIDGE``): at ``amount`` 1 the percentiles come near the other's, at 0.5 the
+        scores are half-way there. What the other has beyond the training faces ends where they do.
 
         Parameters
         ----------
@@ -351,7 +350,8 @@ class Editor:
         """What share of each wanted effect on a face z (d,) the locks leave, 1 for all of it.
 
         It is the change with the locks over the change without them: of what the classifier reads from the picture, or of the
-        score in the latent where it does not read the name. Only names with a strength are in the answer; one that the edit would not change is 0.
+        score in the latent where it does not read the name. Only names with a strength are in the answer; one that the edit
+        would not change is 0.
 
         Raises
         ------
@@ -372,7 +372,7 @@ class Editor:
         return self.classifier.standard(self.model.decode(z.to(self.device)))
 
     def spectrum(self, z: Tensor, name: str, steps: int = 7, locks: Iterable[str] = ()) -> tuple[Tensor, list[float]]:
-        """A face z (d,) led along one direction, from one end of the data to the other: latents (steps, d), and their strengths.
+        """A face z (d,) led along one direction, from one end of the data to the other: latents (steps, d) and strengths.
 
         Raises
         ------

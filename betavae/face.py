@@ -1,10 +1,10 @@
 """Find the faces in a photo, and the similarity that frames each as the training data is framed.
 
-The models were trained on CelebA's aligned frame, 178 x 218 pixels with the eyes, nose and mouth near ``TEMPLATE``. A photo's face
-is brought there by the similarity (turn, scale, shift) that fits its five points best.
+The models were trained on CelebA's aligned frame, 178 x 218 pixels with the eyes, nose and mouth near ``TEMPLATE``. A photo's
+face is brought there by the similarity (turn, scale, shift) that fits its five points best.
 
-Coordinates are pixels, (x, y); the first pixel's centre is at (0.5, 0.5). The five points are the eyes, the nose and the corners
-of the mouth, left to right in an upright picture.
+Coordinates are pixels, (x, y); the first pixel's centre is at (0.5, 0.5). The five points are the eyes, the nose and the
+corners of the mouth, left to right in an upright picture.
 """
 
 import threading
@@ -135,7 +135,7 @@ def _refined(pixels: np.ndarray, face: Face) -> Face | None:
 
 
 def _onet(patch: np.ndarray) -> tuple[np.ndarray, float]:
-    """uint8 (48, 48, 3) -> the five points (5, 2) in sides of the patch, and whether it is a face; the mean of it and its mirror."""
+    """uint8 (48, 48, 3) -> the five points (5, 2) in its sides, and the score of the face, averaged with its mirror."""
     network, points, scores = _output_network(), [], []
     for mirrored in (False, True):
         x = (patch[:, ::-1] if mirrored else patch).astype(np.float32)

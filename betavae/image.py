@@ -191,6 +191,9 @@ def from_uint8(pixels: Tensor) -> Tensor:
 
 
 def to_pil(x: Tensor) -> list[Image.Image]:
-    """(n, 3, h, w) in [0, 1] -> RGB images; of (n, 4, h, w), RGBA. The exact inverse of ``to_tensor`` on its range; values outside are clipped."""
+    """(n, 3, h, w) in [0, 1] -> RGB images; of (n, 4, h, w), RGBA. Values outside are clipped.
+
+    The exact inverse of ``to_tensor`` on its range.
+    """
     pixels = (x.detach().float().clamp(0, 1) * 255).round().to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
     return [Image.fromarray(image) for image in pixels]

@@ -69,7 +69,7 @@ class VAE(nn.Module):
         return mask * picture + (1 - mask) * (0.5 if background is None else background)
 
     def cutout(self, z: Tensor) -> Tensor:
-        """Latents (n, d) -> (n, 4, s, s) in [0, 1]: the face, and how far a pixel belongs to it. Of models with ``config.mask``.
+        """Latents (n, d) -> (n, 4, s, s) in [0, 1]: the face and its mask. Of models with ``config.mask``.
 
         Raises
         ------
@@ -129,6 +129,7 @@ class Encoder(nn.Module):
         self.context = nn.Linear(features, FLOW_CONTEXT) if config.flow else None
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Pictures (n, 3, s, s) in [0, 1] -> mu and logvar, each (n, d), and what a flow is conditioned on, or None."""
         h = 2 * x - 1 if self.centred else x
         if self.block == "residual":
             h = self.blocks(self.activation(self.norm(self.stem(h))))
@@ -214,6 +215,7 @@ class Decoder(nn.Module):
             self.head = nn.Sequential(doubling(config, width, channels))
 
     def forward(self, z: Tensor) -> Tensor:
+        """Latents (n, d) -> logits (n, channels, s, s)."""
         h = self.norm(self.linear(z)).unflatten(1, self.base)  # (n, d) -> (n, c, 4, 4)
         # What is unflattened is laid out channels first, whatever the weights are: convolutions want them alike.
         h = h.contiguous(memory_format=torch.channels_last)
@@ -236,6 +238,7 @@ class ResidualBlock(nn.Module):
                                           norm(config, width))
 
     def forward(self, x: Tensor) -> Tensor:
+        """(n, channels, h, w) -> (n, width, ...)."""
         h = F.leaky_relu(self.norm1(self.conv1(x)), 0.2)
         # Pixel by pixel, and with the statistics of a picture: a shortcut is the same before upsampling as after it.
         return F.leaky_relu(self.norm2(self.conv2(h)) + self.upsample(self.shortcut(x)), 0.2)
@@ -262,6 +265,7 @@ class PreactivationBlock(nn.Module):
                                           conv(config, channels, width, kernel=1))
 
     def forward(self, x: Tensor) -> Tensor:
+        """(n, channels, h, w) -> (n, width, ...)."""
         h = self.conv1(F.silu(self.norm1(x)))
         return self.conv2(F.silu(self.norm2(h))) + self.upsample(self.shortcut(x))
 
@@ -304,7 +308,7 @@ def doubling(config: VAEConfig, channels: int, width: int) -> nn.ConvTranspose2d
 
 
 def widening(config: VAEConfig, channels: int, before: int, side: int) -> nn.Sequential:
-    """A 3x3 transposed convolution to ``config.narrow`` channels, from ``before`` pixels a side to twice as many or one more."""
+    """A transposed 3x3 convolution to ``config.narrow`` channels, to twice as many pixels a side or one more."""
     odd = side % 2
     return nn.Sequential(nn.ConvTranspose2d(channels, config.narrow, 3, 2, 1 - odd, output_padding=1 - odd),
                          norm(config, config.narrow), ACTIVATIONS[config.block]())
@@ -314,6 +318,7 @@ class Conv2d(nn.Conv2d):
     """A convolution of a picture padded by ``bordered``."""
 
     def forward(self, x: Tensor) -> Tensor:
+        """(n, a, h, w) -> (n, b, ...), as ``nn.Conv2d``."""
         if self.padding_mode != "reflect":
             return super().forward(x)
         return F.conv2d(bordered(x, self.padding[0], "reflect"), self.weight, self.bias, self.stride)
@@ -347,6 +352,7 @@ class DoublingConv2d(nn.Conv2d):
     _known: tuple[Tensor, int, Tensor] | None = None  # weights, their version, and their sums
 
     def forward(self, x: Tensor) -> Tensor:
+        """(n, a, h, w) -> (n, b, 2 h, 2 w)."""
         weight, padding = self._summed(), 1
         if self.padding_mode == "reflect":
             # The reflection of an upsampled picture is the repetition of its edge.

@@ -41,6 +41,7 @@ class Person(nn.Module):
         self.head = nn.Conv2d(a, 4, 3, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Aligned frames (n, 3, 88, 72) -> logits (n, 1, 88, 72)."""
         maps = []
         for down, same in zip(self.down, self.same, strict=True):
             x = same(down(2 * x - 1 if not maps else x))

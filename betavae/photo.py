@@ -50,8 +50,8 @@ class Photo:
     pixels : uint8 (h, w, 3)
         The photo, upright, in RGB; ``size`` is (w, h).
     faces : list of Face
-        Those found, largest first; each has ``landmarks`` (5, 2) in the upright photo's pixels: eyes, nose, corners of the mouth,
-        left to right in the image.
+        Those found, largest first; each has ``landmarks`` (5, 2) in the upright photo's pixels: eyes, nose, corners of the
+        mouth, left to right in the image.
     face : int or None
         Which of them is framed; None where the frame is not one of them.
     frame : (2, 3) or None
@@ -159,8 +159,8 @@ class Photo:
         Returns
         -------
         PIL.Image.Image
-            Every pixel outside of the mask is the stored one, bit for bit. Pictures with a palette come back in RGB or RGBA, which
-            can hold the new colours.
+            Every pixel outside of the mask is the stored one, bit for bit. Pictures with a palette come back in RGB or RGBA,
+            which can hold the new colours.
         """
         edited, where = Image.fromarray(pixels), Image.fromarray(mask.astype(np.uint8) * 255)
         if self.orientation in BACK:

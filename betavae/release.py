@@ -162,8 +162,8 @@ Directions: {", ".join(names) or "none"}.
 
 ## Limits and bias
 
-It draws {config.image_size} × {config.image_size} pixels from {config.latents} numbers: what makes a face somebody's is lost. It
-has seen photographs of celebrities, mostly young, light-skinned and made up, in one frame; other faces come out as something
+It draws {config.image_size} × {config.image_size} pixels from {config.latents} numbers: what makes a face somebody's is lost.
+It has seen photographs of celebrities, mostly young, light-skinned and made up, in one frame; other faces come out as something
 nearer to these. The names of the directions are CelebA's labels, some of them judgements: a direction moves whatever goes along
 with a label in that data, and says nothing about a person. Do not use it to infer anything about people, to deceive, or to make
 pictures of people who have not agreed.
@@ -204,7 +204,10 @@ def _table(metrics: dict) -> str:
 def _protocol(metrics: dict) -> str:
     protocol = metrics["test"]["protocol"]
     z = "the posterior mean" if protocol.get("z") == "mu" else f"z as {protocol.get('z')}"
-    return f"Images in [0, 1], reconstructed from {z}; BCE and KL are sums over an image. The floor is the images' BCE with themselves."
+    return (
+        f"Images in [0, 1], reconstructed from {z}; BCE and KL are sums over an image. The floor is the images' BCE with "
+        "themselves."
+    )
 
 
 def _ours(path: str) -> bool:

@@ -57,7 +57,7 @@ def fetch(
     local_files_only: bool = False,
     force_download: bool = False,
 ) -> Path:
-    """The folder, in the local cache, with those files of the repository ``name``, a "model" or "dataset", that match ``patterns``.
+    """The folder in the local cache with the files of the repository ``name`` that match ``patterns``.
 
     Where the Hub cannot be reached the cache answers. Not for ``token=False``, anybody: the cache also holds what was
     fetched with a token, so then nothing is opened that the Hub has not just called public.
@@ -230,7 +230,7 @@ def _answer(error: HfHubHTTPError) -> str:
 
 
 def _status(status: int, wait: float = 0, said: str = "") -> str:
-    """The reason in a status of HTTP; ``wait`` are the seconds that a rate limit asks for, ``said`` is the Hub's own message."""
+    """The reason in a status of HTTP; ``wait``: the seconds that a rate limit asks for; ``said``: the Hub's own message."""
     known = {
         401: f"the Hub token is not valid; {LOGIN} with a new one",
         402: "the account's plan does not include it; a Space that runs Python on free CPU hardware needs PRO",

@@ -62,6 +62,7 @@ class Sharpener(nn.Module):
         nn.init.zeros_(self.last.bias)
 
     def forward(self, picture: Tensor, z: Tensor) -> Tensor:
+        """Decoded pictures (n, 3, s, s) and their latents (n, d) -> (n, 3, 2 s, 2 s)."""
         h = self.stem(F.pixel_unshuffle(2 * picture - 1, 2))
         for block in self.blocks:
             h = block(h, z)
@@ -111,6 +112,7 @@ class ModulatedBlock(nn.Module):
         nn.init.zeros_(self.modulation.bias)
 
     def forward(self, x: Tensor, z: Tensor) -> Tensor:
+        """(n, c, h, w) and latents (n, d) -> (n, c, h, w)."""
         scale, shift = self.modulation(z)[:, :, None, None].chunk(2, 1)
         h = F.leaky_relu(self.conv1(x), 0.2) * (1 + scale) + shift
         return x + 0.2 * self.conv2(h)

@@ -179,7 +179,9 @@ class Visitors:
 
     def __call__(self, width=1280, height=900, address="", **options):
         # The face does not move by itself where less motion is asked for, and pixels can be compared.
-        context = self.browser.new_context(viewport={"width": width, "height": height}, **{"reduced_motion": "reduce"} | options)
+        context = self.browser.new_context(
+            viewport={"width": width, "height": height}, **{"reduced_motion": "reduce"} | options
+        )
         self.contexts.append(context)
         page = context.new_page()
         page.set_default_timeout(60_000)

@@ -1,8 +1,8 @@
 """A Hugging Face Hub on loopback, for the real client: accounts, repositories, uploads by LFS, commits, downloads, and faults.
 
-It answers what huggingface_hub asks, as the Hub does: status, error codes in headers, and content-addressed files. Uploads are by
-LFS (``HF_HUB_DISABLE_XET``), or by Xet with the folder ``FakeHub.xet``: the Xet client is compiled code that is given a token and the
-address of a storage service by the Hub, and takes a folder, ``local://``, for a service of its own.
+It answers what huggingface_hub asks, as the Hub does: status, error codes in headers, and content-addressed files. Uploads are
+by LFS (``HF_HUB_DISABLE_XET``), or by Xet with the folder ``FakeHub.xet``: the Xet client is compiled code that is given a
+token and the address of a storage service by the Hub, and takes a folder, ``local://``, for a service of its own.
 """
 
 import base64

@@ -260,7 +260,7 @@ def test_no_edit_is_the_photo_itself(editor):
 
 
 def as_a_page_does(photo, frame, before, after, told: dict, strength: float, person: np.ndarray) -> np.ndarray:
-    """``put_back`` as its docstring has it, by plain loops over arrays, from what a page is given: bytes and linear sampling."""
+    """``put_back`` as its docstring has it, by plain loops, from what a page is given: bytes and linear sampling."""
 
     def linear(image, x, y):
         """An image (h, w, c) at continuous coordinates in pixels, clamped to its edge."""

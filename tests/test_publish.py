@@ -1,4 +1,4 @@
-"""Publishing to a Hub on loopback by the real client: what is there after it went well, and after everything that can go wrong."""
+"""Publishing to a Hub on loopback by the real client: what is there afterwards, and after everything that can go wrong."""
 
 import io
 import json

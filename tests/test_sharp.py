@@ -15,7 +15,7 @@ CPU = torch.device("cpu")
 
 @pytest.fixture(scope="session")
 def fine(unseen):
-    """Latents of the 32 first val faces, and the pictures that a sharp decoder should make of them: here the faces themselves."""
+    """Latents of the first 32 val faces, and the pictures that a sharp decoder should make of them: the faces themselves."""
     pixels = unseen.images("val")[:32]
     editor = Editor.from_pretrained(device="cpu")
     mu = editor.model.encode(pixels.permute(0, 3, 1, 2).float() / 255)[0].detach()

@@ -97,6 +97,7 @@ class CelebA:
 
     @property
     def place(self) -> Path:
+        """The folder that holds the images."""
         return self.images
 
     def stamp(self) -> str:

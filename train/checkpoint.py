@@ -145,6 +145,7 @@ class Averaged:
 
     @torch.no_grad()
     def update(self, images_seen: int, batch: int) -> None:
+        """Move the average towards the weights after a batch."""
         # Young runs forget faster, so that the random start is not averaged in (Karras et al. 2022).
         halflife = min(self.halflife, images_seen * 0.1)
         decay = 0.5 ** (batch / halflife) if halflife else 0.0
@@ -156,8 +157,10 @@ class Averaged:
             value.copy_(current)
 
     def state_dict(self) -> dict[str, Tensor]:
+        """The averaged weights."""
         return self.weights
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        """Take up averaged weights."""
         for name, value in state.items():
             self.weights[name].copy_(value)

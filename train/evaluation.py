@@ -309,7 +309,8 @@ def table(report: Mapping) -> str:
         distances = report["frechet"]
         stamp = distances["protocol"]
         lines.append(
-            f"Fréchet distance ({stamp['features']}; {stamp['images']:,} pictures): real {distances['floor']:.3f}, reconstructions {distances['reconstructions']:.3f}, N(0, I) "
+            f"Fréchet distance ({stamp['features']}; {stamp['images']:,} pictures): real {distances['floor']:.3f}, "
+            f"reconstructions {distances['reconstructions']:.3f}, N(0, I) "
             f"{distances['prior_samples']:.3f}, mixture {distances['mixture_samples']:.3f}"
         )
     lines.append(collapse_sentence(report["collapse"], len(report["test"]["kl_per_latent"])))

@@ -171,6 +171,7 @@ class Meter(nn.Module):
         self.register_buffer("counts", torch.zeros(3, device=device))
 
     def add(self, terms: dict[str, Tensor], bad: Tensor) -> None:
+        """Add the terms of a step; those of a ``bad`` one count as skipped."""
         self.names = tuple(terms)
         values = torch.stack(list(terms.values())).float()
         self.sums[:len(values)] += torch.where(bad, 0.0, values)
@@ -197,9 +198,11 @@ class Rate:
         self.factor, self.rewinds = 1.0, 0
 
     def state_dict(self) -> dict[str, float]:
+        """What a checkpoint keeps."""
         return {"factor": self.factor, "rewinds": self.rewinds}
 
     def load_state_dict(self, state: dict[str, float]) -> None:
+        """Take up what a checkpoint kept."""
         self.factor, self.rewinds = state["factor"], state["rewinds"]
 
 
@@ -365,6 +368,7 @@ class Log:
         self.bar.refresh()
 
     def advance(self, step: int) -> None:
+        """Move the bar to a step."""
         self.step = step
         self.bar.update(self.images - self.bar.n)
 
@@ -380,10 +384,12 @@ class Log:
             self.bar.set_postfix({name: f"{figures[name]:.4g}" for name in ("loss", "kl")})
 
     def say(self, sentence: str) -> None:
+        """Print a sentence above the bar."""
         if self.writes:
             self.bar.write(sentence)
 
     def close(self) -> None:
+        """End the bar and the board."""
         self.bar.close()
         if self.board:
             self.board.close()
@@ -405,5 +411,6 @@ class Signals:
         self.received = True
 
     def restore(self) -> None:
+        """Give the signals back to those who handled them before."""
         for number, handler in self._previous.items():
             signal.signal(number, handler)

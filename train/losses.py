@@ -116,6 +116,7 @@ class Beta(nn.Module):
     """beta * KL (Higgins et al. 2017), KL the batch's mean; ``level`` is beta. Has no state."""
 
     def forward(self, kl: Tensor, level: Tensor | float, mean: Callable[[Tensor], Tensor] = _alone) -> Tensor:
+        """KL (), level -> the term of the loss."""
         return level * kl
 
 
@@ -131,6 +132,7 @@ class Capacity(nn.Module):
         self.gamma = gamma
 
     def forward(self, kl: Tensor, level: Tensor | float, mean: Callable[[Tensor], Tensor] = _alone) -> Tensor:
+        """KL (), level -> the term of the loss; ``mean`` averages over processes."""
         return self.gamma * torch.sign(mean(kl.detach()) - level) * (kl - level)
 
 
@@ -148,6 +150,7 @@ class Controller(nn.Module):
         self.register_buffer("log_beta", torch.zeros(()))
 
     def forward(self, kl: Tensor, level: Tensor | float, mean: Callable[[Tensor], Tensor] = _alone) -> Tensor:
+        """KL (), level -> the term of the loss; moves beta. ``mean`` averages over processes."""
         loss = self.log_beta.exp() * kl
         error = self.gain * (mean(kl.detach()) - level) / torch.as_tensor(level).clamp(min=1.0)
         # A batch whose KL is not finite is skipped; beta must not remember it.

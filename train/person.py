@@ -104,7 +104,8 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 1
     print(
-        f"{options.out}: overlap with the masks of {len(val[:VAL_IMAGES]):,} val faces {person:.3f}, of their backgrounds {background:.3f}"
+        f"{options.out}: overlap with the masks of {len(val[:VAL_IMAGES]):,} val faces {person:.3f}, "
+        f"of their backgrounds {background:.3f}"
     )
     return 0
 

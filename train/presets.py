@@ -138,8 +138,9 @@ class TrainConfig:
         choice("splits", self.splits, tuple(TRAINED_ON))
         choice("init", self.init, INITS)
         for fields, low, high in ((("batch",), 1, math.inf), (("images",), self.batch, math.inf),
-                                  (("subset", "clip", "clip_each", "perceptual", "beta_start", "beta", "gamma", "gain", "C_start",
-                                    "C_end"), 0, math.inf), (("seed",), 0, SEEDS), (("ramp", "ema", "beta1", "beta2"), 0, 1)):
+                                  (("subset", "clip", "clip_each", "perceptual", "beta_start", "beta", "gamma", "gain",
+                                    "C_start", "C_end"), 0, math.inf),
+                                  (("seed",), 0, SEEDS), (("ramp", "ema", "beta1", "beta2"), 0, 1)):
             for field in fields:
                 value = getattr(self, field)
                 if not (low <= value <= high and math.isfinite(value)):
@@ -157,6 +158,7 @@ class TrainConfig:
 
     @property
     def steps(self) -> int:
+        """Steps of the run."""
         return math.ceil(self.images / self.batch)
 
     @property
@@ -170,6 +172,7 @@ class TrainConfig:
         return start + (end - start) * (min(progress / self.ramp, 1.0) if self.ramp else 1.0)
 
     def learning_rate(self, progress: float) -> float:
+        """The learning rate at a share of the run, from 0 to 1."""
         if self.schedule == "constant":
             return self.lr
         if progress < self.warmup:
@@ -287,8 +290,8 @@ PLAIN = VAEConfig(encoder=(32, 64, 128), decoder=(128, 64, 32), block="strided",
 VANILLA = dataclasses.replace(PLAIN, image_size=128, latents=128, crop=CENTRE_178, encoder=(32, 64, 128, 256, 512),
                               decoder=(512, 256, 128, 64, 32), output="tanh")
 BETA_NORM = dataclasses.replace(PLAIN, image_size=128, crop=(21 / 178, 57 / 218, 149 / 178, 185 / 218), kernel=5, norm="batch",
-                                encoder=(64, 128, 256, 512), decoder=(512, 512, 256, 128, 64), padding="valid", latent_norm=True,
-                                head="conv", head_kernel=5, head_padding="zeros")
+                                encoder=(64, 128, 256, 512), decoder=(512, 512, 256, 128, 64), padding="valid",
+                                latent_norm=True, head="conv", head_kernel=5, head_padding="zeros")
 MASKED = VAEConfig(image_size=144, latents=2048, crop=WHOLE, encoder=(32, 64, 128, 256, 512, 512),
                    decoder=(512, 512, 512, 256, 128, 64, 32), depth=(2, 2, 2, 2, 1, 1), decoder_depth=(1, 1, 2, 2, 2, 2),
                    block="pooled", norm="batch", norm_eps=1e-3, hidden=1024, padding="zeros", mask=True)
@@ -316,8 +319,8 @@ _ROWS = {
     "beta4": dict(model=VANILLA, beta=4.0, images=5 * 20_000, subset=20_000, batch=64),
     "beta10": dict(model=VANILLA, beta=10.0, images=5 * 20_000, subset=20_000, batch=64),
     "plain": dict(model=PLAIN, images=20 * CELEBA_TRAIN, batch=128),
-    "masked": dict(model=MASKED, reconstruction="masked", reduction="mean", beta=1e-3, images=113 * 4000 * 32, batch=32, lr=1e-4,
-                   eps=1e-7, clip_each=1e-3, init="glorot"),
+    "masked": dict(model=MASKED, reconstruction="masked", reduction="mean", beta=1e-3, images=113 * 4000 * 32, batch=32,
+                   lr=1e-4, eps=1e-7, clip_each=1e-3, init="glorot"),
     "celeba64": CELEBA64,
     "celeba64-features": CELEBA64 | dict(perceptual=2.0, beta_start=3.0, C_start=50.0, ramp=0.0, images=100_000, lr=5e-4,
                                          warmup=0.05),

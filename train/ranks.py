@@ -83,6 +83,7 @@ class Ranks:
         self.any(False)
 
     def leave(self) -> None:
+        """End the group of processes."""
         if self.size > 1:
             distributed.destroy_process_group()
 

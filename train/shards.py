@@ -218,6 +218,7 @@ class Stream(Pictures):
         return int(self.starts[-1])
 
     def order(self, random: np.random.Generator) -> np.ndarray:
+        """The rows of an epoch in random order, near ones from the same shards."""
         place = random.permutation(len(self.paths))
         return np.argsort(np.repeat(place, np.diff(self.starts)) + WINDOW * random.random(len(self)), kind="stable")
 
@@ -231,6 +232,7 @@ class Stream(Pictures):
         return tuple(torch.from_numpy(np.stack(part)) for part in zip(*pictures, strict=True))
 
     def to(self, device: torch.device) -> None:
+        """Nothing: a stream has no pictures to move to a device."""
         return None
 
     def _shard(self, number: int) -> list[dict]:

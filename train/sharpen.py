@@ -2,11 +2,11 @@
 
     python train/run.py --data DIR --model FOLDER --stages sharpen --out FOLDER
 
-A patch discriminator that is shown the honest decode beside each picture judges the detail (hinge loss, spectral norm: Miyato et
-al. 2018; pix2pix: Isola et al. 2017), and its features are matched (pix2pixHD: Wang et al. 2018). What keeps the detail true to
-the face: the picture's low frequencies must be the decode's, L1, and the distance in the features of the run's classifier. The
-adversarial weight follows the ratio of the gradients at the last layer (VQGAN: Esser et al. 2021, equation 7), after a start
-without it; DiffAugment (Zhao et al. 2020) keeps the discriminator from learning the faces by heart.
+A patch discriminator that is shown the honest decode beside each picture judges the detail (hinge loss, spectral norm: Miyato
+et al. 2018; pix2pix: Isola et al. 2017), and its features are matched (pix2pixHD: Wang et al. 2018). What keeps the detail true
+to the face: the picture's low frequencies must be the decode's, L1, and the distance in the features of the run's classifier.
+The adversarial weight follows the ratio of the gradients at the last layer (VQGAN: Esser et al. 2021, equation 7), after a
+start without it; DiffAugment (Zhao et al. 2020) keeps the discriminator from learning the faces by heart.
 """
 
 import copy
@@ -51,7 +51,8 @@ class SharpenConfig:
     adversarial : float
         Of the gradient of the other terms at the last layer, how much the discriminator's may be.
     matching, lowpass, features : float
-        Weights, beside an L1 of weight 1, of the discriminator's features, of the low frequencies, of the classifier's features.
+        Weights, beside an L1 of weight 1, of the discriminator's features, of the low frequencies, of the classifier's
+        features.
     radius : int
         Pixels of the sharp picture over which "low frequencies" are averaged.
     seed : int
@@ -72,6 +73,7 @@ class SharpenConfig:
 
     @property
     def steps(self) -> int:
+        """Steps of the training."""
         return -(-self.images // self.batch)
 
 
@@ -88,6 +90,7 @@ class Discriminator(nn.Module):
         self.last = spectral_norm(nn.Conv2d(sizes[-1], 1, 3, padding=1))
 
     def forward(self, picture: Tensor, decode: Tensor) -> list[Tensor]:
+        """The feature maps, the last of them the realness by patch."""
         h, maps = 2 * torch.cat([picture, decode], 1) - 1, []
         for layer in self.layers:
             h = F.leaky_relu(layer(h), 0.2)
@@ -96,7 +99,7 @@ class Discriminator(nn.Module):
 
 
 def augment(pictures: list[Tensor], random: np.random.Generator) -> list[Tensor]:
-    """DiffAugment of pictures (n, 3, s, s) that belong together: the same colour and translation for all, other for each row."""
+    """DiffAugment of pictures (n, 3, s, s) that belong together: one colour and translation for all, another in each row."""
     n, _, side, _ = pictures[0].shape
     device = pictures[0].device
 

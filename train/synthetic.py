@@ -48,7 +48,7 @@ POINTS = ("lefteye", "righteye", "nose", "leftmouth", "rightmouth")
 
 
 def draw_factors(count: int, seed: int) -> dict[str, np.ndarray]:
-    """Independent factors, name -> (count,): uniform in ``RANGES``, 0 or 1 for ``SWITCHES``, and ``hair``, an index of ``HAIRS``."""
+    """Independent factors, name -> (count,): uniform in ``RANGES``, 0 or 1 for ``SWITCHES``, ``hair`` an index of ``HAIRS``."""
     random = np.random.default_rng(seed)
     factors = {name: random.uniform(*bounds, count) for name, bounds in RANGES.items()}
     factors |= {name: (random.random(count) < share).astype(float) for name, share in SWITCHES.items()}
@@ -256,7 +256,7 @@ def draw(f: dict[str, float]) -> tuple[np.ndarray, np.ndarray, np.ndarray, dict[
 
 
 def write(out: str | Path, counts: tuple[int, int, int] = (1000, 100, 100), seed: int = 0) -> Path:
-    """A data set of drawn faces in the official layout, with masks, landmarks, geometry and ``factors.csv``; returns its folder.
+    """A data set of drawn faces in the official layout, with masks, landmarks, geometry and ``factors.csv``; its folder.
 
     The same ``counts`` (train, val, test) and ``seed`` make the same files.
 

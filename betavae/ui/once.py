@@ -1,4 +1,4 @@
-"""Files that the server forgets: a photo that came with a call when it is answered, a photo that was edited when it is fetched."""
+"""Files that the server forgets: an uploaded photo when its call is answered, an edited photo when it is fetched."""
 
 import shutil
 import tempfile
@@ -35,6 +35,7 @@ class Once:
         self.app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve a request, and delete the file that it has fetched."""
         _, found, path = unquote(scope.get("path", "")).partition("/file=")
         folder = Path(get_upload_folder()).resolve() / FOLDER
         if scope["type"] != "http" or scope["method"] != "GET" or not found or not Path(path).resolve().is_relative_to(folder):

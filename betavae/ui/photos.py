@@ -78,7 +78,7 @@ def face(editor: Editor, photo: Photo, name: str) -> dict:
 
 
 def seen(photo: Photo) -> dict:
-    """What the page needs to show a photo and its faces: size, boxes, eyes, and a copy for browsers that cannot read the file."""
+    """What the page shows of a photo and its faces: size, boxes, eyes, and a copy where browsers cannot read the file."""
     image = Image.fromarray(photo.pixels)
     image.thumbnail((SHOWN, SHOWN), Image.Resampling.LANCZOS, reducing_gap=3)
     file = io.BytesIO()

@@ -117,6 +117,7 @@ class Shelf:
         return hub.download(key.replace("--", "/"), token=False)
 
     async def __call__(self, scope, receive, send) -> None:
+        """Serve a request by the page of the model that its path names."""
         if scope["type"] != "http":
             return
         key = scope["path"].partition(f"{PREFIX}/")[2].partition("/")[0]

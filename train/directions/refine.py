@@ -201,8 +201,8 @@ def refined(evaluator: Evaluator, faces: Faces, direction: Direction, precision:
 def figures(there: Effects, back: Effects, weights: Tensor | None = None) -> dict[str, Tensor]:
     """The figures of a step and the step back, name -> (b,).
 
-    Those of ``Effects.means`` for the step, but the outlier score is the mean of both ways; "beyond" is the absolute side effect
-    of the step back.
+    Those of ``Effects.means`` for the step, but the outlier score is the mean of both ways; "beyond" is the absolute side
+    effect of the step back.
     """
     one, other = there.means(weights), back.means(weights)
     return one | {"outlier_score": (one["outlier_score"] + other["outlier_score"]) / 2, "beyond": other["side_effect_absolute"]}
@@ -290,7 +290,7 @@ class _Examined(NamedTuple):
 
 
 def parts(count: int, faces: int) -> tuple[slice, slice]:
-    """Which of ``count`` val faces choose, ``faces`` or every other one of too few, and which are left to measure what was chosen."""
+    """The val faces to choose on, ``faces`` or every other one of too few, and the others, to measure what was chosen."""
     return (slice(faces), slice(faces, None)) if count >= 2 * faces else (slice(0, None, 2), slice(1, None, 2))
 
 
