@@ -73,7 +73,7 @@ ATTRIBUTES = {
 
 # Compound edits by percentile among the training faces: from 50 up at least, below it at most.
 PRESETS = {
-    "Older": {"Young": 3, "Gray_Hair": 90},
+    "Older": {"Young": 3, "Gray_Hair": 90, "Bags_Under_Eyes": 85},
     "Younger": {"Young": 97, "Gray_Hair": 10},
     "Big laugh": {"Smiling": 98, "mouth_open": 92},
     "Movie star": {"Smiling": 85, "Heavy_Makeup": 90, "face_brightness": 80},

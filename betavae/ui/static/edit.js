@@ -4,8 +4,9 @@ import { SideEffects } from "./effects.js";
 import { Filmstrip } from "./filmstrip.js";
 import { Framing } from "./framing.js";
 import { History } from "./history.js";
-import { averages, isNeutral, surprise } from "./proposals.js";
+import { openingMove } from "./opening.js";
 import { Previews } from "./previews.js";
+import { averages, isNeutral, surprise } from "./proposals.js";
 import { PhotoStage, pixelsOf, residualOf, totalField } from "./putback.js";
 import { pictureWith, readAddress, recipeOf, writeAddress } from "./recipe.js";
 import { Slider } from "./slider.js";
@@ -620,4 +621,18 @@ shared.on("direction", (direction) => add(direction, "Your own"));
 watch("value", () => load(props.value));
 load(props.value);
 resume();
+
+const smile = sliders.get("Smiling");
+if (smile && !arriving && !props.mask) {
+  const { own, direction: { low, high } } = smile;
+  openingMove({
+    server, slider: smile, strength: 0.8 * (high - own > own - low ? high - own : low - own),
+    latent: (strength) => space.edited(face.z, { [smile.name]: strength }, []),
+    show: (image) => canvas.edit.getContext("2d").drawImage(image, 0, 0, canvas.edit.width, canvas.edit.height),
+    done() {
+      smile.show();
+      if (shown) drawEdit(shown.picture, current().strengths);
+    },
+  });
+}
 }

@@ -156,6 +156,12 @@ export class Slider {
     this.show();
   }
 
+  // As if it stood at this strength; `show` puts it back.
+  pretend(strength) {
+    this.input.value = strength;
+    this.row.style.setProperty("--at", this.share(strength));
+  }
+
   lock(locked) {
     this.locked = locked;
     this.row.classList.toggle("locked", locked);

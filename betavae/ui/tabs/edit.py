@@ -2,6 +2,7 @@
 
 import base64
 import dataclasses
+import itertools
 from pathlib import Path
 
 import gradio as gr
@@ -15,8 +16,9 @@ from betavae.gallery import Gallery
 from betavae.hub import ROOT
 from betavae.ui import components, messages, photos
 
-OPENING_SEED = 29
-EXAMPLE_SEEDS = (2, 8, 14, 17, 47)
+DRAWN = 6  # faces: the one that the page opens with, and examples
+SEEDS = 200  # among which they are looked for
+ROOM = 0.15  # of a slider's range that every preset is to move an example by
 EXAMPLES = ROOT / "assets" / "examples"
 PRECISION_LATENTS = 256  # with more the page is not told how far an edit is from the data: their squares are megabytes
 
@@ -29,7 +31,8 @@ def build(editor: Editor, gallery: Gallery | None = None) -> gr.HTML:
     files = example_files()
     # Their pictures; what a photo needs on the stage is made when it is chosen.
     examples = [messages.photo(editor, path, caption(path)) for path in files]
-    examples += [messages.generated(editor, seed) for seed in EXAMPLE_SEEDS]
+    opening, *drawn = [messages.generated(editor, seed) for seed in promising(editor)]
+    examples += drawn
 
     def decode(request):
         return {"picture": messages.drawn(editor, messages.latent(request.get("z")))[0]}
@@ -67,7 +70,7 @@ def build(editor: Editor, gallery: Gallery | None = None) -> gr.HTML:
             thumbnails = components.html("thumbnails", messages.thumbnails(examples), elem_id="examples",
                                          note=credit())
         answers = [messages.answering(function) for function in (pictures, effects, held, resume, open, save)]
-        stage = components.html("edit", messages.generated(editor, OPENING_SEED), [messages.at_once(decode), *answers],
+        stage = components.html("edit", opening, [messages.at_once(decode), *answers],
                                 groups=catalogue(editor), count=len(editor.directions),
                                 latents=editor.config.latents, space=space(editor), presets=presets(editor),
                                 mask=editor.config.mask, effects=editor.classifier is not None)
@@ -137,6 +140,18 @@ def presets(editor: Editor) -> list[dict]:
              "words": ", ".join(f"{attribute(direction).label} {'to the top' if percent >= 50 else 'to the bottom'} "
                                 f"{max(1, min(percent, 100 - percent))} %" for direction, percent in targets.items())}
             for name, targets in PRESETS.items() if all(direction in editor.directions for direction in targets)]
+
+
+def promising(editor: Editor) -> list[int]:
+    """The first seeds whose faces every preset has something to change on; without presets, the first ones."""
+    def room(z: torch.Tensor, targets: dict[str, float]) -> float:
+        return max((1 if percent >= 50 else -1) * editor.directions.reach(z, name, percent)
+                   / (editor.directions[name].high - editor.directions[name].low) for name, percent in targets.items())
+
+    wanted = [preset["targets"] for preset in presets(editor)]
+    faces = ((seed, editor.sample(1, seed, messages.TEMPERATURE)[0]) for seed in range(SEEDS))
+    found = (seed for seed, z in faces if all(room(z, targets) >= ROOM for targets in wanted))
+    return (list(itertools.islice(found, DRAWN)) + list(range(DRAWN)))[:DRAWN]
 
 
 def example_files() -> list[Path]:
