@@ -1,7 +1,7 @@
 """Pictures in motion: frames in, the bytes of a GIF or an MP4 out. Frame by frame, so that a caller can say how far it is."""
 
 import io
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import av
 from PIL import Image
@@ -56,6 +56,17 @@ class Mp4:
 
 
 FORMATS = {"gif": Gif, "mp4": Mp4}
+MIME = {"gif": "image/gif", "mp4": "video/mp4"}
+LOOP_FPS = 20
+REST = 8  # frames that a loop rests at both ends
+
+
+def loop(way: Sequence[Image.Image], kind: str) -> bytes:
+    """The file, of one of FORMATS, of RGB frames of one size there and back, with a rest at both ends."""
+    writer = FORMATS[kind](LOOP_FPS)
+    for frame in [*[way[0]] * REST, *way[1:-1], *[way[-1]] * REST, *way[-2:0:-1]]:
+        writer.add(frame)
+    return writer.finish()
 
 
 def frames(editor: Editor, z: Tensor, size: int) -> Iterator[Image.Image]:

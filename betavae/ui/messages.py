@@ -5,6 +5,7 @@ every request, so no Python object holds anything of any user.
 """
 
 import base64
+import binascii
 import functools
 import html
 import io
@@ -18,7 +19,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from betavae import custom
+from betavae import animation, custom
 from betavae.editor import Editor
 from betavae.image import ImageError
 from betavae.recipe import Recipe, RecipeError
@@ -26,6 +27,7 @@ from betavae.recipe import Recipe, RecipeError
 # A little below 1 the generated faces are cleaner, and still varied.
 TEMPERATURE = 0.8
 
+MAX_FRAMES, MAX_SIDE = 32, 512  # of a loop: pictures one way, and pixels of each
 MAX_PICTURES = 81  # of one request: the largest grid of a spectrum
 
 
@@ -258,6 +260,29 @@ def held(editor: Editor, request: dict) -> dict:
     numbers = [round(value, 5) for value in editor.shift(z, strengths, locks, own)[0].tolist()]
     return {"z": numbers, "picture": drawn(editor, torch.tensor(numbers))[0],
             "remaining": editor.remaining(z, strengths, locks, own)}
+
+
+def loop(request: dict) -> dict:
+    """The file of an edit there and back, {frames, format} -> {file}, a data URI; the frames are pictures in base64.
+
+    Raises
+    ------
+    ValueError
+        The frames are no short list of small pictures of one size, or the format is unknown.
+    """
+    kind, frames = str(request.get("format")), request.get("frames")
+    if kind not in animation.FORMATS:
+        raise ValueError(f"The format is {kind!r}; choose from {', '.join(animation.FORMATS)}.")
+    if not isinstance(frames, list) or not 2 <= len(frames) <= MAX_FRAMES:
+        raise ValueError(f"The frames are not a list of 2 to {MAX_FRAMES} pictures.")
+    try:
+        way = [Image.open(io.BytesIO(base64.b64decode(str(frame), validate=True)), formats=["JPEG"]) for frame in frames]
+        if any(image.size != way[0].size or max(image.size) > MAX_SIDE or image.width % 2 or image.height % 2 for image in way):
+            raise ValueError(f"The frames are not of one even size up to {MAX_SIDE} pixels.")
+        data = animation.loop([image.convert("RGB") for image in way], kind)
+    except (binascii.Error, OSError, SyntaxError, Image.DecompressionBombError):
+        raise ValueError("The frames did not arrive whole; try again.") from None
+    return {"file": f"data:{animation.MIME[kind]};base64,{base64.b64encode(data).decode()}"}
 
 
 def answering(function: Callable[[dict], dict]) -> Callable[[object], dict]:

@@ -9,7 +9,8 @@ import { Previews } from "./previews.js";
 import { averages, isNeutral, surprise } from "./proposals.js";
 import { PhotoStage, pixelsOf, residualOf, totalField } from "./putback.js";
 import { pictureWith, readAddress, recipeOf, writeAddress } from "./recipe.js";
-import { Slider } from "./slider.js";
+import { card, frame, waysThere } from "./share.js";
+import { Slider, valueText } from "./slider.js";
 import { Space } from "./space.js";
 import { Spectrum } from "./spectrum.js";
 import { CONNECTION_LOST, download, latest, loaded, paint, speaker } from "./stage.js";
@@ -432,6 +433,34 @@ async function drawBefore(step, picture) {
   return paint(canvas.before, picture, behind(step ? step.state.face : face));
 }
 
+// ---- to show to others ----
+
+// Whether there is an edit; if not, that is said.
+function hasEdit({ strengths }) {
+  const moved = Object.keys(strengths).length > 0;
+  if (!moved) say("Move a slider first: there is no edit to show yet.", true);
+  return moved;
+}
+
+// What the model draws of a state.
+async function pictureAt(state) {
+  const z = latentOf(state);
+  return shown && String(shown.z) === String(z) ? shown.picture : (await pictureOf(z)).picture;
+}
+
+// What the model drew of the face with these strengths as the stage would show it, on a canvas of its own.
+async function rendered(picture, strengths) {
+  const target = Object.assign(document.createElement("canvas"), { width: FINE, height: FINE });
+  if (onPhoto()) redraw(strengths, target, await shadingOf(face, picture, strengths));
+  else await paint(target, picture, behind(face));
+  return target;
+}
+
+const wordsOf = (strengths) => Object.entries(strengths).map(([name, strength]) => {
+  const { direction, digits } = sliders.get(name);
+  return `${direction.label} ${valueText(strength, direction, digits)}`;
+}).join(", ");
+
 const within = (part) => [...sliders.values()].filter((slider) => part.contains(slider.row));
 const zeros = (which) => Object.fromEntries(which.map((slider) => [slider.name, 0]));
 const owner = (button) => sliders.get(button.closest(".slider").dataset.slider);
@@ -507,6 +536,38 @@ const actions = {
   async save() {
     if (onPhoto()) return savePhoto();
     download(await pictureWith(canvas.edit, recipeOf(current(), true)), "face.png");
+  },
+  async card() {
+    const state = current();
+    if (!hasEdit(state)) return;
+    const after = await rendered(await pictureAt(state), state.strengths);
+    const made = card(await rendered(face.picture, {}), after, wordsOf(state.strengths));
+    download(await pictureWith(made, recipeOf(state, !face.photo)), "before-and-after.png");
+  },
+  async loop(button) {
+    const state = current();
+    if (!hasEdit(state)) return;
+    const { format } = button.dataset;
+    const loops = element.querySelectorAll(".loop");
+    loops.forEach((one) => (one.disabled = true));
+    say(`Drawing the ${format.toUpperCase()}…`);
+    try {
+      const shares = waysThere.slice(1, -1);
+      const scaled = (share) => Object.fromEntries(Object.entries(state.strengths).map(([name, s]) => [name, s * share]));
+      const answer = await server.pictures({ latents: shares.map((share) => space.edited(face.z, scaled(share), state.locks)) });
+      if (answer.error) return say(answer.error, true);
+      const pictures = [face.picture, ...answer.pictures, await pictureAt(state)];
+      const frames = [];
+      for (const [i, picture] of pictures.entries()) frames.push(frame(await rendered(picture, i ? scaled(waysThere[i]) : {})));
+      const file = await server.loop({ frames, format });
+      if (file.error) return say(file.error, true);
+      download(await (await fetch(file.file)).blob(), `edit.${format}`);
+      say(`Saved as edit.${format}.`);
+    } catch {
+      say(CONNECTION_LOST, true);
+    } finally {
+      loops.forEach((one) => (one.disabled = false));
+    }
   },
   async link() {
     const kept = face.seed || withFace.checked ? "the edit and the face" : "the edit, not the face";

@@ -69,7 +69,7 @@ def build(editor: Editor, gallery: Gallery | None = None) -> gr.HTML:
                                    placeholder=f"of {len(gallery):,}")
             thumbnails = components.html("thumbnails", messages.thumbnails(examples), elem_id="examples",
                                          note=credit())
-        answers = [messages.answering(function) for function in (pictures, effects, held, resume, open, save)]
+        answers = [messages.answering(function) for function in (pictures, effects, held, resume, open, save, messages.loop)]
         stage = components.html("edit", opening, [messages.at_once(decode), *answers],
                                 groups=catalogue(editor), count=len(editor.directions),
                                 latents=editor.config.latents, space=space(editor), presets=presets(editor),

@@ -123,5 +123,5 @@ def progress(editor: Editor, request: dict):
         if done % animation.BATCH == 0:
             yield job | {"done": done}
         writer.add(frame)
-    mime = {"gif": "image/gif", "mp4": "video/mp4"}[kind]
-    yield job | {"done": count, "kind": kind, "file": f"data:{mime};base64,{base64.b64encode(writer.finish()).decode()}"}
+    data = base64.b64encode(writer.finish()).decode()
+    yield job | {"done": count, "kind": kind, "file": f"data:{animation.MIME[kind]};base64,{data}"}
