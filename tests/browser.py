@@ -121,7 +121,7 @@ def settled(page, tab: str = "edit") -> None:
 
 def captioned(page, name: str) -> None:
     """Wait until the Edit tab shows the face with that name."""
-    page.wait_for_function("name => document.querySelector('#edit .status').textContent === name", arg=name)
+    page.wait_for_function("name => document.querySelector('#edit .status')?.textContent === name", arg=name)
     settled(page)
 
 

@@ -537,6 +537,7 @@ def test_a_link_holds_the_face_of_a_photo_only_if_asked(edit, second):
     assert set(recipe(edit)) == {"model", "strengths"}
     other = second
     other.goto(edit.url)  # only what is behind the # differs: the page is not loaded again
+    other.get_by_role("button", name="Use it on this face").click()
     captioned(other, "Generated face 47, edited by a link")
     assert recipe(other)["strengths"] == {"Smiling": smile}, "whether or not this face's track is as long"
     stranger = pixels(other, "edit")

@@ -38,8 +38,9 @@ def html(name: str, value: object = None, server_functions: list[Callable] | Non
          elem_id: str | None = None, **props: object) -> gr.HTML:
     """gr.HTML out of ``name``.html and .css, with the module ``name``.js, which gets the component's parts."""
     return gr.HTML(value, html_template=text(f"{name}.html"), css_template=text("controls.css", f"{name}.css"),
-                   js_on_load=f"import({module(name)}).then(({{ default: mount }}) => "
-                              "mount({ element, props, server, trigger, watch }));",
+                   js_on_load=f"Promise.all([import({module(name)}), import({module('connection')})]).then("
+                              "([{ default: mount }, { reaching }]) => "
+                              "mount({ element, props, server: reaching(server), trigger, watch }));",
                    server_functions=server_functions, apply_default_css=False, elem_id=elem_id or name, **props)
 
 

@@ -1,5 +1,6 @@
 // The page holds the face and the edit; the server is asked for pictures of latents and remembers nothing.
 
+import { CONNECTION_LOST, connection } from "./connection.js";
 import { SideEffects } from "./effects.js";
 import { Filmstrip } from "./filmstrip.js";
 import { Framing } from "./framing.js";
@@ -9,11 +10,12 @@ import { Previews } from "./previews.js";
 import { averages, isNeutral, surprise } from "./proposals.js";
 import { PhotoStage, pixelsOf, residualOf, totalField } from "./putback.js";
 import { pictureWith, readAddress, recipeOf, writeAddress } from "./recipe.js";
+import { session } from "./session.js";
 import { card, frame, waysThere } from "./share.js";
 import { Slider, valueText } from "./slider.js";
 import { Space } from "./space.js";
 import { Spectrum } from "./spectrum.js";
-import { CONNECTION_LOST, download, latest, loaded, paint, speaker } from "./stage.js";
+import { download, latest, loaded, paint, speaker } from "./stage.js";
 import { state as shared } from "./state.js";
 import { Viewport } from "./viewport.js";
 
@@ -29,7 +31,8 @@ let face = null;
 let locks = [];
 let against = "start";   // what the edit is compared with: the face before it, the photo, or a step
 let era = 0;             // counts the jumps: an answer from before one is not drawn
-let opening = props.value.id;
+const opening = props.value;
+const isOpening = () => Boolean(face.seed) && JSON.stringify(face.seed) === JSON.stringify(opening.seed);
 let arriving = readAddress();  // a link's recipe; it stays in the address bar until it is understood or an edit is made
 
 // The one way to a picture: latent in, {picture} or {error} out. A decoder in the browser fits here.
@@ -63,17 +66,17 @@ const live = latest(
     if (request.state) measure();
     await drawEdit(picture, request.state?.strengths ?? request.strengths);
     develop();
-    offline(null);
     say(face.caption);
   },
   trouble,
   async () => {
     // Steps that were overtaken before their picture came.
     const missing = history.nodes.filter((node) => !node.picture);
-    if (!missing.length) return;
+    if (!missing.length) return keep();
     for (const { state } of missing) if (toBeHeld(state)) await held(state);
     const { pictures } = await server.pictures({ latents: missing.map((node) => latentOf(node.state)) });
     pictures?.forEach((picture, i) => history.develop(missing[i], picture));
+    keep();
   },
 );
 let shown = null;  // the latest picture, and its latent
@@ -100,19 +103,27 @@ element.addEventListener("focusout", () => previews.focus(null));
 const effects = new SideEffects(find(".effects"), {
   server: props.effects ? server : null,
   isLocked: (name) => (sliders.has(name) ? locks.includes(name) : null),
-  ready: () => offline(null),
   fail: trouble,
 });
 
-function trouble(sentence, retry) {
-  if (retry) offline(retry);
+function trouble(sentence) {
   say(sentence, true);
 }
 
-function offline(retry) {
-  find(".offline").hidden = !retry;
-  if (retry) find(".offline button").onclick = retry;
+connection.watch((lost) => {
+  if (!lost && !find(".offline").hidden) say(face.caption);
+  find(".offline").hidden = !lost;
+});
+find(".offline button").addEventListener("click", () => connection.retry());
+
+// A question below the picture, with one way to say yes; it goes when it is answered, or when an edit is made instead.
+function ask(sentence, yes, then) {
+  find(".asks").hidden = !sentence;
+  find(".asks span").textContent = sentence ?? "";
+  find("[data-do=yes]").textContent = yes ?? "";
+  answered = then;
 }
+let answered = null;
 
 function current() {
   const moved = [...sliders.values()].filter((slider) => slider.strength);
@@ -189,6 +200,7 @@ async function shadingOf(who, picture, strengths) {
 // The stage shows a picture that the model made of these strengths: itself, or put back into the photo.
 async function drawEdit(picture, strengths) {
   const who = face;
+  if (face.photo && view === "photo" && !onPhoto()) await stagePhoto();
   if (!onPhoto()) {
     canvas.edit.width = canvas.edit.height = 512;
     return paint(canvas.edit, picture, behind(face));
@@ -200,6 +212,10 @@ async function drawEdit(picture, strengths) {
   return true;
 }
 
+// The files of the photos on the page, by what the server says of them.
+const files = new WeakMap();
+const fileOf = async (photo) => files.get(photo) ?? (await fetch(photo.picture)).blob();
+
 // The face's photo onto the photo stage; of a file that the browser cannot read, the copy that the server sent.
 async function stagePhoto() {
   const { photo } = face;
@@ -207,7 +223,13 @@ async function stagePhoto() {
   find(".after").textContent = "After";
   document.dispatchEvent(new CustomEvent("photo-shown", { detail: photo ? { picture: photo.picture, name: photo.name } : null }));
   if (!photo || photoStage.of === photo) return;
-  const picture = await (photo.file ? createImageBitmap(photo.file) : Promise.reject()).catch(() => loaded(photo.picture));
+  if (staging?.photo !== photo) staging = { photo, shown: showPhoto(photo) };
+  await staging.shown;
+}
+let staging = null;
+
+async function showPhoto(photo) {
+  const picture = await (files.has(photo) ? createImageBitmap(files.get(photo)) : Promise.reject()).catch(() => loaded(photo.picture));
   const [w, h] = photo.size;
   const fits = Math.abs(picture.width / picture.height - w / h) < 0.02 * (w / h) ? picture : await loaded(photo.picture);
   const matte = await loaded(photo.matte);
@@ -236,9 +258,17 @@ async function openPhoto(how = {}) {
     const answer = await server.open({ name: mine.name, data: await base64(mine.file), ...how });
     if (mine !== taken) return;
     if (answer.face) {
-      if (answer.face.photo) answer.face.photo.file = mine.file;
+      if (answer.face.photo) {
+        files.set(answer.face.photo, mine.file);
+        session.keep(`photo ${answer.face.id}`, mine.file);
+      }
       framing.close();
+      const { strengths, locks: held } = current();
+      const { caption } = face;
       load(answer.face);
+      if (arriving === null && Object.keys(strengths).length && !answer.face.strengths) {
+        ask(`The edit of ${caption} stays with it.`, "Use it here too", () => load({ ...answer.face, strengths, locks: held }));
+      }
       await stagePhoto();
       if (answer.warning) document.dispatchEvent(new CustomEvent("photo-refused", { detail: answer.warning }));
       return;
@@ -247,7 +277,9 @@ async function openPhoto(how = {}) {
     document.dispatchEvent(new CustomEvent("photo-refused", { detail: answer.error }));
     if (answer.photo) framing.open(answer.photo);
   } catch {
-    if (mine === taken) trouble(CONNECTION_LOST, () => openPhoto(how));
+    if (mine !== taken) return;
+    trouble(CONNECTION_LOST);
+    connection.once(() => mine === taken && openPhoto(how));
   } finally {
     stage.setAttribute("aria-busy", "false");
   }
@@ -257,17 +289,20 @@ document.addEventListener("photo-taken", ({ detail }) => {
   taken = detail;
   openPhoto();
 });
-document.addEventListener("photo-forgotten", () => {
+document.addEventListener("photo-forgotten", async () => {
   taken = null;
   framing.close();
-  load(props.value);
+  history.clear();
+  load(opening);
+  await session.forget();
+  keep();
 });
 
 // The photo with the edit put back, at its own size, from the server: the file is read whole there, and not kept.
 async function savePhoto() {
   const state = current();
   const { photo } = face;
-  const file = photo.file ?? (await (await fetch(photo.picture)).blob());
+  const file = await fileOf(photo);
   say("Saving at the photo's own size…");
   const field = totalField(space, state.strengths);
   const answer = await server.save({ name: photo.name, data: await base64(file), square: photo.square, before: face.z, after: latentOf(state),
@@ -279,9 +314,14 @@ async function savePhoto() {
   say(`Saved as ${answer.name}, ${photo.size.join(" × ")} pixels.`);
 }
 
-function show(choice) {
-  view = choice;
+function choose(which) {
+  view = which;
   views.querySelectorAll("[data-view]").forEach((button) => button.setAttribute("aria-pressed", button.dataset.view === view));
+}
+
+function show(which) {
+  choose(which);
+  keep();
   redisplay();
 }
 
@@ -296,6 +336,7 @@ async function redisplay() {
 // A change is complete: it becomes a step, a link, and a question what else it changed.
 function release(caption, by = null) {
   arriving = null;
+  ask(null);
   const { current: step, back } = history;
   // A double click on a slider at rest moves it and puts it back.
   if (by && step.by === by && step === history.nodes.at(-1) && back && keyOf(back.state) === keyOf(current())) history.retract();
@@ -309,6 +350,7 @@ function settle() {
   moving = false;
   if (onPhoto()) redraw(state.strengths);
   address(state);
+  keep();
   find("[data-do=undo]").disabled = !history.back;
   find("[data-do=redo]").disabled = !history.forth;
   if (toBeHeld(state)) live.ask({ state, era });
@@ -327,7 +369,7 @@ function measure() {
 function address(state) {
   if (arriving) return;
   const untouched = !Object.keys(state.strengths).length && !locks.length;
-  const clean = untouched && (face.id === opening || !face.seed) && !withFace.checked;
+  const clean = untouched && (isOpening() || !face.seed) && !withFace.checked;
   writeAddress(clean ? null : recipeOf(state, withFace.checked));
 }
 
@@ -351,8 +393,18 @@ function move(strengths, rest = false) {
   update();
 }
 
+// What the next page is to find again.
+function keep() {
+  if (started) session.keep("edit", { history: history.toJSON(), own: [...shared.own.values()], view, address: window.location.hash });
+  if (session.broken && !warned) say("This browser keeps nothing for this page: a reload will lose the edit.", true);
+  warned = session.broken;
+}
+let started = false;
+let warned = false;
+
 // A new face, perhaps with an edit of it; the steps so far stay in the filmstrip.
 function load(message) {
+  if (arriving === null) ask(null);
   arrange({ face: message, strengths: message.strengths ?? {}, locks: message.locks ?? [] });
   const state = current();
   const edited = Object.keys(state.strengths).length > 0;
@@ -528,14 +580,29 @@ const actions = {
   },
   async frame() {
     const { photo } = face;
-    taken = { file: photo.file ?? (await (await fetch(photo.picture)).blob()), name: photo.name };
+    taken = { file: await fileOf(photo), name: photo.name };
     framing.open(photo);
+  },
+  yes() {
+    const then = answered;
+    ask(null);
+    then?.();
+  },
+  no() {
+    arriving = null;
+    ask(null);
+    address(current());
   },
   "frame-eyes": () => framing.done(),
   "frame-close": () => framing.close(),
   async save() {
     if (onPhoto()) return savePhoto();
-    download(await pictureWith(canvas.edit, recipeOf(current(), true)), "face.png");
+    await live.settled();
+    const state = current();
+    if (String(shown?.z) !== String(latentOf(state))) {
+      return say("The picture of this edit has not come yet. Save it when the connection is back.", true);
+    }
+    download(await pictureWith(canvas.edit, recipeOf(state, true)), "face.png");
   },
   async card() {
     const state = current();
@@ -630,7 +697,10 @@ document.addEventListener("keydown", (event) => {
 });
 document.addEventListener("keyup", (event) => event.key === " " && viewport.hold(false));
 
-withFace.addEventListener("change", () => address(current()));
+withFace.addEventListener("change", () => {
+  address(current());
+  keep();
+});
 
 find(".search").addEventListener("input", (event) => search(event.target.value));
 
@@ -665,26 +735,62 @@ function add(direction, group) {
 }
 for (const { group, sliders: directions } of props.groups) directions.forEach((direction) => add(direction, group));
 
-// A link restores its edit, on its own face or on the one that is here. The server checks it.
+// A link restores its edit, on its own face; one without a face asks whether the edit is for the face that is here. The server
+// checks it.
 async function resume() {
   arriving = readAddress();
   if (arriving === null) return;
   const answer = await server.resume({ recipe: arriving }).catch(() => ({ error: CONNECTION_LOST }));
-  if (answer.error) return say(answer.error, true);
-  arriving = null;
-  load({ ...face, caption: `${face.caption}, edited by a link`, ...answer });
+  if (answer.error) {
+    say(answer.error, true);
+    if (answer.error === CONNECTION_LOST) connection.once(resume);
+    return;
+  }
+  const apply = () => {
+    arriving = null;
+    load({ ...face, caption: `${face.caption}, edited by a link`, ...answer });
+  };
+  if (answer.z) apply();
+  else ask("The link holds an edit and no face.", "Use it on this face", apply);
 }
 window.addEventListener("hashchange", resume);
 
-shared.known = new Set(given);
-shared.own.forEach((direction) => add(direction, "Your own"));
-shared.on("direction", (direction) => add(direction, "Your own"));
-watch("value", () => load(props.value));
-load(props.value);
-resume();
+// What was here before the page was left.
+async function restore({ history: tree, own, view: which, address: left }) {
+  for (const direction of own) shared.addDirection(direction);
+  for (const { state } of tree.steps) {
+    const file = state.face.photo && !files.has(state.face.photo) && await session.recall(`photo ${state.face.id}`);
+    if (file) files.set(state.face.photo, file);
+  }
+  history.restore(tree);
+  choose(which);
+  if (window.location.hash === left) arriving = null;
+  arrange(history.current.state);
+  display(history.current);
+}
 
-const smile = sliders.get("Smiling");
-if (smile && !arriving && !props.mask) {
+// That, or the opening face; and then what a link brings.
+async function start() {
+  await session.open(props.space.model, arriving === null);
+  const kept = await session.recall("edit");
+  try {
+    if (kept) await restore(kept);
+    else load(opening);
+  } catch {
+    history.clear();
+    load(opening);
+    say("What was here last time cannot be shown any more.", true);
+  }
+  started = true;
+  settle();
+  if (arriving !== null) await resume();
+  else if (!kept) moveOnce();
+}
+
+// The opening face's smile, there and back.
+function moveOnce() {
+  const smile = sliders.get("Smiling");
+  if (!smile || props.mask) return;
   const { own, direction: { low, high } } = smile;
   openingMove({
     server, slider: smile, strength: 0.8 * (high - own > own - low ? high - own : low - own),
@@ -696,4 +802,13 @@ if (smile && !arriving && !props.mask) {
     },
   });
 }
+
+shared.known = new Set(given);
+shared.own.forEach((direction) => add(direction, "Your own"));
+shared.on("direction", (direction) => add(direction, "Your own") && keep());
+const begun = start();
+watch("value", async () => {
+  await begun;
+  load(props.value);
+});
 }

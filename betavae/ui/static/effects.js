@@ -7,12 +7,11 @@ const SMALLEST = 0.05;  // change by this much, in probability or in share of th
 
 export class SideEffects {
   // server: has effects({ before, after }), or is null where there is no classifier; isLocked(name): true, false, or null where
-  // there is no slider to lock.
-  constructor(element, { server, isLocked, ready, fail }) {
+  // there is no slider to lock; fail(sentence).
+  constructor(element, { server, isLocked, fail }) {
     Object.assign(this, { element, server, isLocked });
     element.hidden = !server;
     this.latest = latest(element, ({ before, after }) => server.effects({ before, after }), ({ effects }, request) => {
-      ready();
       if (request === this.request) this.show(effects.filter(({ name }) => !request.wanted.includes(name)));
     }, fail);
   }

@@ -1,6 +1,7 @@
 // The page holds the latent; the server is asked for pictures of it and remembers nothing.
 
-import { CONNECTION_LOST, latest, paint, speaker } from "./stage.js";
+import { CONNECTION_LOST, connection } from "./connection.js";
+import { latest, paint, speaker } from "./stage.js";
 import { state } from "./state.js";
 
 export default function mount({ element, props, server, trigger }) {
@@ -97,21 +98,20 @@ function released() {
   if (props.compare) compare.ask({ z, name: column.value });
 }
 
-// A face that the server sends; whether it came.
-async function receive(answer) {
+// A face that the server sends when it is asked; if it is lost on the way it is asked again.
+async function receive(ask) {
   try {
-    const face = await answer;
+    const face = await ask();
     if (face.error) wrong(face.error);
     else load(face);
-    return true;
   } catch {
     wrong(CONNECTION_LOST);
-    return false;
+    connection.once(() => receive(ask));
   }
 }
 
 const actions = {
-  random: () => receive(server.generate({})),
+  random: () => receive(() => server.generate({})),
   reset: () => load({ z: own, caption }),
   edit: () => trigger("select", { z, caption: caption.startsWith("Explored") ? caption : `Explored: ${caption}` }),
   more(button) {
@@ -160,10 +160,10 @@ const watcher = new IntersectionObserver((entries) => {
 rows.forEach((row) => watcher.observe(row));
 
 // Whenever the tab is opened it takes the Edit tab's face, if that is another one than when it did so last.
-new IntersectionObserver(async ([{ isIntersecting }]) => {
+new IntersectionObserver(([{ isIntersecting }]) => {
   const edited = isIntersecting && state.edited && { z: state.edited, strengths: {} };
   if (!edited || JSON.stringify(edited) === taken) return;
   taken = JSON.stringify(edited);
-  if (!(await receive(server.take(edited)))) taken = null;
+  receive(() => server.take(edited));
 }).observe(stage);
 }

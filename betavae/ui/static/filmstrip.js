@@ -14,6 +14,7 @@ export class Filmstrip {
       amended: (node) => strip.children[node.step].replaceWith(this.draw(node)),
       removed: (node) => strip.children[node.step].remove(),
       visited: (node) => this.visit(node),
+      cleared: () => strip.replaceChildren(),
       developed: (node) => (strip.children[node.step].querySelector("img").src = node.picture),
     });
   }

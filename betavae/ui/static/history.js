@@ -8,7 +8,8 @@ export class History {
     this.watchers = [];
   }
 
-  // Whoever shows the tree: added(node), amended(node), removed(node), visited(node), developed(node), each if it wants to know.
+  // Whoever shows the tree: added(node), amended(node), removed(node), visited(node), developed(node), cleared(), each if it wants
+  // to know.
   watch(watcher) {
     this.watchers.push(watcher);
   }
@@ -71,16 +72,23 @@ export class History {
     this.tell("developed", node);
   }
 
-  // All steps as plain data, without their pictures; `restore` makes the same tree of it.
+  // No step is left.
+  clear() {
+    Object.assign(this, { nodes: [], current: null, lanes: 0 });
+    this.tell("cleared");
+  }
+
+  // All steps as plain data; `restore` makes the same tree of it.
   toJSON() {
-    return { current: this.current?.step ?? null, steps: this.nodes.map(({ state, caption, parent, by, next }) => ({ state, caption, by,
-      parent: parent?.step ?? null, next: next?.step ?? null })) };
+    return { current: this.current?.step ?? null, steps: this.nodes.map(({ state, caption, picture, parent, by, next }) => ({ state, caption,
+      picture, by, parent: parent?.step ?? null, next: next?.step ?? null })) };
   }
 
   restore({ steps, current }) {
-    for (const { state, caption, parent } of steps) {
+    this.clear();
+    for (const { state, caption, picture, parent } of steps) {
       this.current = parent === null ? null : this.nodes[parent];
-      this.commit(state, caption);
+      this.commit(state, caption, { picture });
     }
     steps.forEach(({ next, by }, i) => Object.assign(this.nodes[i], { by, next: next === null ? null : this.nodes[next] }));
     if (current !== null) this.visit(this.nodes[current]);

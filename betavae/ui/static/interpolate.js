@@ -1,5 +1,6 @@
 // The page holds the faces of the path, in their order; the server is asked for pictures and remembers nothing.
 
+import { session } from "./session.js";
 import { latest, paint, save, speaker } from "./stage.js";
 import { state } from "./state.js";
 
@@ -51,6 +52,7 @@ function move() {
 
 function update() {
   state.set("path", path());
+  session.keep("path", { faces, method, easing: easing.value });
   move();
   row.ask({ ...path(), positions: steps });
 }
@@ -95,6 +97,11 @@ function listFaces() {
     mark.style.left = `${(100 * i) / (faces.length - 1)}%`;
     return mark;
   }));
+}
+
+function choose(which) {
+  method = which;
+  for (const button of element.querySelectorAll("[data-method]")) button.setAttribute("aria-pressed", button.dataset.method === method);
 }
 
 // Another order, or other faces.
@@ -157,8 +164,7 @@ element.addEventListener("click", (event) => {
     position.value = node.dataset.at;
     move();
   } else if (node?.dataset.method) {
-    method = node.dataset.method;
-    for (const other of element.querySelectorAll("[data-method]")) other.setAttribute("aria-pressed", other === node);
+    choose(node.dataset.method);
     update();
   } else if (node) {
     actions[node.dataset.do](node);
@@ -188,9 +194,20 @@ list.addEventListener("dragend", () => {
   for (const item of list.children) item.classList.remove("over");
 });
 
-divide();
-set(props.opening);
-// A tab is built when it is first opened, which may be by a face that another tab sends.
-if (props.value) add(props.value);
-watch("value", () => add(props.value));
+async function start() {
+  const kept = await session.recall("path");
+  if (kept) {
+    choose(kept.method);
+    easing.value = kept.easing;
+  }
+  divide();
+  set(kept?.faces ?? props.opening);
+  // A tab is built when it is first opened, which may be by a face that another tab sends.
+  if (props.value) add(props.value);
+}
+const begun = start();
+watch("value", async () => {
+  await begun;
+  add(props.value);
+});
 }

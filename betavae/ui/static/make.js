@@ -1,6 +1,8 @@
 // The faces of both sides live here and nowhere else; the server makes a direction of their latents and forgets them.
 
-import { CONNECTION_LOST, download, latest, paint, speaker } from "./stage.js";
+import { CONNECTION_LOST, connection } from "./connection.js";
+import { session } from "./session.js";
+import { download, latest, paint, speaker } from "./stage.js";
 import { state } from "./state.js";
 
 export default function mount({ element, props, server, watch }) {
@@ -41,6 +43,7 @@ function draw() {
 
 function update() {
   draw();
+  session.keep("sides", { ...sides, name: name.value });
   say("");
   making.forget();
   result.hidden = !(sides.positives.length && sides.negatives.length);
@@ -92,9 +95,14 @@ const actions = {
   async take(button) {
     const { side } = button.closest("[data-side]").dataset;
     const z = state.edited;
-    const answer = await server.pictures({ latents: [z] }).catch(() => ({ error: CONNECTION_LOST }));
-    if (answer.error) say(answer.error, true);
-    else append(side, [{ z, picture: answer.pictures[0], caption: "Edited face" }]);
+    try {
+      const answer = await server.pictures({ latents: [z] });
+      if (answer.error) say(answer.error, true);
+      else append(side, [{ z, picture: answer.pictures[0], caption: "Edited face" }]);
+    } catch {
+      say(CONNECTION_LOST, true);
+      connection.once(() => actions.take(button));
+    }
   },
   remove(button) {
     sides[button.closest("[data-side]").dataset.side].splice(Number(button.dataset.index), 1);
@@ -140,6 +148,12 @@ function load(message) {
     if (joined.length) say(`Sliders of the Edit tab now, under “Your own”: ${joined.join(", ")}.`);
   }
 }
+session.recall("sides").then((kept) => {
+  if (!kept) return;
+  name.value = kept.name;
+  for (const side of Object.keys(sides)) sides[side].unshift(...kept[side]);
+  update();
+});
 watch("value", () => load(props.value));
 // The face may have changed on another tab.
 new IntersectionObserver(([{ isIntersecting }]) => {

@@ -1,4 +1,5 @@
-import { CONNECTION_LOST, speaker } from "./stage.js";
+import { CONNECTION_LOST, connection } from "./connection.js";
+import { speaker } from "./stage.js";
 
 const WIDTH = 460;
 const HEIGHT = 220;
@@ -72,7 +73,10 @@ if (form) {
     if (!name) return say("Write the name of a repository, as user/repo.", true);
     form.setAttribute("aria-busy", "true");
     say(`Loading ${name} …`);
-    const answer = await server.open_model({ name }).catch(() => ({ error: CONNECTION_LOST }));
+    const answer = await server.open_model({ name }).catch(() => {
+      connection.once(() => open(name));
+      return { error: CONNECTION_LOST };
+    });
     form.setAttribute("aria-busy", "false");
     if (answer.error) say(answer.error, true);
     else location.assign(`${root}model/${encodeURIComponent(answer.key)}/`);

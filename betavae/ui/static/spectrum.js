@@ -6,7 +6,7 @@ import { latest, save } from "./stage.js";
 const CELL = 128;  // pixels, in the saved picture
 
 export class Spectrum {
-  // server: has pictures({ latents }); space: the directions; state(): what is on the stage; choose(strengths, caption): put these sliders there; fail(sentence, retry).
+  // server: has pictures({ latents }); space: the directions; state(): what is on the stage; choose(strengths, caption): put these sliders there; fail(sentence).
   constructor(element, { server, space, state, choose, fail }) {
     Object.assign(this, { element, space, state, sliders: new Map() });
     this.details = element.querySelector("details");

@@ -1,6 +1,6 @@
 // Shared by the tabs: how a picture gets onto a canvas, and how the newest one wins.
 
-export const CONNECTION_LOST = "The connection was lost.";
+import { CONNECTION_LOST, connection } from "./connection.js";
 
 // A picture that is read and can be drawn.
 export async function loaded(src) {
@@ -26,45 +26,53 @@ export async function paint(canvas, uri, behind = null) {
 
 // At most one request is under way. What is asked for in the meantime replaces what was asked for before, so nothing
 // queues up and the last value always wins. `stage` is marked busy until the page shows what was last asked for. A
-// request that the connection lost is sent again by `retry`, or when the browser is back online. `rest` is called when
-// there is nothing left to do.
+// request that the connection lost is sent again when the server answers. `rest` is called when there is nothing left to do.
 export function latest(stage, send, show, fail, rest = () => {}) {
   let wanted = null;
   let lost = null;
-  let running = false;
+  let running = null;
   async function run() {
-    running = true;
     stage.setAttribute("aria-busy", "true");
-    while (wanted) {
-      const request = wanted;
-      wanted = null;
-      try {
-        const answer = await send(request);
+    try {
+      while (wanted) {
+        const request = wanted;
+        wanted = lost = null;
+        let answer;
+        try {
+          answer = await send(request);
+        } catch {
+          lost = request;
+          connection.wait(retry);
+          fail(CONNECTION_LOST);
+          continue;
+        }
+        connection.done(retry);
         if (answer.error) fail(answer.error);
         else await show(answer, request);
-      } catch {
-        lost = request;
-        fail(CONNECTION_LOST, retry);
       }
+    } finally {
+      running = null;
+      stage.setAttribute("aria-busy", "false");
     }
-    running = false;
-    stage.setAttribute("aria-busy", "false");
     if (!lost) rest();
   }
   function ask(request) {
     wanted = request;
-    lost = null;
-    if (!running) run();
+    running ??= run();
   }
   function retry() {
-    if (lost) ask(lost);
+    if (lost && !running) ask(lost);
   }
-  window.addEventListener("online", retry);
   return {
     ask,
-    retry,
+    // When nothing is under way; whether everything came.
+    async settled() {
+      await running;
+      return !lost;
+    },
     forget() {
       wanted = lost = null;
+      connection.done(retry);
     },
   };
 }
