@@ -66,8 +66,9 @@ export class History {
     return this.current?.next ?? null;
   }
 
-  // The picture of a step, as soon as it is there.
+  // The picture of a step, as soon as it is there; the step itself may be gone by then.
   develop(node, picture) {
+    if (this.nodes[node.step] !== node) return;
     node.picture = picture;
     this.tell("developed", node);
   }
