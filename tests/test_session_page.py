@@ -156,9 +156,9 @@ def test_every_tab_reconnects_by_itself(browser, tmp_path, portrait_file):
         page.click("[data-view=model]")
         settled(page)
         before = pixels(page, "edit")
-        for tab, ready in (("Interpolate", "#interpolate .strip canvas"), ("Sample", "#sample .faces img"), ("Explore", "#explore .row canvas")):
+        for tab, ready in (("Interpolate", ".strip canvas"), ("Sample", ".faces img"), ("Explore", ".row canvas")):
             page.get_by_role("tab", name=tab).click()
-            page.wait_for_selector(ready)
+            page.wait_for_selector(f"#{tab.lower()} {ready}")
             settled(page, tab.lower())
         sampled = page.locator("#sample .faces img").first.get_attribute("src")
         between = pixels(page, "edit")
