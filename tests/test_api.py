@@ -201,7 +201,7 @@ def test_a_recipe_is_made_and_kept_in_the_picture(call, editor):
 
 
 @pytest.mark.parametrize(("endpoint", "arguments", "sentence"), [
-    ("decode", {"latent": "face"}, "not a list of numbers"),
+    ("decode", {"latent": "face"}, "latent is 'face'; it must be a list of numbers"),
     ("decode", {"latent": [0.0]}, "this model needs"),
     ("edit", {"latent": [0.0] * 32, "strengths": {"Smile": 1}}, "no direction 'Smile'; choose from"),
     ("edit", {"latent": [0.0] * 32, "strengths": [1]}, "strengths is"),
@@ -211,6 +211,10 @@ def test_a_recipe_is_made_and_kept_in_the_picture(call, editor):
     ("edit", {"latent": [0.0] * 32, "strengths": {}, "vectors": {"yaw": [1.0] * 32}}, "'yaw' already"),
     ("sample", {"count": 65}, "count is 65; it must be a whole number from 1 to 64"),
     ("sample", {"count": 1.5}, "count is 1.5"),
+    ("sample", {"count": True}, "count is True; it must be a whole number from 1 to 64"),
+    ("sample", {"truncation": 0.01}, "it must be a number from 0.1 to 10, or null"),
+    ("decode", {"latent": [1e9] * 32}, "it must be a list of numbers"),
+    ("apply", {"recipe": "mine"}, "recipe is 'mine'; it must be an object"),
     ("sample", {"temperature": "hot"}, "temperature is 'hot'"),
     ("wear", {"latent": [0.0] * 32, "other": [0.0] * 32, "groups": ["Smile"]}, "group is 'Smile'; choose from Expression"),
     ("wear", {"latent": [0.0] * 32, "other": [0.0] * 32, "groups": ["Pose"], "amount": 2}, "amount is 2; it must be"),
@@ -221,8 +225,8 @@ def test_a_recipe_is_made_and_kept_in_the_picture(call, editor):
     ("spectrum", {"latent": [0.0] * 32, "direction": "Smile"}, "no direction 'Smile'"),
     ("traverse", {"latent": [0.0] * 32, "dimension": 32, "values": [1]}, "whole number from 0 to 31"),
     ("traverse", {"latent": [0.0] * 32, "dimension": 0, "values": []}, "list of 1 to 64"),
-    ("encode", {"photo": {"path": "/etc/hostname"}}, "no uploaded file"),
-    ("make_direction", {"name": "Mine", "positives": [], "negatives": []}, "positives is no list of 1 to 64 files"),
+    ("encode", {"photo": {"path": "/etc/hostname"}}, "it must be an uploaded file"),
+    ("make_direction", {"name": "Mine", "positives": [], "negatives": []}, "positives is []; it must be a list of 1 to 64 uploaded files"),
     ("apply", {"recipe": {"model": "000000000000", "seed": 1}}, "of the model 000000000000"),
 ])
 def test_mistakes_are_one_sentence(call, endpoint, arguments, sentence):

@@ -9,9 +9,12 @@ import functools
 import inspect
 import json
 import re
+import reprlib
 import tempfile
+import typing
 from collections.abc import Callable
 from pathlib import Path
+from typing import Annotated, Any, Literal
 
 import gradio as gr
 import torch
@@ -20,6 +23,8 @@ from fastapi.responses import JSONResponse
 from gradio.processing_utils import save_pil_to_cache
 from gradio.utils import get_upload_folder
 from PIL import Image
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainValidator, ValidationError, validate_call
+from pydantic.fields import FieldInfo
 from torch import Tensor
 
 from betavae import custom
@@ -29,50 +34,98 @@ from betavae.directions import Directions
 from betavae.editor import Editor
 from betavae.gallery import Gallery
 from betavae.recipe import KEYWORD, Recipe
-from betavae.ui import messages, once
-from betavae.ui.messages import number, whole
+from betavae.ui import once
+from betavae.ui.messages import whole
 
 MAX_PICTURES = 64
 MAX_SEED = 2**31 - 1
 MAX_FACES, MAX_SIDE = 1000, 100_000  # of a photo; whether a face is there is the photo's to say
 
 
+# ---- what endpoints take -------------------------------------------------------------------------------------------
+#
+# Each type's description ends the sentence that says what is wrong with an argument: "count is 65; it must be ...".
+
+
+class Mark(BaseModel):
+    """What Gradio marks a file with, after it has checked that it is an upload."""
+
+    type_: Literal["gradio.FileData"] = Field(alias="_type")
+
+
+class Upload(BaseModel):
+    """A file that was uploaded: where it is, and how the visitor called it."""
+
+    path: Path
+    meta: Mark
+    orig_name: str | None = None
+
+
+def within(low: float, high: float, what: str = "a number") -> FieldInfo:
+    """Bounds, with their description."""
+    return Field(ge=low, le=high, description=f"{what} from {low} to {high}")
+
+
+# JSON has one kind of number: 2.0 is whole.
+WHOLE = BeforeValidator(lambda value: int(value) if isinstance(value, float) and value.is_integer() else value)
+Finite = Annotated[float, Field(gt=-1e6, lt=1e6)]
+Place = Annotated[list[Annotated[float, Field(ge=0, le=MAX_SIDE)]], Field(min_length=2, max_length=2)]
+
+Text = Annotated[str, Field(description="a text")]
+Flag = Annotated[bool, Field(description="true or false")]
+Object = Annotated[dict[str, Any], Field(description="an object")]
+Count = Annotated[int, WHOLE, within(1, MAX_PICTURES, "a whole number")]
+Steps = Annotated[int, WHOLE, within(2, MAX_PICTURES, "a whole number")]
+Seed = Annotated[int, WHOLE, within(0, MAX_SEED, "a whole number")]
+FaceNumber = Annotated[int, WHOLE, within(0, MAX_FACES, "a whole number")]
+Dimension = Annotated[int, WHOLE, Field(description="a whole number")]  # how many there are is the model's to say
+Temperature = Annotated[float, within(0, 2)]
+Bound = Annotated[Annotated[float, within(0.1, 10)] | None, Field(description="a number from 0.1 to 10, or null")]
+Radius = Annotated[float, within(0, 20)]
+Share = Annotated[float, within(0, 1)]
+Percentile = Annotated[float, within(0, 100)]
+Latent = Annotated[list[Finite], Field(description="a list of numbers")]
+OptionalLatent = Annotated[list[Finite] | None, Field(description="a list of numbers, or null")]
+Latents = Annotated[list[Latent], Field(max_length=MAX_PICTURES, description=f"a list of 2 to {MAX_PICTURES} latents")]
+Values = Annotated[list[Annotated[float, Field(ge=-100, le=100)]],
+                   Field(min_length=1, max_length=MAX_PICTURES, description=f"a list of 1 to {MAX_PICTURES} numbers from -100 to 100")]
+Strengths = Annotated[dict[str, Finite], Field(description="an object of finite numbers by name")]
+OptionalStrengths = Annotated[dict[str, Finite] | None, Field(description="an object of finite numbers by name, or null")]
+Names = Annotated[list[str], Field(description="a list of names")]
+OptionalNames = Annotated[list[str] | None, Field(description="a list of names, or null")]
+Vectors = Annotated[dict[str, list[Finite]] | None, Field(description="an object of lists of numbers by name, or null")]
+Eyes = Annotated[Annotated[list[Place], Field(min_length=2, max_length=2)] | None,
+                 Field(description=f"a list of 2 places [x, y], in pixels from 0 to {MAX_SIDE}, or null")]
+# Gradio's own type is what it documents and checks; what an endpoint gets is an Upload.
+File = Annotated[gr.FileData, PlainValidator(Upload.model_validate),
+                 Field(description='an uploaded file: {"path": ..., "meta": {"_type": "gradio.FileData"}}')]
+Files = Annotated[list[Annotated[gr.FileData, PlainValidator(Upload.model_validate)]],
+                  Field(min_length=1, max_length=MAX_PICTURES, description=f"a list of 1 to {MAX_PICTURES} uploaded files")]
+
+
 def build(editor: Editor, gallery: Gallery | None = None) -> None:
     """The endpoints around one editor, in the Blocks that is being built; those of a ``gallery`` where there is one."""
-    for function in [*endpoints(editor), *numbered(editor, gallery)]:
+    for endpoint in Api(editor, gallery).endpoints():
         # The page with the documentation shows one paragraph, which is the whole docstring then. Off the queue, a call
         # waits for nobody else's; the work of each is bounded by MAX_PICTURES.
-        gr.api(answering(function), api_description=" ".join(inspect.getdoc(function).split()), queue=False)
+        gr.api(answering(endpoint), api_description=" ".join((inspect.getdoc(endpoint) or "").split()), queue=False)
 
 
-def numbered(editor: Editor, gallery: Gallery | None) -> list[Callable]:
-    """The endpoint that knows the faces of a gallery by number; none without one."""
-    def numbered_face(number: int, strengths: dict[str, float] | None = None,
-                      locks: list[str] | None = None) -> tuple[list[gr.FileData], list[float]]:
-        """A face of the data set that the server was started on, beside its reconstruction and its edit.
+def answering(endpoint: Callable) -> Callable:
+    """An endpoint whose ValueErrors reach the caller as one sentence, and that keeps no photo that came with a call.
 
-        Parameters:
-            number: which face, as in CelebA's file names
-            strengths: how much of each direction
-            locks: names of directions in which the face keeps its place
-        Returns:
-            three pictures: original, reconstruction, edit
-            the latent of the reconstruction
-        """
-        path = gallery.path(number)
-        photo = editor.open(path, gallery.crop)
-        shown = editor.side_by_side(photo, mapping(strengths or {}, "strengths"), names(locks, "locks"))
-        return pictures(shown), photo.z[0].tolist()
+    Its arguments are checked against their types, strictly: "1" is no number.
+    """
+    checked = validate_call(config=ConfigDict(strict=True, arbitrary_types_allowed=True))(endpoint)
+    names = list(inspect.signature(endpoint).parameters)
 
-    return [numbered_face] if gallery else []
-
-
-def answering(function: Callable) -> Callable:
-    """An endpoint whose ValueErrors reach the caller as their sentence, and that keeps no photo that came with a call."""
-    @functools.wraps(function)
+    @functools.wraps(endpoint)
     def answer(*arguments):
+        given = dict(zip(names, arguments, strict=False))
         try:
-            return function(*arguments)
+            return checked(**given)
+        except ValidationError as error:
+            raise gr.Error(mistake(endpoint, given, error), print_exception=False) from error
         except ValueError as error:
             raise gr.Error(str(error), print_exception=False) from error
         finally:
@@ -83,11 +136,49 @@ def answering(function: Callable) -> Callable:
     return answer
 
 
-def endpoints(editor: Editor) -> list[Callable]:
-    """The functions that are served. What is wrong with an argument is a ValueError of one sentence."""
-    space = editor.directions
+def mistake(endpoint: Callable, given: dict[str, object], error: ValidationError) -> str:
+    """What is wrong with the first argument that is wrong, as a sentence."""
+    name = str(error.errors()[0]["loc"][0])
+    _, *notes = typing.get_args(typing.get_type_hints(endpoint, include_extras=True)[name])
+    wanted = next(note.description for note in notes if isinstance(note, FieldInfo) and note.description)
+    return f"{name} is {reprlib.repr(given.get(name))}; it must be {wanted}."
 
-    def encode(photo: gr.FileData, crop: str = "auto") -> list[float]:
+
+class Api:
+    """The functions that are served, around one editor. What is wrong with an argument is a ValueError of one sentence."""
+
+    def __init__(self, editor: Editor, gallery: Gallery | None = None):
+        self.editor, self.gallery = editor, gallery
+
+    def endpoints(self) -> list[Callable]:
+        """All of them, in the order of the documentation; that of the gallery where there is one."""
+        return [self.encode, self.faces, self.edit_photo, self.decode, self.edit, self.apply, self.remaining, self.side_effects,
+                self.spectrum, self.traverse, self.interpolate, self.sample, self.neighbours, self.wear, self.percentiles,
+                self.reach, self.directions, self.make_direction, self.model, *([self.numbered_face] if self.gallery else [])]
+
+    def _face(self, latent: list[float]) -> Tensor:
+        """A latent (d,) of this model's length."""
+        return self.editor.shift(torch.tensor(latent), {})[0]
+
+    def numbered_face(self, number: Seed, strengths: OptionalStrengths = None,
+                      locks: OptionalNames = None) -> tuple[list[gr.FileData], list[float]]:
+        """A face of the data set that the server was started on, beside its reconstruction and its edit.
+
+        Parameters:
+            number: which face, as in CelebA's file names
+            strengths: how much of each direction
+            locks: names of directions in which the face keeps its place
+        Returns:
+            three pictures: original, reconstruction, edit
+            the latent of the reconstruction
+        """
+        if self.gallery is None:
+            raise ValueError("The server was started without --data, so it has no numbered faces.")
+        photo = self.editor.open(self.gallery.path(number), self.gallery.crop)
+        shown = self.editor.side_by_side(photo, strengths or {}, locks or [])
+        return pictures(shown), photo.z[0].tolist()
+
+    def encode(self, photo: File, crop: Text = "auto") -> list[float]:
         """The latent of the face in a photo.
 
         Parameters:
@@ -96,9 +187,9 @@ def endpoints(editor: Editor) -> list[Callable]:
         Returns:
             the latent, which the other endpoints take
         """
-        return editor.encode(uploaded(photo, "photo"), str(crop))[0].tolist()
+        return self.editor.encode(photo.path, crop)[0].tolist()
 
-    def faces(photo: gr.FileData) -> list[dict]:
+    def faces(self, photo: File) -> list[dict]:
         """The faces in a photo, the largest first.
 
         Parameters:
@@ -108,10 +199,10 @@ def endpoints(editor: Editor) -> list[Callable]:
 pixels of the upright photo, and score, how sure the detector is
         """
         return [{"box": list(found.box), "landmarks": found.landmarks.tolist(), "score": float(found.score)}
-                for found in editor.open(uploaded(photo, "photo")).faces]
+                for found in self.editor.open(photo.path).faces]
 
-    def edit_photo(photo: gr.FileData, strengths: dict[str, float], locks: list[str] | None = None, face: int = 0,
-                   eyes: list[list[float]] | None = None) -> tuple[gr.FileData, list[float]]:
+    def edit_photo(self, photo: File, strengths: Strengths, locks: OptionalNames = None, face: FaceNumber = 0,
+                   eyes: Eyes = None) -> tuple[gr.FileData, list[float]]:
         """A photo with a face of it edited: its own pixels at its own size, moved and shaded; the rest stays bit for bit.
 
         Parameters:
@@ -124,21 +215,20 @@ pixels of the upright photo, and score, how sure the detector is
             the photo in its own format, the recipe inside; it can be fetched once and is deleted then
             the face's latent before the edit
         """
-        path = uploaded(photo, "photo")
-        recipe = Recipe(editor.hash, mapping(strengths, "strengths"), names(locks, "locks"))
-        opened = editor.open(path)
+        recipe = Recipe(self.editor.hash, strengths, locks or [])
+        opened = self.editor.open(photo.path)
         if eyes is not None:
-            opened.frame_by_eyes(*points(eyes, "eyes", 2))
+            opened.frame_by_eyes(*eyes)
         elif opened.faces or face != 0:
-            opened.choose(whole(face, "face", 0, MAX_FACES))
+            opened.choose(face)
         carried = dataclasses.replace(recipe, latent=tuple(round(value, 5) for value in opened.z[0].tolist()))
-        name = Path(photo.get("orig_name") or path.name)
+        name = Path(photo.orig_name or photo.path.name)
         suffix = name.suffix if Image.registered_extensions().get(name.suffix.lower()) in Image.SAVE else ".png"
         out = once.place(f"{name.stem}-edited{suffix}")
-        opened.save(editor.put_back(opened, recipe.strengths, recipe.locks), out, carried)
+        opened.save(self.editor.put_back(opened, recipe.strengths, recipe.locks), out, carried)
         return gr.FileData(path=str(out), orig_name=out.name).model_dump(), list(carried.latent)
 
-    def decode(latent: list[float]) -> gr.FileData:
+    def decode(self, latent: Latent) -> gr.FileData:
         """The picture of a latent.
 
         Parameters:
@@ -146,10 +236,10 @@ pixels of the upright photo, and score, how sure the detector is
         Returns:
             a PNG of the model's size
         """
-        return pictures(editor.decode(messages.latent(latent)))[0]
+        return pictures(self.editor.decode(torch.tensor(latent)))[0]
 
-    def edit(latent: list[float], strengths: dict[str, float], locks: list[str] | None = None,
-             vectors: dict[str, list[float]] | None = None) -> tuple[gr.FileData, list[float]]:
+    def edit(self, latent: Latent, strengths: Strengths, locks: OptionalNames = None,
+             vectors: Vectors = None) -> tuple[gr.FileData, list[float]]:
         """A face with directions added.
 
         Parameters:
@@ -161,13 +251,12 @@ pixels of the upright photo, and score, how sure the detector is
             the picture
             the edited latent
         """
-        given = {name: messages.latent(vector) for name, vector in mapping(vectors, "vectors").items()}
-        own = custom.from_vectors(given, space)
-        z = face(latent)
-        z = editor.shift(z, mapping(strengths, "strengths"), names(locks, "locks"), own)[0]
-        return pictures(editor.decode(z))[0], z.tolist()
+        given = {name: torch.tensor(vector) for name, vector in (vectors or {}).items()}
+        own = custom.from_vectors(given, self.editor.directions)
+        z = self.editor.shift(self._face(latent), strengths, locks or [], own)[0]
+        return pictures(self.editor.decode(z))[0], z.tolist()
 
-    def apply(recipe: dict, latent: list[float] | None = None) -> gr.FileData:
+    def apply(self, recipe: Object, latent: OptionalLatent = None) -> gr.FileData:
         """The picture of an edit recipe, as the page writes it into its links and its saved pictures.
 
         Parameters:
@@ -176,13 +265,13 @@ pixels of the upright photo, and score, how sure the detector is
         Returns:
             a PNG with the recipe inside; dropped on the page, it resumes the edit
         """
-        read = Recipe.from_json(json.dumps(mapping(recipe, "recipe")))
-        (image,) = editor.apply(read, None if latent is None else messages.latent(latent))
+        read = Recipe.from_json(json.dumps(recipe))
+        (image,) = self.editor.apply(read, None if latent is None else torch.tensor(latent))
         if latent is None:
             image.info[KEYWORD] = read.to_json()  # which Gradio writes into the PNG
         return pictures([image])[0]
 
-    def side_effects(latent: list[float], strengths: dict[str, float], locks: list[str] | None = None) -> list[dict]:
+    def side_effects(self, latent: Latent, strengths: Strengths, locks: OptionalNames = None) -> list[dict]:
         """What an edit changes besides what it is meant to, as a classifier of pixels sees it: the largest change first.
 
         Parameters:
@@ -192,10 +281,10 @@ pixels of the upright photo, and score, how sure the detector is
         Returns:
             name, probability before and after, and the change in logits
         """
-        effects = editor.side_effects(messages.latent(latent), mapping(strengths, "strengths"), names(locks, "locks"))
+        effects = self.editor.side_effects(torch.tensor(latent), strengths, locks or [])
         return [dataclasses.asdict(effect) for effect in effects]
 
-    def remaining(strengths: dict[str, float], locks: list[str], latent: list[float] | None = None) -> dict[str, float]:
+    def remaining(self, strengths: Strengths, locks: Names, latent: OptionalLatent = None) -> dict[str, float]:
         """What share of each wanted effect is left under locks: 1 is all of it.
 
         Parameters:
@@ -203,11 +292,11 @@ pixels of the upright photo, and score, how sure the detector is
             locks: names of directions in which the face keeps its place
             latent: the face, from encode or sample; the average face if there is none
         """
-        z = space.mean if latent is None else face(latent)
-        return editor.remaining(z, mapping(strengths, "strengths"), names(locks, "locks"))
+        z = self.editor.directions.mean if latent is None else self._face(latent)
+        return self.editor.remaining(z, strengths, locks)
 
-    def spectrum(latent: list[float], direction: str, steps: int = 7,
-                 locks: list[str] | None = None) -> tuple[list[gr.FileData], list[float]]:
+    def spectrum(self, latent: Latent, direction: Text, steps: Steps = 7,
+                 locks: OptionalNames = None) -> tuple[list[gr.FileData], list[float]]:
         """A face along one direction, from one end of the data to the other.
 
         Parameters:
@@ -219,11 +308,10 @@ pixels of the upright photo, and score, how sure the detector is
             the pictures
             the strength of each
         """
-        z, count, held = face(latent), whole(steps, "steps", 2, MAX_PICTURES), names(locks, "locks")
-        latents, strengths = editor.spectrum(z, str(direction), count, held)
-        return pictures(editor.decode(latents)), strengths
+        latents, strengths = self.editor.spectrum(self._face(latent), direction, steps, locks or [])
+        return pictures(self.editor.decode(latents)), strengths
 
-    def traverse(latent: list[float], dimension: int, values: list[float]) -> list[gr.FileData]:
+    def traverse(self, latent: Latent, dimension: Dimension, values: Values) -> list[gr.FileData]:
         """A face in which one number of the latent takes other values.
 
         Parameters:
@@ -231,14 +319,11 @@ pixels of the upright photo, and score, how sure the detector is
             dimension: which number, from 0
             values: what it shall be, 1 to 64 numbers
         """
-        z, dimension = face(latent), whole(dimension, "dimension", 0, editor.config.latents - 1)
-        if not isinstance(values, list) or not 1 <= len(values) <= MAX_PICTURES:
-            raise ValueError(f"values is no list of 1 to {MAX_PICTURES} numbers.")
-        wanted = torch.tensor([number(value, "values", -100, 100) for value in values])
-        return pictures(editor.decode(geometry.traverse(z, dimension, wanted)))
+        z, dimension = self._face(latent), whole(dimension, "dimension", 0, self.editor.config.latents - 1)
+        return pictures(self.editor.decode(geometry.traverse(z, dimension, torch.tensor(values))))
 
-    def interpolate(latents: list[list[float]], steps: int = 8, method: str = "slerp", easing: str = "linear",
-                    closed: bool = False) -> tuple[list[gr.FileData], list[list[float]]]:
+    def interpolate(self, latents: Latents, steps: Steps = 8, method: Text = "slerp", easing: Text = "linear",
+                    closed: Flag = False) -> tuple[list[gr.FileData], list[list[float]]]:
         """Pictures on the way through two or more faces, in their order.
 
         Parameters:
@@ -251,15 +336,12 @@ pixels of the upright photo, and score, how sure the detector is
             the pictures
             their latents
         """
-        if not isinstance(latents, list) or len(latents) > MAX_PICTURES:
-            raise ValueError(f"latents is no list of 2 to {MAX_PICTURES} latents.")
-        count = whole(steps, "steps", 2, MAX_PICTURES)
-        faces = torch.stack([face(latent) for latent in latents]) if latents else torch.zeros(0, editor.config.latents)
-        z = geometry.along(faces, geometry.evenly(count, bool(closed)), str(method), str(easing), bool(closed))
-        return pictures(editor.decode(z)), z.tolist()
+        faces = torch.stack([self._face(latent) for latent in latents]) if latents else torch.zeros(0, self.editor.config.latents)
+        z = geometry.along(faces, geometry.evenly(steps, closed), method, easing, closed)
+        return pictures(self.editor.decode(z)), z.tolist()
 
-    def sample(count: int = 1, seed: int = 0, temperature: float = 1.0, truncation: float | None = None,
-               source: str = "prior") -> tuple[list[gr.FileData], list[list[float]]]:
+    def sample(self, count: Count = 1, seed: Seed = 0, temperature: Temperature = 1.0,
+               truncation: Bound = None, source: Text = "prior") -> tuple[list[gr.FileData], list[list[float]]]:
         """Random faces, the same on every machine for the same seed.
 
         Parameters:
@@ -272,13 +354,11 @@ pixels of the upright photo, and score, how sure the detector is
             the pictures
             their latents
         """
-        bound = None if truncation is None else number(truncation, "truncation", 0.1, 10)
-        z = editor.sample(whole(count, "count", 1, MAX_PICTURES), whole(seed, "seed", 0, MAX_SEED),
-                          number(temperature, "temperature", 0, 2), bound, str(source))
-        return pictures(editor.decode(z)), z.tolist()
+        z = self.editor.sample(count, seed, temperature, truncation, source)
+        return pictures(self.editor.decode(z)), z.tolist()
 
-    def neighbours(latent: list[float], count: int = 8, radius: float = 2.0,
-                   seed: int = 0) -> tuple[list[gr.FileData], list[list[float]]]:
+    def neighbours(self, latent: Latent, count: Count = 8, radius: Radius = 2.0,
+                   seed: Seed = 0) -> tuple[list[gr.FileData], list[list[float]]]:
         """Random faces at one distance from a face, the same on every machine for the same seed.
 
         Parameters:
@@ -290,11 +370,10 @@ pixels of the upright photo, and score, how sure the detector is
             the pictures
             their latents
         """
-        z = geometry.neighbours(face(latent), whole(count, "count", 1, MAX_PICTURES), whole(seed, "seed", 0, MAX_SEED),
-                                number(radius, "radius", 0, 20))
-        return pictures(editor.decode(z)), z.tolist()
+        z = geometry.neighbours(self._face(latent), count, seed, radius)
+        return pictures(self.editor.decode(z)), z.tolist()
 
-    def wear(latent: list[float], other: list[float], groups: list[str], amount: float = 1.0) -> dict[str, float]:
+    def wear(self, latent: Latent, other: Latent, groups: Names, amount: Share = 1.0) -> dict[str, float]:
         """The strengths that bring a face to where another one stands in some groups of directions, such as its expression.
 
         Parameters:
@@ -305,17 +384,17 @@ pixels of the upright photo, and score, how sure the detector is
         Returns:
             how much of each direction, which edit and edit_photo take
         """
-        return editor.wear(face(latent), face(other), names(groups, "groups"), number(amount, "amount", 0, 1))
+        return self.editor.wear(self._face(latent), self._face(other), groups, amount)
 
-    def percentiles(latent: list[float]) -> dict[str, float]:
+    def percentiles(self, latent: Latent) -> dict[str, float]:
         """Where a face stands among the training faces: for each direction, the percentage of them below it.
 
         Parameters:
             latent: a face, from encode or sample
         """
-        return space.percentiles(face(latent))
+        return self.editor.directions.percentiles(self._face(latent))
 
-    def reach(latent: list[float], direction: str, percentile: float) -> float:
+    def reach(self, latent: Latent, direction: Text, percentile: Percentile) -> float:
         """The strength that brings a face to a percentile of a direction among the training faces.
 
         Parameters:
@@ -323,19 +402,19 @@ pixels of the upright photo, and score, how sure the detector is
             direction: its name
             percentile: 0 to 100
         """
-        return space.reach(face(latent), str(direction), number(percentile, "percentile", 0, 100))
+        return self.editor.directions.reach(self._face(latent), direction, percentile)
 
-    def directions() -> list[dict]:
+    def directions(self) -> list[dict]:
         """What can be edited: for each direction its name, what a person calls it, its vector, its unit, how many of the unit strength 1 is, the scores between which the data lies, how it was made and what was
         measured of it.
         """
         return [{"name": name, "label": attribute(name).label, "group": attribute(name).group, "unit": d.unit,
                  "per_strength": d.per_strength, "low": d.low, "high": d.high, "method": d.method,
                  "measured": d.measured, "vector": d.vector.tolist()}
-                for name, d in space.items()]
+                for name, d in self.editor.directions.items()]
 
-    def make_direction(name: str, positives: list[gr.FileData],
-                       negatives: list[gr.FileData]) -> tuple[gr.FileData, list[float], dict]:
+    def make_direction(self, name: Text, positives: Files,
+                       negatives: Files) -> tuple[gr.FileData, list[float], dict]:
         """A direction of your own: the mean of faces with something minus the mean of faces without.
 
         Parameters:
@@ -347,20 +426,15 @@ pixels of the upright photo, and score, how sure the detector is
             its vector
             how far it can be trusted: leave-one-out score, stability, the nearest known directions, a warning
         """
-        sides = [editor.encode(photos(files, side)) for files, side in ((positives, "positives"), (negatives, "negatives"))]
-        direction, report = custom.from_faces(str(name), *sides, space)
+        space = self.editor.directions
+        sides = [self.editor.encode([file.path for file in files]) for files in (positives, negatives)]
+        direction, report = custom.from_faces(name, *sides, space)
         return pack(space.having([direction]), direction.name), direction.vector.tolist(), dataclasses.asdict(report)
 
-    def model() -> dict:
+    def model(self) -> dict:
         """The model: its name, the hash by which recipes know it, its configuration, and its figures with their protocol."""
-        return {"name": editor.name, "hash": editor.hash, "config": dataclasses.asdict(editor.config),
-                "metrics": editor.metrics}
-
-    def face(value: object) -> Tensor:
-        return editor.shift(messages.latent(value), {})[0]
-
-    return [encode, faces, edit_photo, decode, edit, apply, remaining, side_effects, spectrum, traverse, interpolate, sample, neighbours,
-            wear, percentiles, reach, directions, make_direction, model]
+        editor = self.editor
+        return {"name": editor.name, "hash": editor.hash, "config": dataclasses.asdict(editor.config), "metrics": editor.metrics}
 
 
 async def explain(request: Request, error: Exception) -> JSONResponse:
@@ -375,40 +449,6 @@ async def explain(request: Request, error: Exception) -> JSONResponse:
 EXCEPTION_HANDLERS = {KeyError: explain, TypeError: explain}
 
 
-def uploaded(value: object, name: str) -> Path:
-    """The file that was uploaded as an argument. That it is an upload Gradio has checked, if it is marked as a file.
-
-    Raises
-    ------
-    ValueError
-        It is no file.
-    """
-    if not isinstance(value, dict) or value.get("meta") != {"_type": "gradio.FileData"}:
-        raise ValueError(f'{name} is no uploaded file: {{"path": ..., "meta": {{"_type": "gradio.FileData"}}}}.')
-    return Path(value["path"])
-
-
-def points(value: object, name: str, count: int) -> list[tuple[float, float]]:
-    """An argument that is a list of so many places [x, y].
-
-    Raises
-    ------
-    ValueError
-        It is something else.
-    """
-    if not isinstance(value, list) or len(value) != count or not all(isinstance(place, list) and len(place) == 2 for place in value):
-        raise ValueError(f"{name} is {value!r}; it must be a list of {count} places [x, y].")
-    x, y = ([number(place[axis], name, 0, MAX_SIDE) for place in value] for axis in (0, 1))
-    return list(zip(x, y))
-
-
-def photos(value: object, name: str) -> list[Path]:
-    """The same for a list of files."""
-    if not isinstance(value, list) or not 1 <= len(value) <= MAX_PICTURES:
-        raise ValueError(f"{name} is no list of 1 to {MAX_PICTURES} files.")
-    return [uploaded(file, name) for file in value]
-
-
 def pictures(images: list[Image.Image]) -> list[dict]:
     """Pictures as files among the uploads, which are deleted after an hour."""
     # As dicts: of models in a list Gradio would send the text.
@@ -420,33 +460,3 @@ def pack(directions: Directions, name: str) -> dict:
     file = Path(tempfile.mkdtemp(dir=get_upload_folder())) / f"{re.sub(r'[^0-9A-Za-z]+', '-', name)}.safetensors"
     directions.save(file)
     return gr.FileData(path=str(file)).model_dump()
-
-
-def mapping(value: object, name: str) -> dict:
-    """An argument that is an object; {} where it is not given.
-
-    Raises
-    ------
-    ValueError
-        It is something else.
-    """
-    if value is None:
-        return {}
-    if not isinstance(value, dict):
-        raise ValueError(f"{name} is {value!r}; it must be an object with names as keys.")
-    return value
-
-
-def names(value: object, name: str) -> list[str]:
-    """An argument that is a list of names; [] where it is not given.
-
-    Raises
-    ------
-    ValueError
-        It is something else.
-    """
-    if value is None:
-        return []
-    if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
-        raise ValueError(f"{name} is {value!r}; it must be a list of names.")
-    return value
