@@ -48,7 +48,7 @@ class Editor:
 
     def __init__(self, model: VAE, directions: Directions, metrics: dict | None = None, classifier: Classifier | None = None,
                  atlas: dict | None = None, mixture: Mixture | None = None, log: list[dict] | None = None,
-                 sharpener: Sharpener | None = None,
+                 sharpener: Sharpener | None = None, notes: tuple[str, ...] = (),
                  *, device: str | torch.device | None = None, name: str = ""):
         self.device = pick_device(device)
         self.model = model.to(self.device).eval()
@@ -60,6 +60,7 @@ class Editor:
         self.mixture = mixture
         self.log = log or []
         self.sharpener = sharpener and sharpener.to(self.device).eval()
+        self.notes = notes
         self.name = name
 
     @classmethod

@@ -84,6 +84,7 @@ class Loaded(NamedTuple):
     mixture: Mixture | None
     log: list[dict]
     sharpener: Sharpener | None
+    notes: tuple[str, ...] = ()  # of files that were set aside
 
 
 def load(folder: Path) -> Loaded:
@@ -98,9 +99,13 @@ def load(folder: Path) -> Loaded:
     """
     model = load_model(folder)
     latents, weights = model.config.latents, model_hash(model)
+    notes: list[str] = []
 
     def own(path: Path) -> Path | None:
-        return path if _belongs(path, weights, folder) else None
+        if stale := _stale(path, weights, folder):
+            notes.append(stale)
+            warnings.warn(stale, StaleFile, stacklevel=3)
+        return path if path.exists() and not stale else None
 
     directions = own(directions_path(folder) or folder / "directions.safetensors")
     classifier, mixture, sharp = (own(folder / f"{name}.safetensors") for name in ("classifier", "mixture", "sharp"))
@@ -114,6 +119,7 @@ def load(folder: Path) -> Loaded:
         Mixture.load(mixture, latents) if mixture else None,
         _read_log(folder / "log.jsonl"),
         Sharpener.load(sharp, weights) if sharp else None,
+        tuple(notes),
     )
 
 
@@ -143,21 +149,20 @@ def stamped(path: str | Path) -> str | None:
         return None  # whoever reads it says what is wrong
 
 
-def _belongs(path: Path, weights: str, folder: Path) -> bool:
-    """Whether a file is there and is this model's.
+def _stale(path: Path, weights: str, folder: Path) -> str | None:
+    """Why a file that is there is not this model's, as a sentence; None if it is.
 
     A file without a stamp is taken on trust where nothing in the folder's run.json says that its files are stamped: shipped
     folders and those from before there were stamps. A classifier of pixels belongs to data, not to weights, and needs none.
     """
     if not path.exists() or path.name == "sharp.safetensors":  # which checks for itself
-        return path.exists()
+        return None
     owner = stamped(path)
     if owner is None and path.name != "classifier.safetensors":
         owner = weights if _read_json(folder / "run.json").get("weights") is None else "unknown"
-    if owner not in (None, weights):
-        warnings.warn(f"{str(path)!r} is of the weights {owner} and this model has {weights}: it is set aside; make it anew.",
-                      StaleFile, stacklevel=3)
-    return owner in (None, weights)
+    if owner in (None, weights):
+        return None
+    return f"{str(path)!r} is of the weights {owner} and this model has {weights}: it is set aside; make it anew."
 
 
 def model_hash(model: VAE) -> str:
@@ -203,6 +208,18 @@ class Uninitialised(TorchFunctionMode):
         if getattr(func, "__module__", None) == "torch.nn.init" or name in INITIALISERS:
             return args[0] if args else (kwargs or {})["tensor"]
         return func(*args, **(kwargs or {}))
+
+
+def opens(folder: Path) -> bool:
+    """Whether a folder looks like a model's: it has weights, and a configuration or the published model's names."""
+    path = folder / "model.safetensors"
+    if not path.is_file() or (folder / "config.json").is_file():
+        return path.is_file()
+    try:
+        with safe_open(path, framework="pt") as file:
+            return published.recognised(file.keys())
+    except (SafetensorError, OSError):
+        return False
 
 
 def load_model(folder: Path) -> VAE:

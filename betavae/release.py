@@ -105,15 +105,25 @@ def card(loaded: hub.Loaded, files: dict[str, Content], repo: str) -> str:
     config, metrics, names = loaded.model.config, loaded.metrics, loaded.directions.names
     title = repo.rpartition("/")[2]
     made = {key: metrics.get(key) for key in ("preset", "images_seen", "seed")}
+    source = metrics.get("data", "CelebA")
+    celeba = {"license": "other", "license_name": "celeba-non-commercial-research", "license_link": TERMS,
+              "datasets": ["flwrlabs/celeba"]}
     data = ModelCardData(
-        license="other", license_name="celeba-non-commercial-research", license_link=TERMS, library_name="betavae",
-        pipeline_tag="image-to-image", datasets=["flwrlabs/celeba"], model_name=title, eval_results=_results(metrics),
+        **(celeba if source == "CelebA" else {"datasets": [source]} if "/" in source else {}), library_name="betavae",
+        pipeline_tag="image-to-image", model_name=title, eval_results=_results(metrics),
         tags=["vae", "beta-vae", "faces", "latent-editing", "disentanglement", f"arxiv:{PAPER}"],
         **({"thumbnail": "figures/edits.png"} if "figures/edits.png" in files else {}))
     pictures = "\n\n".join(f"![{FIGURES[name]}](figures/{name}.png)" for name in FIGURES if f"figures/{name}.png" in files)
-    train = (f"Trained with the preset `{made['preset']}` on {made['images_seen']:,} images drawn from CelebA's training split "
-             f"(seed {made['seed']})." if all(value is not None for value in made.values()) else
+    train = (f"Trained with the preset `{made['preset']}` on {made['images_seen']:,} images drawn from the training split of "
+             f"{source} (seed {made['seed']})." if all(value is not None for value in made.values()) else
              "How it was trained is not recorded with it.")
+    terms = (f"[CelebA]({TERMS}): photographs of celebrities with 40 labels, for non-commercial research only. None of its images "
+             "is here, and the model is for the same use." if source == "CelebA" else
+             f"Trained on {source}; whoever publishes this model says here under which terms.")
+    seen = ("photographs of celebrities, mostly young, light-skinned and made up, in one frame; other faces come out as something "
+            "nearer to these. The names of the directions are CelebA's labels, some of them judgements" if source == "CelebA" else
+            "the faces of its data, in one frame; other faces come out as something nearer to these. The names of the directions are "
+            "that data's labels")
     example = names[0] if names else "NAME"
     return f"""---
 {data.to_yaml()}
@@ -144,8 +154,7 @@ the data reaches is in `directions.safetensors`.
 
 ## Data and terms
 
-[CelebA]({TERMS}): photographs of celebrities with 40 labels, for non-commercial research only. None of its images is here,
-and the model is for the same use.
+{terms}
 
 ## Recipe
 
@@ -162,11 +171,9 @@ Directions: {", ".join(names) or "none"}.
 
 ## Limits and bias
 
-It draws {config.image_size} × {config.image_size} pixels from {config.latents} numbers: what makes a face somebody's is lost.
-It has seen photographs of celebrities, mostly young, light-skinned and made up, in one frame; other faces come out as something
-nearer to these. The names of the directions are CelebA's labels, some of them judgements: a direction moves whatever goes along
-with a label in that data, and says nothing about a person. Do not use it to infer anything about people, to deceive, or to make
-pictures of people who have not agreed.
+It draws {config.image_size} × {config.image_size} pixels from {config.latents} numbers: what makes a face somebody's is lost. It
+has seen {seen}: a direction moves whatever goes along with a label in that data, and says nothing about a person. Do not use it to
+infer anything about people, to deceive, or to make pictures of people who have not agreed.
 """
 
 
@@ -181,8 +188,8 @@ def _results(metrics: dict) -> list[EvalResult]:
                     EvalResult(
                         task_type="image-to-image",
                         task_name="Reconstruction",
-                        dataset_type="flwrlabs/celeba",
-                        dataset_name="CelebA",
+                        dataset_type="flwrlabs/celeba" if protocol.get("data", "CelebA") == "CelebA" else protocol["data"],
+                        dataset_name=protocol.get("data", "CelebA"),
                         dataset_split=split,
                         dataset_args={key: protocol[key] for key in ("images", "crop", "image_size", "z") if key in protocol},
                         metric_type=kind,

@@ -226,7 +226,7 @@ def test_a_recipe_is_made_and_kept_in_the_picture(call, editor):
     ("traverse", {"latent": [0.0] * 32, "dimension": 32, "values": [1]}, "whole number from 0 to 31"),
     ("traverse", {"latent": [0.0] * 32, "dimension": 0, "values": []}, "list of 1 to 64"),
     ("encode", {"photo": {"path": "/etc/hostname"}}, "it must be an uploaded file"),
-    ("make_direction", {"name": "Mine", "positives": [], "negatives": []}, "positives is []; it must be a list of 1 to 64 uploaded files"),
+    ("make_direction", {"name": "Mine", "positives": [], "negatives": []}, "a list of 1 to 64 uploaded files"),
     ("apply", {"recipe": {"model": "000000000000", "seed": 1}}, "of the model 000000000000"),
 ])
 def test_mistakes_are_one_sentence(call, endpoint, arguments, sentence):

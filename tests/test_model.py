@@ -15,6 +15,7 @@ from benchmarks.train import PlainVAE
 from betavae import VAE, Directions, Editor, ModelError, VAEConfig, hub
 from betavae.image import to_tensor
 from betavae.model import VAEOutput, conv
+from betavae.ui.tabs.model import facts
 from train.initialisation import initialise
 from train.losses import divergence, kl
 from train.presets import PRESETS
@@ -355,7 +356,10 @@ def test_files_of_other_weights_are_set_aside_with_a_sentence(shelf, tmp_path):
     hub.save(VAE(dataclasses.replace(TINY)), folder)
     with pytest.warns(hub.StaleFile) as said:
         loaded = hub.load(folder)
-    assert len(loaded.directions) == 0 and loaded.metrics == {}
+    assert len(loaded.directions) == 0 and loaded.metrics == {} and loaded.notes == tuple(str(w.message) for w in said)
+    with pytest.warns(hub.StaleFile):
+        shown = {row["term"]: row["text"] for row in facts(Editor.from_pretrained(folder))}
+    assert all(note in shown["Set aside"] for note in loaded.notes), "on the page too"
     assert [name for name in ("directions.safetensors", "metrics.json") if any(name in str(w.message) for w in said)] == [
         "directions.safetensors", "metrics.json"]
     # A file that does not say is trusted, unless its run stamps every file.

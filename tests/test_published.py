@@ -1,5 +1,7 @@
 """The published model of the ``capacity`` recipe, by a reference of its names and shapes that is written down here."""
 
+import re
+
 import numpy as np
 import pytest
 import torch
@@ -8,6 +10,7 @@ from torch import nn
 
 from betavae import DirectionsError, Editor, ModelError
 from betavae.image import to_tensor
+from betavae.ui.shelf import Shelf
 from betavae.ui.tabs.edit import slider
 
 
@@ -65,6 +68,15 @@ def folder(reference, vectors, tmp_path):
     torch.save(vectors["Smiling"], tmp_path / "directions" / "Smiling.pt")
     np.save(tmp_path / "directions" / "Eyeglasses.npy", vectors["Eyeglasses"].numpy())
     return tmp_path
+
+
+def test_it_is_on_the_shelf_without_a_configuration(folder, tmp_path):
+    (tmp_path / "other").mkdir()
+    save_file({"a": torch.zeros(1)}, tmp_path / "other" / "model.safetensors")
+    shelf = Shelf([folder], lambda name, folder: None, {})
+    assert shelf.names == [re.sub(r"[^\w.]+", "-", tmp_path.name)], "and what does not open is not"
+    with pytest.raises(ModelError, match=r"no model folder in '.*other'"):
+        Shelf([tmp_path / "other"], lambda name, folder: None, {})
 
 
 def test_it_opens_and_its_pixels_are_the_references(folder, reference, portrait):

@@ -63,6 +63,14 @@ def pinned(folder: Path) -> list[str]:
     ]
 
 
+def test_readme_begins_with_the_header_of_a_space():
+    own, made = metadata_load(ROOT / "README.md"), space.header()
+    line = next(line for line in (ROOT / "requirements.txt").read_text().splitlines() if line.startswith("gradio"))
+    assert Requirement(line.partition("#")[0]).specifier.contains(own.pop("sdk_version"))
+    assert own.pop("python_version") == "3.11"
+    assert own == {name: value for name, value in made.items() if name not in ("sdk_version", "python_version")}
+
+
 def test_the_folder_runs_where_there_is_nothing_but_what_it_asks_for(tmp_path, browser):
     folder = tmp_path / "space"
     assert main(["space", "someone/faces", "--out", str(folder)]) == 0

@@ -100,24 +100,6 @@ def test_new_weights_set_the_old_ones_files_aside(subset, cache, tmp_path, tiny_
     assert not hub.load(tmp_path).directions and not hub.load(tmp_path).metrics
 
 
-def test_a_file_of_other_weights_is_set_aside_on_loading(tmp_path):
-    mu = torch.randn(200, 8)
-    torch.manual_seed(0)
-    model, other = VAE(TINY), VAE(TINY)
-    hub.save(model, tmp_path)
-    simple_directions(mu, {"Smiling": (mu[:, 0] > 0).numpy()}, {}).save(tmp_path / "directions.safetensors")
-    (tmp_path / "metrics.json").write_text('{"val": {}}')
-    for owner, there in ((model, True), (other, False)):
-        for name in ("directions.safetensors", "metrics.json"):
-            hub.stamp(tmp_path / name, hub.model_hash(owner))
-        if there:
-            loaded = hub.load(tmp_path)
-        else:
-            with pytest.warns(hub.StaleFile, match=f"is of the weights {hub.model_hash(other)} .* it is set aside"):
-                loaded = hub.load(tmp_path)
-        assert bool(loaded.directions) is bool(loaded.metrics) is there
-
-
 def test_new_weights_set_the_old_ones_figures_aside(tiny, tmp_path, capsys):
     for folder in ("figures", "figures/progress"):
         (tmp_path / folder).mkdir()

@@ -96,6 +96,11 @@ class CelebA:
         return cls(lists, images, masks if lists.masked else None)
 
     @property
+    def title(self) -> str:
+        """"CelebA", or what it is whose layout is CelebA's."""
+        return "drawn faces (train.synthetic)" if (self.images.parent / "factors.csv").exists() else "CelebA"
+
+    @property
     def place(self) -> Path:
         """The folder that holds the images."""
         return self.images

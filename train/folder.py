@@ -11,6 +11,7 @@ they have. Parquet tables have columns of such values beside their pictures.
 """
 
 import csv
+import dataclasses
 import hashlib
 import json
 import re
@@ -64,6 +65,7 @@ class Folder:
     place: Path
     parts: tuple[Part, ...]
     aligned: bool = False
+    title: str = "pictures of the maker's own"
 
     @classmethod
     def download(cls, name: str, aligned: bool = False) -> "Folder":
@@ -76,7 +78,7 @@ class Folder:
         """
         patterns = [*(f"*{suffix}" for suffix in (*SUFFIXES, ".parquet")), *METADATA]
         try:
-            return cls.open(fetch(name, patterns, kind="dataset"), aligned)
+            return dataclasses.replace(cls.open(fetch(name, patterns, kind="dataset"), aligned), title=name)
         except HubError as error:
             raise DataError(f"There is no data folder {name!r}, and on the Hub: {error}") from error
 

@@ -122,6 +122,10 @@ class Source(Protocol):
         """The folder that the images are read from. It tells caches apart, and error messages name it."""
 
     @property
+    def title(self) -> str:
+        """What figures and models call the data: "CelebA", "user/dataset"."""
+
+    @property
     def unusable(self) -> str:
         """What an image is that ``decode`` gives None for, such as "damaged"."""
 

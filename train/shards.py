@@ -102,6 +102,7 @@ class Shards:
     resident: tuple[Path, ...]
     train: tuple[tuple[Path, int], ...]
     unusable: ClassVar[str] = "damaged"
+    title: ClassVar[str] = "CelebA"
 
     @classmethod
     def open(cls, folder: str | Path) -> "Shards":

@@ -367,8 +367,8 @@ def fit_model(run: Run, dataset: Dataset) -> None:
     hub.save(model, run.out)
     weights = hub.model_hash(model)
     # Last: a run that is refused, stopped or out of space leaves the record of the weights that are there.
-    write(run.out / "run.json", json.dumps({"weights": weights, "images_seen": config.images} | dataclasses.asdict(config),
-                                           indent=1) + "\n")
+    made = {"weights": weights, "images_seen": config.images, "data": dataset.source.title}
+    write(run.out / "run.json", json.dumps(made | dataclasses.asdict(config), indent=1) + "\n")
     set_aside(run.out, before, weights)
 
 
@@ -448,6 +448,7 @@ def evaluate(run: Run, subject: Subject) -> None:
     for split in ("val", "test"):
         report[split] = evaluation.evaluate(model, dataset.images(split), split, device, subject.latents(split), similarities,
                                             seed)
+        report[split]["protocol"]["data"] = dataset.source.title
         if split in _trained_on(run.folder, subject.weights):
             report[split]["protocol"]["held_out"] = False
     report["collapse"] = evaluation.collapse(model, "test", *subject.latents("test"), device, seed)
@@ -465,13 +466,13 @@ def evaluate(run: Run, subject: Subject) -> None:
 
 
 def _origin(folder: Path, weights: str) -> dict:
-    """Preset, images seen and seed of a model, from its run or from the figures that came with it; nothing if neither says."""
+    """Preset, images seen, seed and data of a model, from its run or the figures that came with it; nothing if neither says."""
     for name in ("run.json", "metrics.json"):
         known = _record(folder, name)
         if known.get("weights", weights) == weights and "preset" in known:
             # The oldest records have a run's length alone.
             seen = {"images_seen": known["images"]} if "images" in known else {}
-            return {key: value for key, value in (seen | known).items() if key in ("preset", "images_seen", "seed")}
+            return {key: value for key, value in (seen | known).items() if key in ("preset", "images_seen", "seed", "data")}
     return {}
 
 

@@ -53,9 +53,11 @@ class Shelf:
         self.build, self.serving = build, serving
         self.folders = {}
         for folder in folders:
-            models = sorted(path.parent for path in [*folder.glob("config.json"), *folder.glob("*/config.json")])
+            models = sorted({path.parent for pattern in ("model.safetensors", "*/model.safetensors")
+                             for path in folder.glob(pattern) if hub.opens(path.parent)})
             if not models:
-                raise ModelError(f"There is no model folder in {str(folder)!r}: none in it has a config.json.")
+                raise ModelError(f"There is no model folder in {str(folder)!r}: none in it has model.safetensors with a "
+                                 "config.json, or the published model's.")
             for model in models:
                 name = re.sub(r"[^\w.]+", "-", model.resolve().name)
                 if name in self.folders:

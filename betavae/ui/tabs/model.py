@@ -54,8 +54,12 @@ def facts(editor: Editor) -> list[dict]:
     }
     if {"preset", "images_seen", "seed"} <= set(metrics):
         rows["Trained"] = f"preset {metrics['preset']}, {metrics['images_seen']:,} images, seed {metrics['seed']}"
-        rows["Data"] = "CelebA, 202,599 photographs of 10,177 celebrities (Liu et al. 2015)"
-        rows["Licence"] = "code MIT; CelebA is for non-commercial research only, and so are models trained on it"
+        rows["Data"] = metrics.get("data", "CelebA")
+        if rows["Data"] == "CelebA":
+            rows["Data"] = "CelebA, 202,599 photographs of 10,177 celebrities (Liu et al. 2015)"
+            rows["Licence"] = "code MIT; CelebA is for non-commercial research only, and so are models trained on it"
+    if editor.notes:
+        rows["Set aside"] = " ".join(editor.notes)
     return [{"term": term, "text": text} for term, text in rows.items()]
 
 
