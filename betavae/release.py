@@ -16,6 +16,12 @@ FIGURES = {"edits": "Edits of a generated face", "samples": "Random faces", "tra
 RECORDS = ("run.json", "compare.json", "selection.json")
 PAPER = "1804.03599"
 TERMS = "https://mmlab.ie.cuhk.edu.hk/projects/CelebA.html"
+CELEBA_TERMS = (f"[CelebA]({TERMS}): photographs of celebrities with 40 labels, for non-commercial research only. None of its "
+                "images is here, and the model is for the same use.")
+CELEBA_SEEN = ("photographs of celebrities, mostly young, light-skinned and made up, in one frame; other faces come out as "
+               "something nearer to these. The names of the directions are CelebA's labels, some of them judgements")
+OTHER_SEEN = ("the faces of its data, in one frame; other faces come out as something nearer to these. The names of the "
+              "directions are that data's labels")
 # (name in metrics.json, in the card, type for the Hub)
 SCORES = (
     ("bce", "BCE, nats", "bce"),
@@ -117,13 +123,8 @@ def card(loaded: hub.Loaded, files: dict[str, Content], repo: str) -> str:
     train = (f"Trained with the preset `{made['preset']}` on {made['images_seen']:,} images drawn from the training split of "
              f"{source} (seed {made['seed']})." if all(value is not None for value in made.values()) else
              "How it was trained is not recorded with it.")
-    terms = (f"[CelebA]({TERMS}): photographs of celebrities with 40 labels, for non-commercial research only. None of its images "
-             "is here, and the model is for the same use." if source == "CelebA" else
-             f"Trained on {source}; whoever publishes this model says here under which terms.")
-    seen = ("photographs of celebrities, mostly young, light-skinned and made up, in one frame; other faces come out as something "
-            "nearer to these. The names of the directions are CelebA's labels, some of them judgements" if source == "CelebA" else
-            "the faces of its data, in one frame; other faces come out as something nearer to these. The names of the directions are "
-            "that data's labels")
+    terms, seen = (CELEBA_TERMS, CELEBA_SEEN) if source == "CelebA" else (
+        f"Trained on {source}; whoever publishes this model says here under which terms.", OTHER_SEEN)
     example = names[0] if names else "NAME"
     return f"""---
 {data.to_yaml()}
@@ -171,9 +172,9 @@ Directions: {", ".join(names) or "none"}.
 
 ## Limits and bias
 
-It draws {config.image_size} × {config.image_size} pixels from {config.latents} numbers: what makes a face somebody's is lost. It
-has seen {seen}: a direction moves whatever goes along with a label in that data, and says nothing about a person. Do not use it to
-infer anything about people, to deceive, or to make pictures of people who have not agreed.
+It draws {config.image_size} × {config.image_size} pixels from {config.latents} numbers: what makes a face somebody's is lost.
+It has seen {seen}: a direction moves whatever goes along with a label in that data, and says nothing about a person. Do not use
+it to infer anything about people, to deceive, or to make pictures of people who have not agreed.
 """
 
 

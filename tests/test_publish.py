@@ -11,7 +11,7 @@ from PIL import Image
 from test_repository import files
 
 from betavae import Editor, hub
-from betavae.release import PublishError, publish
+from betavae.release import PublishError, publish, release
 from betavae.repository import HubError
 from train import run as training
 from train.directions.simple import simple_directions
@@ -224,6 +224,16 @@ def test_where_the_new_repository_cannot_be_removed_it_is_said(run, fake_hub):
     fake_hub.faults += [Fault("POST", "/commit/", 500), Fault("DELETE", "delete", 500)]
     with pytest.raises(HubError, match="could not be removed"):
         publish(run, REPO)
+
+
+def test_the_card_of_a_model_of_other_data_says_nothing_of_celeba(run):
+    metrics = json.loads((run / "metrics.json").read_text())
+    for name, datasets in (("someone/faces", ["someone/faces"]), ("pictures of the maker's own", None)):
+        (run / "metrics.json").write_text(json.dumps(metrics | {"data": name} | {
+            split: metrics[split] | {"protocol": metrics[split]["protocol"] | {"data": name}} for split in ("val", "test")}))
+        card = ModelCard(release(run, REPO)["README.md"].decode())
+        assert card.data.datasets == datasets and not card.data.license and name in card.text
+        assert "CelebA" not in card.text and {result.dataset_name for result in card.data.eval_results} == {name}
 
 
 def test_an_editor_is_saved_and_pushed_as_others_are(run, fake_hub, tmp_path):

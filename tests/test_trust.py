@@ -28,9 +28,10 @@ from train.cache import load
 from train.celeba import CelebA
 from train.checkpoint import Checkpoint, CheckpointError
 from train.directions.simple import simple_directions
-from train.evaluation import arithmetic
+from train.evaluation import arithmetic, encode_all
 from train.lists import DataError
 from train.loop import compiled
+from train.mixture import posterior_samples
 from train.presets import PRESETS, TrainConfig
 from train.ranks import ALONE
 from train.run import main
@@ -87,6 +88,10 @@ def test_a_refused_run_leaves_the_record_of_the_weights_that_are_there(subset, c
 def test_new_weights_set_the_old_ones_files_aside(subset, cache, tmp_path, tiny_preset, capsys):
     assert run(tmp_path, subset, cache, "--preset", "tiny", "--stages", "fit,evaluate,directions") == 0
     made = ("metrics.json", "mixture.safetensors", "directions.safetensors", "atlas.json")
+    # Val chose the number of components: what is printed is of the test faces.
+    there, pixels = hub.load(tmp_path), load(CelebA.open(subset), TINY, cache).images("test")
+    likelihood = there.mixture.log_prob(posterior_samples(*encode_all(there.model, pixels, CPU)).double()).mean()
+    assert f"{likelihood:.2f} nats a test face" in capsys.readouterr().out
     old = hub.model_hash(hub.load_model(tmp_path))
     assert {hub.stamped(tmp_path / name) for name in made} == {old}
     for path in tmp_path.glob("checkpoint*"):
