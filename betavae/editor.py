@@ -12,19 +12,17 @@ from torch import Tensor
 
 from betavae import custom, hub, latent
 from betavae.attributes import GROUPS, attribute
-from betavae.classifier import Classifier, SideEffect, side_effects
+from betavae.classifier import SideEffect, side_effects
 from betavae.config import choice
 from betavae.directions import Direction, Directions
 from betavae.displacement import put_back, total, touch
 from betavae.image import cut, preprocess, square, to_pil, to_tensor
 from betavae.locks import hold
-from betavae.mixture import Mixture
 from betavae.model import VAE
 from betavae.person import matte, shipped
 from betavae.photo import Photo
 from betavae.recipe import Recipe, RecipeError
 from betavae.release import publish
-from betavae.sharp import Sharpener
 
 SOURCES = ("prior", "mixture")  # what random faces are drawn from
 # The methods that run the networks; where a GPU is lent by the call, it is lent to these.
@@ -39,6 +37,17 @@ class Editor:
     An edit is a pure function of (model, z, strengths); the editor holds the first, callers hold the rest, so one
     editor serves any number of people.
 
+    Parameters
+    ----------
+    model : VAE
+    directions : Directions
+    folder : betavae.hub.Folder, optional
+        What else its folder holds: figures, classifier, atlas, mixture, log, second decoder, notes.
+    device : str or torch.device, optional
+        CUDA if present, else MPS, else the CPU, unless given.
+    name : str
+        What sentences call the model.
+
     Examples
     --------
     >>> editor = Editor.from_pretrained()
@@ -46,21 +55,17 @@ class Editor:
     >>> editor.edit(z, {"Smiling": 1.5, "yaw": -1})[0].save("edited.png")
     """
 
-    def __init__(self, model: VAE, directions: Directions, metrics: dict | None = None, classifier: Classifier | None = None,
-                 atlas: dict | None = None, mixture: Mixture | None = None, log: list[dict] | None = None,
-                 sharpener: Sharpener | None = None, notes: tuple[str, ...] = (),
-                 *, device: str | torch.device | None = None, name: str = ""):
+    def __init__(self, model: VAE, directions: Directions, folder: hub.Folder | None = None, *,
+                 device: str | torch.device | None = None, name: str = ""):
         self.device = pick_device(device)
         self.model = model.to(self.device).eval()
         self.config = model.config
         self.directions = directions
-        self.metrics = metrics or {}
-        self.classifier = classifier and classifier.to(self.device).eval()
-        self.atlas = atlas or {}
-        self.mixture = mixture
-        self.log = log or []
-        self.sharpener = sharpener and sharpener.to(self.device).eval()
-        self.notes = notes
+        folder = folder or hub.Folder()
+        self.metrics, self.atlas, self.log, self.mixture = folder.metrics, folder.atlas, folder.log, folder.mixture
+        self.classifier = folder.classifier and folder.classifier.to(self.device).eval()
+        self.notes = folder.notes
+        self.sharpener = folder.sharpener and folder.sharpener.to(self.device).eval()
         self.name = name
 
     @classmethod
@@ -85,8 +90,8 @@ class Editor:
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Write a model folder, which ``from_pretrained`` opens as this editor."""
-        hub.save_all(hub.Loaded(self.model, self.directions, self.metrics, self.classifier, self.atlas, self.mixture, self.log,
-                                self.sharpener), folder)
+        rest = hub.Folder(self.metrics, self.classifier, self.atlas, self.mixture, self.log, self.sharpener)
+        hub.save_all(hub.Loaded(self.model, self.directions, rest), folder)
 
     def push_to_hub(self, repo_id: str, *, commit_message: str | None = None, private: bool | None = None,
                     token: str | bool | None = None, create_pr: bool = False) -> str:

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import warnings
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
@@ -73,22 +74,29 @@ def download(repo: str, **source) -> Path:
         raise ModelError(str(error)) from error
 
 
+@dataclass(frozen=True)
+class Folder:
+    """What a model folder may hold besides the model and its directions."""
+
+    metrics: dict = field(default_factory=dict)
+    classifier: Classifier | None = None
+    atlas: dict = field(default_factory=dict)
+    mixture: Mixture | None = None
+    log: list[dict] = field(default_factory=list)
+    sharpener: Sharpener | None = None
+    notes: tuple[str, ...] = ()  # on files that were set aside
+
+
 class Loaded(NamedTuple):
-    """What a model folder holds; all but the model may be absent from it."""
+    """A model, its directions, and what else is in its folder."""
 
     model: VAE
     directions: Directions
-    metrics: dict
-    classifier: Classifier | None
-    atlas: dict
-    mixture: Mixture | None
-    log: list[dict]
-    sharpener: Sharpener | None
-    notes: tuple[str, ...] = ()  # of files that were set aside
+    folder: Folder
 
 
 def load(folder: Path) -> Loaded:
-    """All that a model folder holds: the model (``load_model``), its directions, and the rest of ``Loaded``.
+    """All that a model folder holds.
 
     Raises
     ------
@@ -110,17 +118,16 @@ def load(folder: Path) -> Loaded:
     directions = own(directions_path(folder) or folder / "directions.safetensors")
     classifier, mixture, sharp = (own(folder / f"{name}.safetensors") for name in ("classifier", "mixture", "sharp"))
     metrics, atlas = (own(folder / f"{name}.json") for name in ("metrics", "atlas"))
-    return Loaded(
-        model,
-        Directions.load(directions, latents) if directions else published.directions(folder, latents),
-        _read_json(metrics) if metrics else {},
-        Classifier.load(classifier) if classifier else None,
-        _read_json(atlas) if atlas else {},
-        Mixture.load(mixture, latents) if mixture else None,
-        _read_log(folder / "log.jsonl"),
-        Sharpener.load(sharp, weights) if sharp else None,
-        tuple(notes),
+    rest = Folder(
+        metrics=_read_json(metrics) if metrics else {},
+        classifier=Classifier.load(classifier) if classifier else None,
+        atlas=_read_json(atlas) if atlas else {},
+        mixture=Mixture.load(mixture, latents) if mixture else None,
+        log=_read_log(folder / "log.jsonl"),
+        sharpener=Sharpener.load(sharp, weights) if sharp else None,
+        notes=tuple(notes),
     )
+    return Loaded(model, Directions.load(directions, latents) if directions else published.directions(folder, latents), rest)
 
 
 class StaleFile(UserWarning):
@@ -287,20 +294,20 @@ def save(model: VAE, folder: str | Path) -> None:
 
 def save_all(loaded: Loaded, folder: str | Path) -> None:
     """Write a model folder that ``load`` reads as ``loaded``; every file says to which weights it belongs."""
-    folder = Path(folder)
+    folder, rest = Path(folder), loaded.folder
     save(loaded.model, folder)
     weights = model_hash(loaded.model)
     loaded.directions.save(folder / "directions.safetensors")
     for name in ("classifier", "mixture"):
-        if getattr(loaded, name) is not None:
-            getattr(loaded, name).save(folder / f"{name}.safetensors")
-    if loaded.sharpener is not None:
-        loaded.sharpener.save(folder / "sharp.safetensors", weights)
+        if getattr(rest, name) is not None:
+            getattr(rest, name).save(folder / f"{name}.safetensors")
+    if rest.sharpener is not None:
+        rest.sharpener.save(folder / "sharp.safetensors", weights)
     for name in ("metrics", "atlas"):
-        if getattr(loaded, name):
-            write(folder / f"{name}.json", json.dumps(getattr(loaded, name), indent=1) + "\n")
-    if loaded.log:
-        write(folder / "log.jsonl", "".join(json.dumps(entry) + "\n" for entry in loaded.log))
+        if getattr(rest, name):
+            write(folder / f"{name}.json", json.dumps(getattr(rest, name), indent=1) + "\n")
+    if rest.log:
+        write(folder / "log.jsonl", "".join(json.dumps(entry) + "\n" for entry in rest.log))
     for name in ("directions.safetensors", "mixture.safetensors", "metrics.json", "atlas.json"):
         if (folder / name).exists():
             stamp(folder / name, weights)

@@ -81,7 +81,7 @@ def release(folder: Path, repo: str) -> dict[str, Content]:
             raise PublishError(f"{str(path)!r} is of the weights {owner} and the model has {weights}; make it anew first.")
     loaded = hub.load(folder)
     for split in SPLITS:
-        if split not in loaded.metrics:
+        if split not in loaded.folder.metrics:
             raise PublishError(f"{str(folder / 'metrics.json')!r} has no figures of {split}; run the stage evaluate first.")
     files |= {f"figures/{name}.png": folder / "figures" / f"{name}.png" for name in FIGURES
               if (folder / "figures" / f"{name}.png").is_file()}
@@ -108,7 +108,7 @@ def write(files: dict[str, Content], folder: Path) -> None:
 
 def card(loaded: hub.Loaded, files: dict[str, Content], repo: str) -> str:
     """The model card: what it is, its data and terms, how it was made, its figures with their protocol, use, limits."""
-    config, metrics, names = loaded.model.config, loaded.metrics, loaded.directions.names
+    config, metrics, names = loaded.model.config, loaded.folder.metrics, loaded.directions.names
     title = repo.rpartition("/")[2]
     made = {key: metrics.get(key) for key in ("preset", "images_seen", "seed")}
     source = metrics.get("data", "CelebA")

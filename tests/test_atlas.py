@@ -10,6 +10,7 @@ from conftest import TINY
 from betavae import VAE, Directions, Editor
 from betavae.atlas import VERBS, best, latents, missing, transfer
 from betavae.attributes import ATTRIBUTES
+from betavae.hub import Folder
 from betavae.image import crop, extend
 
 
@@ -25,7 +26,7 @@ KL = [2.0, 0.5, 3.0, 1.0, 0.01, 0.2, 0.2, 0.2]
 
 @pytest.fixture
 def editor(tiny):
-    return Editor(tiny, Directions([], 8), {"val": {"kl_per_latent": KL}}, atlas=ATLAS, device="cpu")
+    return Editor(tiny, Directions([], 8), Folder({"val": {"kl_per_latent": KL}}, atlas=ATLAS), device="cpu")
 
 
 def test_latents_are_told_in_words_by_falling_kl(editor):

@@ -173,7 +173,7 @@ def test_a_run_on_pictures_without_labels_makes_what_needs_none(aligned, tmp_pat
     editor = Editor.from_pretrained(tmp_path / "run", "cpu")
     assert editor.directions.names == ["face_brightness", "light_side"] and editor.atlas["faces"] > 150
     assert (tmp_path / "run" / "figures" / "correlations.png").exists()
-    assert hub.load(tmp_path / "run").metrics["test"]["protocol"]["images"] == shares(open_data(aligned))["test"]
+    assert hub.load(tmp_path / "run").folder.metrics["test"]["protocol"]["images"] == shares(open_data(aligned))["test"]
     for more, named in ((["--stages", "compare"], "the stage compare"),
                         (["--stages", "directions", "--choose"], "--method refined"),
                         (["--stages", "sharpen"], "the stage sharpen"),

@@ -5,6 +5,7 @@ import torch
 from torch.distributions import Categorical, MixtureSameFamily, MultivariateNormal
 
 from betavae import Directions, Editor
+from betavae.hub import Folder
 from betavae.latent import noise
 from betavae.mixture import Mixture, MixtureError
 from train.mixture import fit_mixture, posterior_samples
@@ -111,7 +112,7 @@ def test_posterior_samples_have_the_posteriors_moments():
 
 def test_the_editor_draws_from_either(tiny):
     mixture = Mixture(torch.ones(1), torch.full((1, 8), 5.0), torch.eye(8)[None])
-    editor = Editor(tiny, Directions([], 8), mixture=mixture)
+    editor = Editor(tiny, Directions([], 8), Folder(mixture=mixture))
     torch.testing.assert_close(editor.sample(3, 1, source="mixture"), editor.sample(3, 1) + 5)
     with pytest.raises(ValueError, match=r"'flow'.*prior, mixture"):
         editor.sample(1, 0, source="flow")

@@ -350,16 +350,17 @@ def test_files_of_other_weights_are_set_aside_with_a_sentence(shelf, tmp_path):
     for name in ("directions.safetensors", "metrics.json"):
         hub.stamp(folder / name, hub.model_hash(hub.load_model(folder)))
     loaded = hub.load(folder)
-    assert len(loaded.directions) == 2 and "val" in loaded.metrics
+    assert len(loaded.directions) == 2 and "val" in loaded.folder.metrics
     assert list(loaded.directions) == list(hub.load(shelf / "one").directions)
     # Another training leaves other weights there.
     hub.save(VAE(dataclasses.replace(TINY)), folder)
     with pytest.warns(hub.StaleFile) as said:
         loaded = hub.load(folder)
-    assert len(loaded.directions) == 0 and loaded.metrics == {} and loaded.notes == tuple(str(w.message) for w in said)
+    assert len(loaded.directions) == 0 and loaded.folder.metrics == {}
+    assert loaded.folder.notes == tuple(str(w.message) for w in said)
     with pytest.warns(hub.StaleFile):
         shown = {row["term"]: row["text"] for row in facts(Editor.from_pretrained(folder))}
-    assert all(note in shown["Set aside"] for note in loaded.notes), "on the page too"
+    assert all(note in shown["Set aside"] for note in loaded.folder.notes), "on the page too"
     assert [name for name in ("directions.safetensors", "metrics.json") if any(name in str(w.message) for w in said)] == [
         "directions.safetensors", "metrics.json"]
     # A file that does not say is trusted, unless its run stamps every file.

@@ -102,7 +102,7 @@ def test_new_weights_set_the_old_ones_files_aside(subset, cache, tmp_path, tiny_
     for name in made:
         assert not (tmp_path / name).exists() and (tmp_path / f"of-{old}" / name).exists()
         assert f"{name}' is of the weights {old}" in said
-    assert not hub.load(tmp_path).directions and not hub.load(tmp_path).metrics
+    assert not hub.load(tmp_path).directions and not hub.load(tmp_path).folder.metrics
 
 
 def test_new_weights_set_the_old_ones_figures_aside(tiny, tmp_path, capsys):
