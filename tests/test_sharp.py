@@ -14,9 +14,9 @@ CPU = torch.device("cpu")
 
 
 @pytest.fixture(scope="session")
-def fine(unseen):
+def fine(dataset):
     """Latents of the first 32 val faces, and the pictures that a sharp decoder should make of them: the faces themselves."""
-    pixels = unseen.images("val")[:32]
+    pixels = dataset.images("val")[:32]
     editor = Editor.from_pretrained(device="cpu")
     mu = editor.model.encode(pixels.permute(0, 3, 1, 2).float() / 255)[0].detach()
     large = F.interpolate(pixels.permute(0, 3, 1, 2).float(), scale_factor=2, mode="bicubic").clamp(0, 255)
