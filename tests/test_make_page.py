@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from browser import captioned, change, pixels, set_slider, settled
+from PIL import Image
 from safetensors.torch import save_file
 
 from betavae import Directions, Editor
@@ -161,3 +162,13 @@ def test_a_file_with_a_direction_becomes_a_slider_or_a_sentence(make, editor, tm
 def test_malformed_requests_get_a_sentence(server, payload, sentence):
     answer = server.ask("make", "make", payload)
     assert sentence in answer["error"] and answer["error"].endswith(".")
+
+
+def test_a_picture_without_a_face_is_refused_by_name_and_the_others_stay(make, faces, tmp_path):
+    Image.new("RGB", (300, 300), "grey").save(tmp_path / "wall.png")
+    (tmp_path / "notes.png").write_text("no picture")
+    count = make.locator("[data-side=positives] li").count()
+    make.set_input_files("#photos-positives input[type=file]", [faces[0][0], tmp_path / "wall.png", tmp_path / "notes.png"])
+    for name, said in (("wall.png", "no face was found"), ("notes.png", "not an image")):
+        assert said in make.get_by_test_id("toast-text").filter(has_text=name).text_content()
+    make.wait_for_function("count => document.querySelectorAll('[data-side=positives] li').length === count", arg=count + 1)
