@@ -44,7 +44,7 @@ class Direction:
         Training faces on each side.
     unit, per_strength : str, float
         What a measured quantity is counted in, and how many of it are in strength 1: by how much the picture changes,
-        where that was measured (on average up to ``measured``'s dose), else the gap between the class means;
+        where that was measured (on average up to ``measured``'s strength), else the gap between the class means;
         "strength" and 1 otherwise.
     quantiles : tuple of 101 floats
         The score's 0 %, 1 %, ... 100 % quantiles over the training faces.

@@ -99,7 +99,7 @@ class Encoder(nn.Module):
     def __init__(self, config: VAEConfig):
         super().__init__()
         self.block = config.block
-        # Where the network sees pixels in [-1, 1]; they arrive in [0, 1].
+        # True if inputs are rescaled from [0, 1] to [-1, 1].
         self.centred = config.block == "preactivation" or config.output == "tanh"
         channels, stages = 3, list(zip(config.encoder, config.depths, strict=True))
         if config.block in ("residual", "preactivation"):
@@ -240,7 +240,7 @@ class ResidualBlock(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(n, channels, h, w) -> (n, width, ...)."""
         h = F.leaky_relu(self.norm1(self.conv1(x)), 0.2)
-        # Pixel by pixel, and with the statistics of a picture: a shortcut is the same before upsampling as after it.
+        # The shortcut commutes with upsampling, so it runs at the low resolution.
         return F.leaky_relu(self.norm2(self.conv2(h)) + self.upsample(self.shortcut(x)), 0.2)
 
 

@@ -164,7 +164,9 @@ def annotate(folder: str | Path, masks: bool = True, geometry: bool = True, work
         (folder / "masks").mkdir(exist_ok=True)
     wanted = [(name, masks and Path(name).stem not in masked, lists is not None and name not in lists.done) for name in names]
     wanted = [work for work in wanted if any(work[1:])]
-    pool = ProcessPoolExecutor(workers or len(os.sched_getaffinity(0)), initializer=_start)
+    # macOS has no sched_getaffinity.
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    pool = ProcessPoolExecutor(workers or cores, initializer=_start)
     try:
         results = pool.map(partial(_annotate, images, folder / "masks"), wanted, chunksize=16)
         results = tqdm(results, total=len(wanted), desc="annotate", unit=" images")

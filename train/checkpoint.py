@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from train import private
 from train.ranks import Ranks
 
 
@@ -152,7 +153,7 @@ class Averaged:
         means, counts = [], []  # a BatchNorm counts its batches in whole numbers: there is nothing to average
         for name, value in self.weights.items():
             (means if value.is_floating_point() else counts).append((value, self.current[name]))
-        torch._foreach_lerp_(*map(list, zip(*means, strict=True)), 1 - decay)
+        private.move_(*zip(*means, strict=True), 1 - decay)
         for value, current in counts:
             value.copy_(current)
 

@@ -15,6 +15,7 @@ from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
 from betavae.model import VAE
+from train import private
 from train.batches import Batches, Pictures
 from train.checkpoint import Averaged, Checkpoint, write_durably
 from train.evaluation import reconstruction_and_kl
@@ -107,15 +108,12 @@ class Training:
         loss.backward()
         gradients = [parameter.grad for parameter in self.parameters]
         self.ranks.mean_([*gradients, *terms.values()])
-        norms = torch.stack(torch._foreach_norm(gradients))
+        norms = private.norms(gradients)
         norm = torch.linalg.vector_norm(norms)
         bad = ~(norm.isfinite() & terms["loss"].isfinite())
-        self.optimizer.found_inf = bad.float()
         if config.clip_each:
-            torch._foreach_mul_(gradients, list((config.clip_each / norms).clamp(max=1)))
-        if config.clip:
-            self.optimizer.grad_scale = (norm / config.clip).clamp(min=1)
-        self.optimizer.step()
+            private.scale_(gradients, (config.clip_each / norms).clamp(max=1))
+        private.guarded_step(self.optimizer, bad, (norm / config.clip).clamp(min=1) if config.clip else None)
         for buffer, old in zip(state, before, strict=True):
             buffer.copy_(torch.where(bad, old, buffer))
         if config.ema:

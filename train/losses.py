@@ -207,7 +207,7 @@ class Objective(nn.Module):
             terms["features"] = feature_error(self.features, output.logits, x)
             reconstruction = reconstruction + self.perceptual * terms["features"] / self._per(x)
         held = divergence(output).sum(1).mean()
-        # Before the penalty, which moves it.
+        # Record beta before the penalty updates it.
         if isinstance(self.penalty, Controller):
             terms["beta"] = self.penalty.log_beta.exp()
         penalty = self.penalty(held, level, mean)

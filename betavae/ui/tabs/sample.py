@@ -43,7 +43,7 @@ def build(editor: Editor, edit: gr.HTML, interpolate: gr.HTML, tabs: gr.Tabs) ->
                               opening=OPENING, limits={"count": MAX_COUNT, "seed": MAX_SEED, "truncation": MAX_TRUNCATION,
                                                        "temperature": MAX_TEMPERATURE, "radius": radius_limit(editor)},
                               note=note(editor))
-    # An event for each: of a tab that was not opened yet, Gradio loses the properties when it is told to stay as it is.
+    # Two events: Gradio drops an unopened tab's properties when an event leaves it unchanged.
     samples.select(to_edit, None, [edit, tabs], **components.QUIET)
     samples.submit(to_path, None, [interpolate, tabs], **components.QUIET)
 
