@@ -65,6 +65,12 @@ def test_a_folder_without_faces_is_named(tmp_path, capsys):
     assert "There is no data folder" in capsys.readouterr().err
 
 
+def test_a_place_that_is_not_there_is_named_before_the_training(subset, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(person, "fit", lambda *arguments: pytest.fail("trained"))
+    assert person.main(["--data", str(subset), "--out", str(tmp_path / "gone" / "person.safetensors")]) == 1
+    assert "there is no such folder" in capsys.readouterr().err
+
+
 def test_a_file_without_the_network_is_named(tmp_path):
     (tmp_path / "nothing.safetensors").write_bytes(b"nothing")
     with pytest.raises(PersonError, match=r"nothing.safetensors"):

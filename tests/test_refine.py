@@ -363,8 +363,8 @@ def test_a_run_refines_and_compares(subset, cache, tmp_path, monkeypatch, datase
     torch.manual_seed(0)
     for name in ("classifier", "witness"):  # untrained: what they read is any function of pixels
         Classifier(list(dataset.lists.attributes), list(MEASURED)).save(tmp_path / f"{name}.safetensors")
-    assert main(["--data", str(subset), "--cache", str(cache), "--out", str(tmp_path), "--device", "cpu", "--preset", "tiny",
-                 "--stages", "fit,directions,compare", "--choose"]) == 0
+    command = ["--data", str(subset), "--cache", str(cache), "--out", str(tmp_path), "--device", "cpu", "--preset", "tiny"]
+    assert main([*command, "--stages", "fit,directions,compare", "--choose"]) == 0
     selection, report = (json.loads((tmp_path / f"{name}.json").read_text()) for name in ("selection", "compare"))
     assert {selection[name]["method"] for name in ("Smiling", "yaw")} <= {"refined", "mean difference", "regression"}
     assert selection["Smiling"]["faces"] == 20 and len(selection["Smiling"]["interval"]) == 2
@@ -372,9 +372,14 @@ def test_a_run_refines_and_compares(subset, cache, tmp_path, monkeypatch, datase
     assert {"effect", "strength", "attribute_dependency", *compare.HARMS} == set(report["directions"]["Smiling"]["chosen"])
     assert set(report["means"]) == set(compare.HARMS) and "background_ratio" in report["directions"]["background_brightness"]
     assert (tmp_path / "figures" / "effects.png").exists()
+    assert not list(tmp_path.glob("previous-*"))
     # The first 20 val faces choose; the others alone measure what is stored.
     made = Directions.load(tmp_path / "directions.safetensors", TINY.latents)
     mu, _ = encode_all(hub.load_model(tmp_path), dataset.images("val")[20:], torch.device("cpu"))
     smiles = dataset.lists.attributes["Smiling"][dataset.indices("val")[20:]]
     expected = roc_auc_score(smiles, made.scores(mu)[:, made.names.index("Smiling")])
     assert made["Smiling"].measured["auroc"] == pytest.approx(expected, abs=1e-3)
+    # Other directions leave nothing beside them that was chosen or measured with these.
+    assert main([*command, "--stages", "directions"]) == 0
+    records = {path.name for part in ("compare", "selection") for path in tmp_path.glob(f"*{part}.json")}
+    assert records == {"previous-compare.json", "previous-selection.json"}

@@ -9,6 +9,7 @@ its colours are changed at random: photos from elsewhere are aligned less well t
 import argparse
 import math
 import sys
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -97,9 +98,11 @@ def main(arguments: list[str] | None = None) -> int:
         if celeba.masks is None:
             raise DataError(f"{options.data!r} has no mask of every image in masks/; {ANNOTATE} makes them.")
         train, val = (np.flatnonzero(celeba.lists.split == split) for split in ("train", "val"))
+        if not Path(options.out).parent.is_dir():
+            raise ValueError(f"--out is {options.out!r}; there is no such folder to write into.")
         network = fit(*read(celeba, train), options.images)
-        network.save(options.out)
         person, background = overlap(network, *read(celeba, val[:VAL_IMAGES]))
+        network.save(options.out)
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

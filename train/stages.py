@@ -56,6 +56,7 @@ OF_ANY_MODEL = ("evaluate", "figures")
 # What the stages make of a model: each says to which weights it belongs.
 DERIVED = ("metrics.json", "mixture.safetensors", "directions.safetensors", "atlas.json", "selection.json", "compare.json",
            "sharp.safetensors", "sharp.json")
+OF_DIRECTIONS = ("selection.json", "compare.json")  # what belongs to the directions beside it, not to the weights alone
 SHARP_FACES = 500  # of val, by which sharp pictures are measured
 FEATURES = {"inception": "Inception pool3, TensorFlow's weights", "classifier": "the run's own classifier: no FID, and not "
             "comparable with any", "none": ""}
@@ -518,11 +519,19 @@ def find_directions(run: Run, subject: Subject) -> None:
         kept, table = refined_directions(evaluator, faces, val, subject.masks("val"), directions, run.out, config,
                                          lambda names: tqdm(names, desc="directions"))
         directions = with_quantiles(kept, mu)
-        subject.keep("selection.json", table)
     directions = with_displacements(directions, model.decode, mu[::EVERY][:FACES].to(device))
     known = {name: y[measuring] for name, y in subject.columns("val").items()}
     scored = with_held_out_scores(directions, val[measuring], known)
-    subject.keep("directions.safetensors", scored)
+    path = run.out / "directions.safetensors"
+    before = path.read_bytes() if path.exists() else None
+    subject.keep(path.name, scored)
+    if before is not None and before != path.read_bytes():
+        for name in OF_DIRECTIONS:
+            if (run.out / name).exists():
+                (run.out / name).replace(run.out / f"previous-{name}")
+                print(f"{str(run.out / name)!r} is of the directions before these: it is kept as {f'previous-{name}'!r}.")
+    if refined:
+        subject.keep("selection.json", table)
     subject.keep("atlas.json", {"split": "train"} | atlas(mu, columns))
     print(f"{len(directions)} directions from {len(train):,} training faces")
     subject.mixture()
