@@ -71,6 +71,19 @@ def test_readme_begins_with_the_header_of_a_space():
     assert own == {name: value for name, value in made.items() if name not in ("sdk_version", "python_version")}
 
 
+def test_the_package_index_has_every_version_that_is_asked_for(tmp_path):
+    write(space.files("someone/faces"), tmp_path / "space")
+    # PyTorch without CUDA has an index of its own, with the versions of this one.
+    lines = [line.removesuffix("+cpu") for line in pinned(tmp_path / "space")]
+    command = [sys.executable, "-m", "pip", "install", "--dry-run", "--ignore-installed", "--no-deps", *lines]
+    found = subprocess.run(command, capture_output=True, text=True)
+    if "from versions: none" in found.stderr:
+        pytest.skip("no package index can be reached")
+    assert found.returncode == 0, found.stderr
+    assert all(line.replace("==", "-").lower() in found.stdout.replace("_", "-").lower() for line in
+               (line.replace("_", "-") for line in lines)), found.stdout
+
+
 def test_the_folder_runs_where_there_is_nothing_but_what_it_asks_for(tmp_path, browser):
     folder = tmp_path / "space"
     assert main(["space", "someone/faces", "--out", str(folder)]) == 0
