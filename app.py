@@ -77,7 +77,8 @@ def serving(routes: Sequence = (), **options) -> dict:
     # On the server, rendering (ssr_mode) would need Node.
     return {"head": components.head(), "footer_links": ["api"], "ssr_mode": False, "max_file_size": "50mb", "show_error": True,
             "app_kwargs": {"exception_handlers": api.EXCEPTION_HANDLERS,
-                           "middleware": [Middleware(Titled, TITLE, DESCRIPTION), Middleware(Once)],
+                           "middleware": [Middleware(components.Compressed), Middleware(Titled, TITLE, DESCRIPTION),
+                                          Middleware(Once)],
                            "routes": [components.modules(), *routes], **options}}
 
 

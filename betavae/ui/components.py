@@ -9,6 +9,7 @@ from starlette.middleware.gzip import GZipMiddleware
 from starlette.responses import Response
 from starlette.routing import Mount
 from starlette.staticfiles import StaticFiles
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 STATIC = Path(__file__).resolve().parent / "static"
 # Of the modules; it names their content, as a browser keeps them.
@@ -47,6 +48,23 @@ def html(name: str, value: object = None, server_functions: list[Callable] | Non
 def module(name: str) -> str:
     """The address of the module ``name``.js, as an expression in JavaScript: below the page's own, wherever that is."""
     return f'new URL("{ADDRESS[1:]}/{name}.js", document.baseURI)'
+
+
+class Compressed:
+    """ASGI middleware that sends pages and long answers compressed. Gradio compresses its own files, and nothing else.
+
+    A single picture, which a slider waits for, goes as it is.
+    """
+
+    def __init__(self, app: ASGIApp):
+        self.app = app
+        self.compressing = GZipMiddleware(app, minimum_size=16_000, compresslevel=5)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve a request; the answer may be compressed if it is a page, its configuration, or a component's pictures."""
+        path = scope.get("path", "")
+        other = ("/gradio_api/" in path and "/component_server" not in path) or "." in path.rpartition("/")[2]
+        await (self.app if other else self.compressing)(scope, receive, send)
 
 
 class Lasting(StaticFiles):

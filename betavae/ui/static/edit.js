@@ -74,7 +74,7 @@ const live = latest(
     const missing = history.nodes.filter((node) => !node.picture);
     if (!missing.length) return keep();
     for (const { state } of missing) if (toBeHeld(state)) await held(state);
-    const { pictures } = await server.pictures({ latents: missing.map((node) => latentOf(node.state)) });
+    const { pictures } = await server.pictures({ latents: missing.map((node) => latentOf(node.state)), exact: true });
     pictures?.forEach((picture, i) => history.develop(missing[i], picture));
     keep();
   },
@@ -228,7 +228,23 @@ async function stagePhoto() {
 }
 let staging = null;
 
+// By how much each direction moves a photo; the server sends it with the first one.
+let fields = null;
+function fetchFields() {
+  fields ??= server.fields({}).then((answer) => {
+    for (const [name, field] of Object.entries(answer.fields)) space.get(name).displacement = field;
+  });
+  return fields;
+}
+
 async function showPhoto(photo) {
+  try {
+    await fetchFields();
+  } catch {
+    fields = staging = null;
+    trouble(CONNECTION_LOST);
+    return connection.once(redisplay);
+  }
   const picture = await (files.has(photo) ? createImageBitmap(files.get(photo)) : Promise.reject()).catch(() => loaded(photo.picture));
   const [w, h] = photo.size;
   const fits = Math.abs(picture.width / picture.height - w / h) < 0.02 * (w / h) ? picture : await loaded(photo.picture);
@@ -775,14 +791,15 @@ async function start() {
   const kept = await session.recall("edit");
   try {
     if (kept) await restore(kept);
+    started = true;
+    if (kept) settle();
     else load(opening);
   } catch {
+    started = true;
     history.clear();
     load(opening);
     say("What was here last time cannot be shown any more.", true);
   }
-  started = true;
-  settle();
   if (arriving !== null) await resume();
   else if (!kept) moveOnce();
 }

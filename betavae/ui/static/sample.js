@@ -98,13 +98,12 @@ element.addEventListener("click", (event) => {
   }
 });
 
-// The Edit tab's face may be another one when this tab is opened again.
+// The tab is drawn when it is opened; the Edit tab's face may be another one when that happens again.
 new IntersectionObserver(([{ isIntersecting }]) => {
-  if (isIntersecting && source === "neighbours") update();
+  if (isIntersecting && (!shown || source === "neighbours")) update();
 }).observe(element);
 
 for (const id of ["seed", "count", "temperature", "radius"]) input(id).value = opening[id];
 input("truncation").value = opening.truncation ?? props.limits.truncation;
 place();
-show(props.value, opening);
 }

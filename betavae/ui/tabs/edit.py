@@ -53,6 +53,10 @@ def build(editor: Editor, gallery: Gallery | None = None) -> gr.HTML:
     def resume(request):
         return messages.linked(editor, str(request.get("recipe")))
 
+    def fields(request):
+        # Half of what the page needs to know of the directions, and only where there is a photo.
+        return {"fields": {name: on_the_wire(direction) for name, direction in editor.directions.items()}}
+
     def open(request):
         return photos.opened(editor, request)
 
@@ -69,7 +73,8 @@ def build(editor: Editor, gallery: Gallery | None = None) -> gr.HTML:
                                    placeholder=f"of {len(gallery):,}")
             thumbnails = components.html("thumbnails", messages.thumbnails(examples), elem_id="examples",
                                          note=credit())
-        answers = [messages.answering(function) for function in (pictures, effects, held, resume, open, save, messages.loop)]
+        answers = [messages.answering(function) for function in (pictures, effects, held, resume, fields, open, save,
+                                                                      messages.loop)]
         stage = components.html("edit", opening, [messages.at_once(decode), *answers],
                                 groups=catalogue(editor), count=len(editor.directions),
                                 latents=editor.config.latents, space=space(editor), presets=presets(editor),
@@ -114,7 +119,7 @@ def slider(direction: Direction, space: Directions) -> dict:
     return {"name": direction.name, "label": entry.label, "primary": entry.primary, "words": entry.words,
             "listed": entry.listed, "vector": brief(direction.vector),
             "weights": brief(torch.linalg.solve(space.covariance.double(), direction.vector.double())),
-            "displacement": on_the_wire(direction), "put_back": can_put_back(direction.name),
+            "put_back": can_put_back(direction.name),
             "unit": direction.unit, "per_strength": direction.per_strength,
             "low": direction.low, "high": direction.high, "track": direction.track, "quantiles": direction.quantiles}
 

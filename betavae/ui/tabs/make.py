@@ -9,7 +9,8 @@ import torch
 
 from betavae import custom
 from betavae.attributes import attribute
-from betavae.directions import Directions, DirectionsError
+from betavae.directions import Direction, Directions, DirectionsError
+from betavae.displacement import on_the_wire
 from betavae.editor import Editor
 from betavae.ui import components, messages
 from betavae.ui.tabs import edit
@@ -24,7 +25,7 @@ def build(editor: Editor) -> None:
         direction, report = custom.from_faces(str(request.get("name")), *sides, editor.directions)
         direction = editor.with_displacement(direction)
         made = editor.directions.having([direction])
-        return {"direction": edit.slider(direction, editor.directions), "report": told(report), "warning": report.warning,
+        return {"direction": slider(direction, editor.directions), "report": told(report), "warning": report.warning,
                 "pack": packed(made)}
 
     def pictures(request):
@@ -49,7 +50,7 @@ def build(editor: Editor) -> None:
             return gr.skip(), None
         # A pack brings its displacement fields; a bare vector has none.
         own = [editor.with_displacement(direction) for direction in loaded.values()] if len(loaded) == 1 else loaded.values()
-        sliders = [edit.slider(direction, editor.directions) for direction in own]
+        sliders = [slider(direction, editor.directions) for direction in own]
         return messages.renewed({"directions": sliders}), None
 
     # Out of sight: the boxes of the component hand over what is dropped on them or chosen with their buttons.
@@ -63,6 +64,11 @@ def build(editor: Editor) -> None:
     for side, photos in inputs.items():
         photos.upload(take(side), photos, [stage, photos], preprocess=False, **components.QUIET)
     pack.upload(load, pack, [stage, pack], preprocess=False, **components.QUIET)
+
+
+def slider(direction: Direction, space: Directions) -> dict:
+    """What the Edit tab needs to know of a direction that joins it."""
+    return edit.slider(direction, space) | {"displacement": on_the_wire(direction)}
 
 
 def faces(value: object) -> torch.Tensor:

@@ -39,7 +39,7 @@ def build(editor: Editor, edit: gr.HTML, interpolate: gr.HTML, tabs: gr.Tabs) ->
 
     sources = [{"name": name, "label": label, "term": term} for name, (label, term) in SOURCES.items()
                if editor.mixture or name not in (MIXTURE, BOTH)]
-    samples = components.html("sample", {"grids": grids(editor, OPENING)}, [messages.answering(draw)], sources=sources,
+    samples = components.html("sample", None, [messages.answering(draw)], sources=sources,
                               opening=OPENING, limits={"count": MAX_COUNT, "seed": MAX_SEED, "truncation": MAX_TRUNCATION,
                                                        "temperature": MAX_TEMPERATURE, "radius": radius_limit(editor)},
                               note=note(editor))
@@ -87,5 +87,5 @@ def grids(editor: Editor, request: dict) -> list[dict]:
     source = str(request.get("source"))
     names = (PRIOR, MIXTURE) if source == BOTH else (source,)
     return [{"name": name, "label": SOURCES[name][0],
-             "pictures": [messages.data_uri(image) for image in editor.decode(latents(editor, request, name))]}
+             "pictures": [messages.small_uri(image) for image in editor.decode(latents(editor, request, name))]}
             for name in names]
