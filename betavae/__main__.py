@@ -102,8 +102,8 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _make(editor: Editor, options: argparse.Namespace) -> int:
     space = editor.directions
-    sides = (editor.encode(photos, options.crop) for photos in (options.positives, options.negatives))
-    direction, report = custom.from_faces(options.name, *sides, space)
+    positives, negatives = (editor.encode(photos, options.crop) for photos in (options.positives, options.negatives))
+    direction, report = custom.from_faces(options.name, positives, negatives, space)
     space.having([editor.with_displacement(direction)]).save(options.out)
     if report.stability is not None:
         print(f"unseen faces on the right side: {report.leave_one_out:.0%}; stability: {report.stability:.2f}")
@@ -148,7 +148,7 @@ def _recipe(editor: Editor, options: argparse.Namespace) -> Recipe:
     recipe = Recipe.read(options.recipe) if options.recipe else Recipe(editor.hash)
     editor.check(recipe)
     recipe = dataclasses.replace(recipe, strengths={**recipe.strengths, **_strengths(options.set)},
-                                 locks=[*recipe.locks, *options.lock])
+                                 locks=(*recipe.locks, *options.lock))
     editor.directions.shift(recipe.strengths, recipe.locks)  # a wrong name is said once, not for each photo
     return recipe
 

@@ -18,7 +18,7 @@ class Gif:
 
     def __init__(self, fps: int):
         self.duration = 10 * max(2, round(100 / fps))  # milliseconds; browsers slow down what is shorter than 20
-        self.frames = []
+        self.frames: list[Image.Image] = []
 
     def add(self, frame: Image.Image) -> None:
         """Append an RGB frame, of the size of the others."""
@@ -55,7 +55,7 @@ class Mp4:
         return self.file.getvalue()
 
 
-FORMATS = {"gif": Gif, "mp4": Mp4}
+FORMATS: dict[str, type[Gif | Mp4]] = {"gif": Gif, "mp4": Mp4}
 MIME = {"gif": "image/gif", "mp4": "video/mp4"}
 LOOP_FPS = 20
 REST = 8  # frames that a loop rests at both ends

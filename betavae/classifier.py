@@ -33,6 +33,9 @@ class Classifier(nn.Module):
         Names of what follows them.
     """
 
+    mean: Tensor
+    deviation: Tensor
+
     def __init__(self, attributes: list[str], quantities: list[str]):
         super().__init__()
         self.attributes, self.quantities = list(attributes), list(quantities)

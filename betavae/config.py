@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -240,7 +241,7 @@ class VAEConfig:
         return cls.from_json(Path(path).read_text(encoding="utf-8"))
 
 
-def choice(field: str, value, valid: tuple) -> None:
+def choice(field: str, value, valid: Sequence) -> None:
     """Raise a ValueError that names the valid ones unless ``value`` is one of them."""
     if value not in valid:
         raise ValueError(f"{field} is {value!r}; choose from {', '.join(map(str, valid))}.")

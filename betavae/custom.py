@@ -173,7 +173,7 @@ def _stability(vector: Tensor, positives: Tensor, negatives: Tensor, space: Dire
 
 
 def _warning(few: int, score: float | None, stability: float | None) -> str | None:
-    if few == 1:
+    if score is None or stability is None:
         return "One face on a side: the direction is everything in which the faces differ, not one attribute."
     if stability < STABLE or score < 0.75:
         return (f"Not to be trusted yet: with other faces it would point elsewhere (stability {stability:.2f}), and it puts "

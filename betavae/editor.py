@@ -210,14 +210,15 @@ class Editor:
             ``z`` has another shape, or a value that is not finite; or ``sharp`` is asked of a model without a second decoder.
         """
         behind = None if background is None else to_tensor([background]).to(self.device)
-        if sharp and self.sharpener is None:
+        sharpener = self.sharpener if sharp else None
+        if sharp and sharpener is None:
             raise ValueError(
                 "This model has no second decoder, which draws sharp pictures; python train/run.py --stages sharpen trains one."
             )
         placed = None if placed is None else self._latents(placed).to(self.device)
         z = self._latents(z).to(self.device)
         honest = self.model.decode(z, behind, placed)
-        return to_pil(self.sharpener(honest, z) if sharp else honest)
+        return to_pil(honest if sharpener is None else sharpener(honest, z))
 
     @torch.inference_mode()
     def cutout(self, z: Tensor) -> list[Image.Image]:
@@ -375,6 +376,7 @@ class Editor:
 
     def _reading(self, z: Tensor) -> Tensor:
         """What the classifier reads of the pictures of latents (n, d): (n, k), differentiable."""
+        assert self.classifier is not None  # every caller asks first
         return self.classifier.standard(self.model.decode(z.to(self.device)))
 
     def spectrum(self, z: Tensor, name: str, steps: int = 7, locks: Iterable[str] = ()) -> tuple[Tensor, list[float]]:

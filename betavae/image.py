@@ -52,8 +52,9 @@ def load(source: str | Path | bytes | Image.Image, name: str | None = None) -> I
         with warnings.catch_warnings():
             # Pillow warns of large images; the limit below refuses them before a pixel is decoded.
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            image = source
-            if not isinstance(source, Image.Image):
+            if isinstance(source, Image.Image):
+                image = source
+            else:
                 image = Image.open(io.BytesIO(source) if isinstance(source, bytes) else source)
         _check_size(image, name)
         image.load()

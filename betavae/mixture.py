@@ -1,6 +1,6 @@
 """A Gaussian mixture in the latent space: where the faces are, which N(0, I) is only the prior of."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -38,6 +38,7 @@ class Mixture:
     weights: Tensor
     means: Tensor
     covariances: Tensor
+    _factors: Tensor = field(init=False, repr=False)  # (k, d, d), lower triangular: of the covariances, by Cholesky
 
     def __post_init__(self):
         shapes = tuple(tuple(part.shape) for part in (self.weights, self.means, self.covariances))
@@ -51,11 +52,11 @@ class Mixture:
         factors, failed = torch.linalg.cholesky_ex(self.covariances.double())
         if failed.any():
             raise MixtureError("A covariance of the mixture is not positive definite.")
-        object.__setattr__(self, "_factors", factors)  # (k, d, d), lower triangular
+        object.__setattr__(self, "_factors", factors)
 
     @property
     def latents(self) -> int:
-        """D."""
+        """The number of latents, d."""
         return self.means.shape[1]
 
     def sample(self, n: int, seed: int, temperature: float = 1.0, truncation: float | None = None) -> Tensor:

@@ -42,7 +42,7 @@ class Person(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Aligned frames (n, 3, 88, 72) -> logits (n, 1, 88, 72)."""
-        maps = []
+        maps: list[Tensor] = []
         for down, same in zip(self.down, self.same, strict=True):
             x = same(down(2 * x - 1 if not maps else x))
             maps.append(x)

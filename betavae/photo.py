@@ -3,6 +3,7 @@
 import io
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import ExifTags, Image
@@ -80,7 +81,8 @@ class Photo:
         self.faces: list[Face] = []
         self.face: int | None = None
         self.frame: np.ndarray | None = None
-        self._encode, self._z = encode, None
+        self._encode = encode
+        self._z: Tensor | None = None
         if crop == "auto":
             self.faces = face.find(self.pixels)
             if self.faces:
@@ -208,7 +210,7 @@ def save(picture: Image.Image, path: str | Path, recipe: Recipe | None = None) -
         raise ValueError(f"A picture cannot be written as {path.name!r}; use .jpg, .png, .webp, .avif or .tif.")
     if kind == "JPEG" and picture.mode not in ("L", "RGB", "CMYK"):
         picture = _opaque(picture)
-    options = {key: picture.info[key] for key in ("icc_profile", "dpi") if key in picture.info}
+    options: dict[str, Any] = {key: picture.info[key] for key in ("icc_profile", "dpi") if key in picture.info}
     exif = Image.Exif()
     if "exif" in picture.info:
         exif.load(picture.info["exif"])

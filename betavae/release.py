@@ -68,14 +68,14 @@ def release(folder: Path, repo: str) -> dict[str, Content]:
         A file is missing or belongs to other weights.
     """
     directions = hub.directions_path(folder)
-    files = {name: folder / name for name in (*FILES, *EXTRAS, *RECORDS) if (folder / name).is_file()}
+    files: dict[str, Content] = {name: folder / name for name in (*FILES, *EXTRAS, *RECORDS) if (folder / name).is_file()}
     if directions and directions.is_file():
         files["directions.safetensors"] = directions
     for name, stage in zip(FILES, ("fit", "fit", "directions", "evaluate"), strict=True):
         if name not in files:
             raise PublishError(f"{str(folder)!r} has no {name}; run the stage {stage} first.")
     weights = hub.model_hash(hub.load_model(folder))
-    for path in files.values():
+    for path in (content for content in files.values() if isinstance(content, Path)):
         owner = stamped(path) if path.suffix in (".safetensors", ".json") else None
         if owner not in (None, weights):
             raise PublishError(f"{str(path)!r} is of the weights {owner} and the model has {weights}; make it anew first.")

@@ -59,7 +59,7 @@ class Sharpener(nn.Module):
         self.last = nn.Conv2d(half, 12, 3, padding=1)
         icnr_(self.up.weight)
         nn.init.zeros_(self.last.weight)
-        nn.init.zeros_(self.last.bias)
+        nn.init.zeros_(self.last.bias)  # type: ignore[arg-type]
 
     def forward(self, picture: Tensor, z: Tensor) -> Tensor:
         """Decoded pictures (n, 3, s, s) and their latents (n, d) -> (n, 3, 2 s, 2 s)."""

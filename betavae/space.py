@@ -82,7 +82,7 @@ def requirements(hardware: str = "cpu") -> str:
     """
     lines = [f"--extra-index-url {CPU_WHEELS}"] if hardware == "cpu" else []
     for line in (ROOT / "requirements.txt").read_text(encoding="utf-8").splitlines():
-        name = re.match(r"[\w.-]*", line)[0]
+        name = re.split(r"[^\w.-]", line, maxsplit=1)[0]
         if not name or name == "gradio":
             continue
         local = "+cpu" if name == "torch" and hardware == "cpu" else ""
@@ -92,7 +92,10 @@ def requirements(hardware: str = "cpu") -> str:
 
 def header(repo: str | None = None, model: str | None = None) -> dict:
     """The header of a Space's README.md."""
-    own = {"sdk_version": _version("gradio"), "python_version": f"{sys.version_info.major}.{sys.version_info.minor}"}
+    own: dict[str, object] = {
+        "sdk_version": _version("gradio"),
+        "python_version": f"{sys.version_info.major}.{sys.version_info.minor}",
+    }
     if repo:
         own["thumbnail"] = f"https://huggingface.co/spaces/{repo}/resolve/main/{SCREENSHOT}"
     if model:

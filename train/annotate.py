@@ -54,7 +54,7 @@ def pose(mesh: np.ndarray) -> tuple[float, float, float]:
     down = down - (down @ across) * across
     into = np.cross(across, down / np.linalg.norm(down))
     yaw, pitch = np.arctan2(into[0], into[2]), -np.arcsin(np.clip(into[1], -1, 1))
-    return tuple(float(angle) for angle in np.degrees((yaw, pitch, np.arctan2(across[1], across[0]))))
+    return float(np.degrees(yaw)), float(np.degrees(pitch)), float(np.degrees(np.arctan2(across[1], across[0])))
 
 
 def measure(mesh: np.ndarray) -> dict[str, float]:

@@ -1,6 +1,6 @@
 """Training pictures -> batches on the device, as a function of the seed and the step."""
 
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
 import torch
@@ -69,7 +69,7 @@ class Batches:
         self.batch, self.seed, self.flip, self.device, self.share = batch, seed, flip, device, share
         self._order = (-1, np.empty(0, int))
         self._thread = None if resident else ThreadPoolExecutor(1, "batches")
-        self._pending = {}
+        self._pending: dict[int, Future] = {}
         self._stream = torch.cuda.Stream(device) if self._thread and device.type == "cuda" else None
 
     def order(self, epoch: int) -> np.ndarray:
@@ -100,8 +100,8 @@ class Batches:
                     part.record_stream(torch.cuda.current_stream(self.device))
         batch = [from_uint8(part if part.ndim == 4 else part[..., None]) for part in parts]
         if self.flip:
-            mirrored = np.random.default_rng((self.seed, 1, step)).random(self.batch)[self.share] < 0.5
-            mirrored = self._send(torch.from_numpy(mirrored))[:, None, None, None]
+            drawn = np.random.default_rng((self.seed, 1, step)).random(self.batch)[self.share] < 0.5
+            mirrored = self._send(torch.from_numpy(drawn))[:, None, None, None]
             batch = [torch.where(mirrored, x.flip(3), x) for x in batch]
         return batch[0], batch[1] if len(batch) > 1 else None
 

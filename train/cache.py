@@ -74,7 +74,7 @@ class Dataset:
         count = sum(len(self.indices(split)) for split in splits)
         rows = slice(min(subset, count) if subset else count)
         streamed = self.source.stream(config, subset)
-        return streamed or Pictures(self.pixels[rows], self.person[rows] if config.mask else None)
+        return streamed or Pictures(self.pixels[rows], self.person[rows] if config.mask and self.person is not None else None)
 
     def _slice(self, split: str) -> slice:
         # The images of a split stand together, so that taking one never copies a set larger than memory.
@@ -120,6 +120,7 @@ def load(source: Source, config: VAEConfig, cache: str | Path, workers: int | No
     damaged = json.loads((folder / "meta.json").read_text())["damaged"]
     lists = source.lists.only(~np.isin(source.lists.names, damaged))
     pixels, person = (_mapped(folder / f"{name}.npy", len(lists.names)) for name in ("pixels", "masks"))
+    assert pixels is not None  # ``_problem`` found them
     return Dataset(source, lists, pixels, person)
 
 
@@ -217,8 +218,8 @@ def framed(image: Path | bytes, mask: Path | bytes | None, config: VAEConfig) ->
         pictures = [read(image)]
         if mask is not None:
             # A mask may be of another size than its image: at the image's, one crop is the same part of both.
-            mask = Image.open(io.BytesIO(mask) if isinstance(mask, bytes) else mask).convert("L")
-            pictures.append(mask.resize(pictures[0].size, Image.Resampling.BILINEAR))
+            person = Image.open(io.BytesIO(mask) if isinstance(mask, bytes) else mask).convert("L")
+            pictures.append(person.resize(pictures[0].size, Image.Resampling.BILINEAR))
         return tuple(np.asarray(preprocess(picture, config)) for picture in pictures)
     except (ValueError, OSError):
         return None

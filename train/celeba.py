@@ -157,7 +157,8 @@ class _Table:
 
 def _is_number(text: str, valid: Collection[int] | None) -> bool:
     try:
-        return (valid is None and float(text) is not None) or float(text) in valid
+        number = float(text)
+        return valid is None or number in valid
     except ValueError:
         return False
 

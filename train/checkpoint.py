@@ -86,9 +86,9 @@ class Checkpoint:
             os.replace(path, self.newest)
         return state
 
-    def _same_settings(self, config: object) -> bool:
+    def _same_settings(self, config: str | None) -> bool:
         try:
-            return self.parse(config) == self.parse(self.config)
+            return config is not None and self.parse(config) == self.parse(self.config)
         except (ValueError, TypeError):
             return False
 
@@ -150,10 +150,11 @@ class Averaged:
         # Young runs forget faster, so that the random start is not averaged in (Karras et al. 2022).
         halflife = min(self.halflife, images_seen * 0.1)
         decay = 0.5 ** (batch / halflife) if halflife else 0.0
-        means, counts = [], []  # a BatchNorm counts its batches in whole numbers: there is nothing to average
+        means: list[tuple[Tensor, Tensor]] = []
+        counts: list[tuple[Tensor, Tensor]] = []  # a BatchNorm counts its batches in whole numbers: there is nothing to average
         for name, value in self.weights.items():
             (means if value.is_floating_point() else counts).append((value, self.current[name]))
-        private.move_(*zip(*means, strict=True), 1 - decay)
+        private.move_([average for average, _ in means], [value for _, value in means], 1 - decay)
         for value, current in counts:
             value.copy_(current)
 

@@ -37,7 +37,7 @@ def fit_classifier(dataset: Dataset, device: torch.device, seed: int = 0, epochs
     index = torch.from_numpy(dataset.indices("train"))
     y = y[index].to(device)
     torch.manual_seed(seed)
-    model = Classifier(attributes, quantities).to(device, memory_format=torch.channels_last)
+    model = Classifier(attributes, quantities).to(device).to(memory_format=torch.channels_last)
     count = len(attributes)
     known = y[:, count:].isfinite()
     values = y[:, count:].nan_to_num()
@@ -77,14 +77,16 @@ def score(model: Classifier, dataset: Dataset, split: str, device: torch.device)
     """On one split, of each attribute the "auroc", of each quantity the "correlation" with its measured value."""
     index = dataset.indices(split)
     _, _, y = targets(dataset)
-    y = y[index].numpy()
+    values = y[index].numpy()
     pixels = dataset.images(split)
     out = torch.cat([model(from_uint8(pixels[i:i + 250]).to(device)).cpu() for i in range(0, len(pixels), 250)]).numpy()
-    figures = {"auroc": {}, "correlation": {}}
+    figures: dict[str, dict[str, float]] = {"auroc": {}, "correlation": {}}
     for i, name in enumerate(model.names):
-        known = np.isfinite(y[:, i])
+        known = np.isfinite(values[:, i])
         if name in model.attributes:
-            figures["auroc"][name] = float(roc_auc_score(y[:, i], out[:, i])) if 0 < y[:, i].sum() < len(y) else float("nan")
+            figures["auroc"][name] = (
+                float(roc_auc_score(values[:, i], out[:, i])) if 0 < values[:, i].sum() < len(values) else float("nan")
+            )
         else:
-            figures["correlation"][name] = float(np.corrcoef(out[known, i], y[known, i])[0, 1])
+            figures["correlation"][name] = float(np.corrcoef(out[known, i], values[known, i])[0, 1])
     return figures

@@ -89,7 +89,7 @@ def reconstruction(model: VAE, pixels: Tensor, z: Tensor, device: torch.device,
     BCE, its floor (the images with themselves) and the gap between them in nats per image, MSE per value, PSNR in dB, and
     ``similarities`` under their names.
     """
-    sums = {}
+    sums: dict[str, float] = {}
     for start in range(0, len(pixels), BATCH):
         x = from_uint8(pixels[start:start + BATCH]).to(device)
         made = model.decode(z[start:start + BATCH].to(device), x)

@@ -65,7 +65,7 @@ class Training:
                 raise ValueError("The network has BatchNorm, whose statistics several processes can share on GPUs only; "
                                  "start one process, or give --model.norm group.")
             model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
-        self.model = model.to(device, memory_format=torch.channels_last)
+        self.model = model.to(device).to(memory_format=torch.channels_last)
         self.objective = Objective(config, features).to(device)
         self.parameters = [*self.model.parameters(), *self.objective.parameters()]
         # Fused kernels leave out an update, moments and all, where ``found_inf`` says so: no number is read for it.
@@ -82,7 +82,7 @@ class Training:
         self.model.train()
         # On GPUs launching a kernel costs as much as most of them take, and compiled ones are fewer. On CPUs the convolutions
         # are the time.
-        self.network = self.model
+        self.network: nn.Module = self.model
         if device.type == "cuda":
             share = ranks.share(config.batch)
             self.network = compiled(self.model, share.stop - share.start, device, self.autocast)
@@ -106,7 +106,7 @@ class Training:
         loss, terms = self.objective(output, x, mask, config.level(progress), self.ranks.mean)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
-        gradients = [parameter.grad for parameter in self.parameters]
+        gradients = [parameter.grad for parameter in self.parameters if parameter.grad is not None]
         self.ranks.mean_([*gradients, *terms.values()])
         norms = private.norms(gradients)
         norm = torch.linalg.vector_norm(norms)
@@ -126,7 +126,7 @@ def compiled(model: VAE, batch: int, device: torch.device, autocast: torch.autoc
 
     Compilation happens when the network first runs, forwards and backwards, so asking for it says nothing.
     """
-    network = torch.compile(model)
+    network: nn.Module = torch.compile(model)  # type: ignore[assignment]
     config, state = model.config, {name: buffer.clone() for name, buffer in model.named_buffers()}
     x = torch.zeros(batch, 3, config.image_size, config.image_size, device=device).contiguous(memory_format=torch.channels_last)
     noise = torch.zeros(batch, config.latents, device=device)
@@ -160,6 +160,9 @@ class Meter(nn.Module):
 
     A checkpoint has it too: a resumed run logs what the undisturbed one logs.
     """
+
+    sums: Tensor
+    counts: Tensor
 
     def __init__(self, device: torch.device):
         super().__init__()
@@ -287,7 +290,8 @@ def fit(config: TrainConfig, train: Tensor | Pictures, val: Tensor, out: str | P
                                   f"the same command goes on from {'here' if written else 'the last checkpoint'}.")
         ranks.wait()
     finally:
-        log.close(), signals.restore()
+        log.close()
+        signals.restore()
     return averaged_model(training)
 
 
@@ -336,7 +340,8 @@ class Log:
 
     def __init__(self, out: Path, config: TrainConfig, step: int, writes: bool):
         self.out, self.config, self.step, self.writes = out, config, step, writes
-        self.path, self.board = out / "log.jsonl", None
+        self.path = out / "log.jsonl"
+        self.board: SummaryWriter | None = None
         self.bar = tqdm(total=config.images, initial=self.images, desc=config.preset, unit=" images", smoothing=0.05,
                         disable=not writes)
         self.go_back(step)
@@ -377,7 +382,8 @@ class Log:
         with open(self.path, "a", encoding="utf-8") as file:
             file.write(json.dumps({"kind": kind, "step": self.step, "images": self.images, **figures}) + "\n")
         for name, value in figures.items():
-            self.board.add_scalar(f"{kind}/{name}", value, self.images)
+            if self.board:
+                self.board.add_scalar(f"{kind}/{name}", value, self.images)
         if kind == "train":
             self.bar.set_postfix({name: f"{figures[name]:.4g}" for name in ("loss", "kl")})
 

@@ -144,6 +144,8 @@ class Controller(nn.Module):
     is left alone. ``level`` is C; ``mean`` as in ``Capacity``.
     """
 
+    log_beta: Tensor
+
     def __init__(self, gain: float):
         super().__init__()
         self.gain = gain
@@ -175,8 +177,9 @@ class Objective(nn.Module):
         self.perceptual, self.features = config.perceptual, features
         # A tanh network's pictures live in [-1, 1], where a squared error is four times that in [0, 1].
         self.scale = 4.0 if config.model.output == "tanh" else 1.0
-        self.penalty = {"beta": Beta, "capacity": lambda: Capacity(config.gamma),
-                        "controller": lambda: Controller(config.gain)}[config.objective]()
+        penalties: dict[str, Callable[[], nn.Module]] = {
+            "beta": Beta, "capacity": lambda: Capacity(config.gamma), "controller": lambda: Controller(config.gain)}
+        self.penalty = penalties[config.objective]()
 
     def forward(self, output: VAEOutput, x: Tensor, mask: Tensor | None, level: Tensor | float,
                 mean: Callable[[Tensor], Tensor] = _alone) -> tuple[Tensor, dict[str, Tensor]]:
@@ -203,7 +206,7 @@ class Objective(nn.Module):
             training.
         """
         reconstruction, terms = getattr(self, f"_{self.reconstruction}")(output, x, mask, mean)
-        if self.perceptual:
+        if self.perceptual and self.features is not None:
             terms["features"] = feature_error(self.features, output.logits, x)
             reconstruction = reconstruction + self.perceptual * terms["features"] / self._per(x)
         held = divergence(output).sum(1).mean()
@@ -237,6 +240,7 @@ class Objective(nn.Module):
         return nll, {"nll": nll, "sigma": log_sigma.exp()}
 
     def _masked(self, output: VAEOutput, x: Tensor, mask: Tensor | None, mean) -> tuple[Tensor, dict[str, Tensor]]:
+        assert mask is not None and output.mask is not None  # a model with masks is given and draws them
         # Outside of the face the picture is the photo itself, so that only the face is learned.
         picture = mask * torch.sigmoid(output.logits) + (1 - mask) * x
         terms = {"ssim": ssim(picture, x).mean(), "mae": (picture - x).abs().mean(),

@@ -31,7 +31,7 @@ def measure(pixels: Tensor, person: Tensor | None, geometry: dict[str, np.ndarra
     """
     numeric = {name: geometry[column] for name, column in POSE.items() if column in geometry}
     if person is not None:
-        background = {name: [] for name in BACKGROUND}
+        background: dict[str, list[Tensor]] = {name: [] for name in BACKGROUND}
         share = []
         for start in range(0, len(pixels), CHUNK):
             part = pixels[start:start + CHUNK].float() / 255
@@ -43,8 +43,8 @@ def measure(pixels: Tensor, person: Tensor | None, geometry: dict[str, np.ndarra
                 background[name].append(values)
             share.append(outside.mean((1, 2)))
         unknown = torch.cat(share) < 0.05
-        for name, values in background.items():
-            numeric[name] = torch.cat(values).masked_fill(unknown, float("nan")).numpy()
+        for name, parts in background.items():
+            numeric[name] = torch.cat(parts).masked_fill(unknown, float("nan")).numpy()
     luma = torch.tensor(LUMA) / 255
     # Aligned faces stand still: nose, cheeks and mouth are in this part of every picture.
     size = pixels.shape[1]

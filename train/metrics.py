@@ -156,10 +156,10 @@ def latent_aurocs(mu: np.ndarray, present: np.ndarray) -> np.ndarray:
 def mutual_information(codes: np.ndarray, factors: np.ndarray) -> np.ndarray:
     """Mutual information of discrete codes (n, d) and factors (n, k), whole numbers: (d, k) nats."""
     information = np.zeros((codes.shape[1], factors.shape[1]))
-    codes = [codes == code for code in np.unique(codes)]
+    masks = [codes == code for code in np.unique(codes)]
     for k, factor in enumerate(factors.T):
         values = (factor[:, None] == np.unique(factor)).astype(np.float64)  # (n, v)
-        joint = np.stack([code.T @ values for code in codes]) / len(factor)  # (c, d, v)
+        joint = np.stack([mask.T @ values for mask in masks]) / len(factor)  # (c, d, v)
         independent = joint.sum(2, keepdims=True) * joint.sum(0)
         terms = np.zeros_like(joint)
         np.divide(joint, independent, out=terms, where=joint > 0)

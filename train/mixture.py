@@ -35,7 +35,8 @@ def fit_mixture(z: Tensor, held_out: Tensor, seed: int = 0) -> tuple[Mixture, di
         N(0, I), and ``candidates``, the log-likelihood by number of components.
     """
     most = max(1, len(z) // (FACES_PER_LATENT * z.shape[1]))
-    best, candidates = None, {}
+    best: Mixture | None = None
+    candidates: dict[int, float] = {}
     for components in (k for k in COMPONENTS if k <= most):
         model = GaussianMixture(components, reg_covar=FLOOR, random_state=seed).fit(z.double().numpy())
         parts = (model.weights_ / model.weights_.sum(), model.means_, model.covariances_)
@@ -45,6 +46,7 @@ def fit_mixture(z: Tensor, held_out: Tensor, seed: int = 0) -> tuple[Mixture, di
             # More components would fit these faces better and others worse.
             break
         best = mixture
+    assert best is not None  # COMPONENTS begin with 1
     count = len(best.weights)
     return best, {"components": count, "log_likelihood": candidates[count], "prior": prior(held_out), "candidates": candidates}
 

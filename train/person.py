@@ -51,7 +51,7 @@ def vary(x: Tensor, y: Tensor, generator: torch.Generator) -> tuple[Tensor, Tens
     # grid_sample's coordinates go from -1 to 1 on both axes, of which one is longer.
     theta = torch.stack([torch.stack([c * mirror, -s * aspect, move[:, 0]], 1),
                          torch.stack([s * mirror / aspect, c, move[:, 1]], 1)], 1)
-    grid = F.affine_grid(theta, x.shape, align_corners=False)
+    grid = F.affine_grid(theta, list(x.shape), align_corners=False)
     both = F.grid_sample(torch.cat([x, y], 1), grid, padding_mode="reflection", align_corners=False)
     gain, offset = 1 + COLOUR * uniform(n, 3, 1, 1), 0.5 * COLOUR * uniform(n, 1, 1, 1)
     return (both[:, :3] * gain + offset).clamp(0, 1), both[:, 3:]

@@ -213,7 +213,7 @@ class Stream(Pictures):
         self.starts = np.cumsum((0, *counts))
         self._held: OrderedDict[int, list[dict]] = OrderedDict()
         self._threads = ThreadPoolExecutor(cores())
-        self._named = set()
+        self._named: set[str] = set()
 
     def __len__(self) -> int:
         return int(self.starts[-1])
@@ -224,12 +224,12 @@ class Stream(Pictures):
         return np.argsort(np.repeat(place, np.diff(self.starts)) + WINDOW * random.random(len(self)), kind="stable")
 
     def __getitem__(self, rows: Tensor) -> tuple[Tensor, ...]:
-        rows = rows.numpy()
-        shards = np.searchsorted(self.starts, rows, "right") - 1
+        places = rows.numpy()
+        shards = np.searchsorted(self.starts, places, "right") - 1
         # Read before the threads begin: they would read one shard several times.
         held = {shard: self._shard(shard) for shard in dict.fromkeys(shards.tolist())}
-        places = [held[shard] for shard in shards.tolist()], (rows - self.starts[shards]).tolist()
-        pictures = self._threads.map(self._picture, *places)
+        inside = (places - self.starts[shards]).tolist()
+        pictures = self._threads.map(self._picture, [held[shard] for shard in shards.tolist()], inside)
         return tuple(torch.from_numpy(np.stack(part)) for part in zip(*pictures, strict=True))
 
     def to(self, device: torch.device) -> None:

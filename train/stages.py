@@ -7,7 +7,7 @@ import json
 import os
 import platform
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -431,7 +431,8 @@ def evaluate(run: Run, subject: Subject) -> None:
     """Every figure of merit of the model, into ``out/metrics.json``; what cannot be had is named there with the reason."""
     model, dataset, device, seed = subject.model, subject.dataset, run.device, run.seed
     report = _origin(run.folder, subject.weights) | {"absent": {}}
-    similarities, extract = {"ssim": metrics.ssim}, None
+    similarities: dict[str, Callable[[torch.Tensor, torch.Tensor], torch.Tensor]] = {"ssim": metrics.ssim}
+    extract = None
     if run.features == "none":
         report["absent"] = dict.fromkeys(("lpips", "frechet"), "--features is none.")
     else:

@@ -51,7 +51,7 @@ class Shelf:
 
     def __init__(self, folders: list[Path], build: Callable[[str, Path], gr.Blocks], serving: dict):
         self.build, self.serving = build, serving
-        self.folders = {}
+        self.folders: dict[str, Path] = {}
         for folder in folders:
             models = sorted({path.parent for pattern in ("model.safetensors", "*/model.safetensors")
                              for path in folder.glob(pattern) if hub.opens(path.parent)})

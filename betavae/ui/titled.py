@@ -2,6 +2,7 @@
 
 import html
 import re
+from typing import Any
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -22,12 +23,13 @@ class Titled:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request; a page is held until it is whole."""
-        start, body = None, b""
+        start: dict[str, Any] | None = None
+        body = b""
 
         async def sending(message: Message) -> None:
             nonlocal start, body
             if message["type"] == "http.response.start" and (b"content-type", HTML) in message["headers"]:
-                start = message
+                start = dict(message)
             elif start is None:
                 await send(message)
             elif message["type"] == "http.response.body":

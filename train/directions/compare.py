@@ -9,7 +9,7 @@ from sklearn.metrics import roc_auc_score
 from torch import Tensor
 
 from betavae.directions import Directions
-from train.directions.evaluator import NONE, Evaluator, Observation, effects, half_range, strength_for
+from train.directions.evaluator import NONE, Evaluator, Observation, both_ways, effects, half_range, strength_for
 from train.directions.refine import SETTINGS, RefineConfig, bootstrap, figures, interval
 from train.directions.simple import partial, regression
 
@@ -43,23 +43,24 @@ def compare(evaluator: Evaluator, z: Tensor, masks: Tensor | None, simple: Direc
     few, unedited = z[:SEARCH_FACES], evaluator.observe(z)
     first = Observation(*(part[:len(few)] for part in unedited))
     weights = torch.cat([torch.full((1, len(z)), 1 / len(z)), bootstrap(len(z), config.resamples)])  # row 0: the value itself
-    rows, draws = {}, {harm: [] for harm in HARMS}
+    rows: dict[str, dict] = {}
+    draws: dict[str, list[Tensor]] = {harm: [] for harm in HARMS}
     for name in progress(list(names)):
         end = half_range(simple[name])
         effect = max(effects(evaluator, few, end * simple[name].vector, name, first).effect, config.min_effect)
-        row, per_harm = {"method": chosen[name].method}, {}
+        row: dict = {"method": chosen[name].method, "gains": {}}
+        per_harm: dict[str, dict[str, Tensor]] = {}
         for kind, directions in (("simple", simple), ("chosen", chosen)):
             direction = directions[name]
             if kind == "chosen" and direction.method == simple[name].method:
                 row[kind], per_harm[kind] = row["simple"], per_harm["simple"]
                 continue
             strength = strength_for(evaluator, few, direction, effect, first, end)
-            ways = [effects(evaluator, z, strength * direction.vector, name, unedited, masks, back) for back in (False, True)]
-            found = figures(*ways, weights)
+            there, back = both_ways(evaluator, z, strength * direction.vector, name, unedited, masks)
+            found = figures(there, back, weights)
             per_harm[kind] = {harm: found["effect"] / found[harm].clamp_min(NONE) for harm in HARMS}
             row[kind] = {"strength": strength} | {key: float(value[0]) for key, value in found.items()}
             row[kind]["attribute_dependency"] = attribute_dependency(evaluator, z[:DEPENDENCY_FACES], directions, name)
-        row["gains"] = {}
         for harm in HARMS:
             ratio = per_harm["chosen"][harm] / per_harm["simple"][harm]
             draws[harm].append(ratio)

@@ -153,6 +153,13 @@ def effects(evaluator: Evaluator, z: Tensor, step: Tensor, name: str, unedited: 
                    evaluator.attributes)
 
 
+def both_ways(evaluator: Evaluator, z: Tensor, step: Tensor, name: str, unedited: Observation,
+              masks: Tensor | None = None) -> tuple[Effects, Effects]:
+    """``effects`` of a step, and of the step back: every face pushed further the way it already is."""
+    there, back = (effects(evaluator, z, step, name, unedited, masks, back) for back in (False, True))
+    return there, back
+
+
 def pixel_changes(before: Tensor, after: Tensor, name: str, masks: Tensor | None) -> Tensor:
     """Mean absolute change of each picture's pixels that an edit of ``name`` could leave alone: (n,)."""
     changes = (after - before).abs().mean(1)  # (n, s, s)

@@ -19,6 +19,7 @@ from train.directions.evaluator import (
     Effects,
     Evaluator,
     Observation,
+    both_ways,
     effects,
     half_range,
     of_background,
@@ -305,30 +306,29 @@ def _split(evaluator: Evaluator, val: Tensor, masks: Tensor | None, faces: int) 
 
 def _refine_one(evaluator: Evaluator, faces: Faces, choosing: _Examined, measuring: _Examined, space: Directions, name: str,
                 config: RefineConfig) -> dict:
-    def both_ways(examined: _Examined, step: Tensor) -> list[Effects]:
-        return [effects(evaluator, examined.z, step, name, examined.unedited, examined.masks, back) for back in (False, True)]
-
-    old, (z, unedited, _) = space[name], choosing
+    old, (z, unedited, masks) = space[name], choosing
     strength = half_range(old)
     effect = max(effects(evaluator, z, strength * old.vector, name, unedited).effect, config.min_effect)
     strength = strength_for(evaluator, z, old, effect, unedited, start=strength)
     new = refined(evaluator, faces, old, torch.linalg.inv(space.covariance), effect, strength, config)
     weights = bootstrap(len(z), config.resamples)
-    row, merits = {}, {}
+    row: dict = {}
+    merits: dict[str, list[Tensor]] = {}
     for kind, direction in (("simple", old), ("refined", new)):
         if kind == "refined":
             strength = strength_for(evaluator, z, new, effect, unedited, start=strength)
-        ways = both_ways(choosing, strength * direction.vector)
-        row[kind] = {"strength": strength} | {key: float(value) for key, value in figures(*ways).items()}
-        merits[kind] = [merit(*ways, config.beyond_weight, draws) for draws in (None, weights)]
+        there, back = both_ways(evaluator, z, strength * direction.vector, name, unedited, masks)
+        row[kind] = {"strength": strength} | {key: float(value) for key, value in figures(there, back).items()}
+        merits[kind] = [merit(there, back, config.beyond_weight, draws) for draws in (None, weights)]
     ratio = merits["refined"][0] / merits["simple"][0].clamp_min(1e-9)
     low, high = interval(merits["refined"][1] / merits["simple"][1].clamp_min(1e-9))
     better = low > 1 and row["refined"]["effect"] > 0.9 * effect
     chosen = new if better else old
     row |= {"ratio": float(ratio), "interval": [low, high], "faces": len(z), "method": chosen.method}
     strength = row["refined" if better else "simple"]["strength"]
-    there_and_back = figures(*both_ways(measuring, strength * chosen.vector))
-    measured = {"strength": strength, "faces": len(measuring.z)} | {key: float(value) for key, value in there_and_back.items()}
+    there, back = both_ways(evaluator, measuring.z, strength * chosen.vector, name, measuring.unedited, measuring.masks)
+    measured = {"strength": strength, "faces": len(measuring.z)}
+    measured |= {key: float(value) for key, value in figures(there, back).items()}
     per_strength = chosen.per_strength
     if chosen.unit != "strength":
         # per_strength is measured on decoded pictures, not from the gap between the classes.

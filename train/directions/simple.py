@@ -4,7 +4,7 @@
 """
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import numpy as np
 import torch
@@ -119,7 +119,8 @@ def simple_directions(mu: Tensor, attributes: Mapping[str, np.ndarray], numeric:
 
 
 # Method -> (name, function) for attributes and for quantities.
-_FITS = {"mean": (("mean difference", mean_difference), ("regression", regression)),
+_Fit = tuple[str, Callable[[Tensor, np.ndarray], Tensor]]
+_FITS: dict[str, tuple[_Fit, _Fit]] = {"mean": (("mean difference", mean_difference), ("regression", regression)),
          "ridge": (("ridge", ridge), ("ridge", ridge)),
          "logistic": (("logistic", logistic), ("ridge", ridge))}
 
