@@ -1,3 +1,4 @@
+# ruff: noqa: D406, D407 -- Gradio reads "Parameters:" and "Returns:" without underlines
 """The API: named endpoints for programs, each stateless: all that it needs comes with the call, as numbers and files.
 
 Gradio shows them with these signatures and docstrings behind the link below the page, and offers them as tools of an MCP server
@@ -88,7 +89,8 @@ Latent = Annotated[list[Finite], Field(description="a list of numbers")]
 OptionalLatent = Annotated[list[Finite] | None, Field(description="a list of numbers, or null")]
 Latents = Annotated[list[Latent], Field(max_length=MAX_PICTURES, description=f"a list of 2 to {MAX_PICTURES} latents")]
 Values = Annotated[list[Annotated[float, Field(ge=-100, le=100)]],
-                   Field(min_length=1, max_length=MAX_PICTURES, description=f"a list of 1 to {MAX_PICTURES} numbers from -100 to 100")]
+                   Field(min_length=1, max_length=MAX_PICTURES,
+                         description=f"a list of 1 to {MAX_PICTURES} numbers from -100 to 100")]
 Strengths = Annotated[dict[str, Finite], Field(description="an object of finite numbers by name")]
 OptionalStrengths = Annotated[dict[str, Finite] | None, Field(description="an object of finite numbers by name, or null")]
 Names = Annotated[list[str], Field(description="a list of names")]
@@ -336,7 +338,8 @@ pixels of the upright photo, and score, how sure the detector is
             the pictures
             their latents
         """
-        faces = torch.stack([self._face(latent) for latent in latents]) if latents else torch.zeros(0, self.editor.config.latents)
+        width = self.editor.config.latents
+        faces = torch.stack([self._face(latent) for latent in latents]) if latents else torch.zeros(0, width)
         z = geometry.along(faces, geometry.evenly(steps, closed), method, easing, closed)
         return pictures(self.editor.decode(z)), z.tolist()
 
@@ -405,8 +408,10 @@ pixels of the upright photo, and score, how sure the detector is
         return self.editor.directions.reach(self._face(latent), direction, percentile)
 
     def directions(self) -> list[dict]:
-        """What can be edited: for each direction its name, what a person calls it, its vector, its unit, how many of the unit strength 1 is, the scores between which the data lies, how it was made and what was
-        measured of it.
+        """What can be edited.
+
+        For each direction its name, what a person calls it, its vector, its unit, how many of the unit strength 1 is, the
+        scores between which the data lies, how it was made, and what was measured of it.
         """
         return [{"name": name, "label": attribute(name).label, "group": attribute(name).group, "unit": d.unit,
                  "per_strength": d.per_strength, "low": d.low, "high": d.high, "method": d.method,
@@ -434,7 +439,8 @@ pixels of the upright photo, and score, how sure the detector is
     def model(self) -> dict:
         """The model: its name, the hash by which recipes know it, its configuration, and its figures with their protocol."""
         editor = self.editor
-        return {"name": editor.name, "hash": editor.hash, "config": dataclasses.asdict(editor.config), "metrics": editor.metrics}
+        config = dataclasses.asdict(editor.config)
+        return {"name": editor.name, "hash": editor.hash, "config": config, "metrics": editor.metrics}
 
 
 async def explain(request: Request, error: Exception) -> JSONResponse:
