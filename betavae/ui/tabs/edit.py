@@ -6,6 +6,7 @@ import itertools
 from pathlib import Path
 
 import gradio as gr
+import numpy as np
 import torch
 
 from betavae.attributes import ATTRIBUTES, GROUPS, PRESETS, attribute
@@ -17,8 +18,10 @@ from betavae.hub import ROOT
 from betavae.ui import components, messages, photos
 
 DRAWN = 6  # faces: the one that the page opens with, and examples
-SEEDS = 200  # among which they are looked for
+SEEDS = 64  # among which they are looked for
 ROOM = 0.15  # of a slider's range that every preset is to move an example by
+MALE = 0.75  # of the training faces are less so than what counts as a man's face here
+LOOKS = {"Blurry": 1, "face_brightness": -1}  # less of the one and more of the other is looked for
 EXAMPLES = ROOT / "assets" / "examples"
 PRECISION_LATENTS = 256  # with more the page is not told how far an edit is from the data: their squares are megabytes
 
@@ -148,15 +151,31 @@ def presets(editor: Editor) -> list[dict]:
 
 
 def promising(editor: Editor) -> list[int]:
-    """The first seeds whose faces every preset has something to change on; without presets, the first ones."""
-    def room(z: torch.Tensor, targets: dict[str, float]) -> float:
-        return max((1 if percent >= 50 else -1) * editor.directions.reach(z, name, percent)
-                   / (editor.directions[name].high - editor.directions[name].low) for name, percent in targets.items())
+    """Seeds of faces on which every preset has something to change, clear and well lit ones first.
 
-    wanted = [preset["targets"] for preset in presets(editor)]
-    faces = ((seed, editor.sample(1, seed, messages.TEMPERATURE)[0]) for seed in range(SEEDS))
-    found = (seed for seed, z in faces if all(room(z, targets) >= ROOM for targets in wanted))
-    return (list(itertools.islice(found, DRAWN)) + list(range(DRAWN)))[:DRAWN]
+    Where fewer than ``DRAWN`` of the first ``SEEDS`` are such faces, the first ones fill up.
+    """
+    directions, names = editor.directions, editor.directions.names
+    faces = torch.cat([editor.sample(1, seed, messages.TEMPERATURE) for seed in range(SEEDS)])
+    scores = directions.scores(faces)
+
+    def room(name: str, percent: float) -> torch.Tensor:
+        """How far each face is from a preset's target, in shares of the slider's range."""
+        direction, sign = directions[name], 1 if percent >= 50 else -1
+        target = float(np.interp(percent, np.linspace(0, 100, len(direction.quantiles)), direction.quantiles))
+        return sign * (target - scores[:, names.index(name)]) / (direction.high - direction.low)
+
+    works = torch.ones(SEEDS, dtype=torch.bool)
+    for preset in presets(editor):
+        works &= torch.stack([room(name, percent) for name, percent in preset["targets"].items()]).amax(0) >= ROOM
+    found = works.nonzero().ravel().tolist()
+    looks = [(names.index(name), sign) for name, sign in LOOKS.items() if name in names]
+    found.sort(key=lambda seed: sum(sign * float(directions[names[i]].percentile(float(scores[seed, i]))) for i, sign in looks))
+    if "Male" in names:  # women and men by turns
+        male = scores[:, names.index("Male")] > np.quantile(directions["Male"].quantiles, MALE)
+        sides = [seed for seed in found if not male[seed]], [seed for seed in found if male[seed]]
+        found = [seed for pair in itertools.zip_longest(*sides) for seed in pair if seed is not None]
+    return (found + list(range(DRAWN)))[:DRAWN]
 
 
 def example_files() -> list[Path]:
