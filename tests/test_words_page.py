@@ -1,5 +1,6 @@
 """What the page says and shows before anybody has done anything, and what its words find."""
 
+import json
 import re
 import urllib.request
 
@@ -74,7 +75,9 @@ def test_twelve_sliders_at_first_and_none_for_a_judgement(visit, editor):
     assert page.get_by_text("No slider has that name.").is_visible()
     assert page.locator(".spectrum option[value=Attractive]").count() == 0
     # An edit that was made elsewhere with it loses nothing.
-    page.goto(page.url.split("#")[0] + '#recipe={"model": "%s", "strengths": {"Attractive": 1}}' % editor.hash)
+    page.get_by_role("searchbox").fill("")
+    recipe = json.dumps({"model": editor.hash, "strengths": {"Attractive": 1}})
+    page.goto(f"{page.url.partition('#')[0]}#recipe={recipe}")
     page.locator("[data-slider=Attractive]").wait_for()
     assert page.locator("[data-name=Attractive]").input_value() == "1"
 
@@ -82,8 +85,8 @@ def test_twelve_sliders_at_first_and_none_for_a_judgement(visit, editor):
 def test_a_preset_is_this_face_with_it(visit, editor):
     page = visit()
     page.wait_for_function("[...document.querySelectorAll('.preset img')].every((image) => image.src)")
-    page.wait_for_selector(".presets[aria-busy=false]")
     for index in range(len(PRESETS)):
+        page.wait_for_selector(".presets[aria-busy=false]")
         button = page.locator(".preset").nth(index)
         shown = decode(button.locator("img").get_attribute("src"))
         button.click()
@@ -116,10 +119,11 @@ def test_every_preset_changes_every_drawn_example(editor):
 
 def test_a_focused_slider_shows_this_face_at_both_ends(visit, editor):
     page = visit()
-    assert not page.locator(".ends").is_visible()
+    ends = page.locator(".ends figure")
+    assert not ends.first.is_visible()
     page.locator("[data-name=yaw]").focus()
-    page.locator(".ends").wait_for()
-    page.wait_for_selector(".ends[aria-busy=false]")
+    ends.first.wait_for()
+    page.wait_for_selector(".ends[aria-busy=false]", state="attached")
     z = torch.tensor(state(page, "state.edited"))
     yaw = editor.directions["yaw"]
     own = float(editor.directions.scores(z[None])[0, editor.directions.names.index("yaw")])
@@ -128,11 +132,11 @@ def test_a_focused_slider_shows_this_face_at_both_ends(visit, editor):
         (wanted,) = editor.edit(z, {"yaw": score - own})
         assert np.abs(decode(picture) - np.asarray(wanted, dtype=float)).max() <= 3
     stage = page.locator("#edit .stage").bounding_box()
-    for figure in page.locator(".ends figure").all():
+    for figure in ends.all():
         box = figure.bounding_box()
         assert stage["y"] <= box["y"] and box["y"] + box["height"] <= stage["y"] + stage["height"]
     page.get_by_role("searchbox").focus()
-    assert not page.locator(".ends").is_visible()
+    ends.first.wait_for(state="hidden")
 
 
 def test_the_first_face_moves_once_by_itself(visit):

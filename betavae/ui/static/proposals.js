@@ -4,6 +4,7 @@ import { quantile } from "./space.js";
 
 const SURPRISES = 3;  // sliders that a surprise moves
 const DRAWS = 6;      // of which a surprise is the largest: towards the end of the data there is little way to go
+const NOTHING = 0.01; // of a slider's range: nobody sees it
 const NEUTRAL = ["Expression", "Pose"];
 
 const rounded = (strength) => Number(strength.toFixed(4));
@@ -41,7 +42,8 @@ export function preset(targets, sliders) {
     const slider = sliders.get(name);
     if (slider.locked) continue;
     const way = quantile(percent, slider.direction.quantiles) - slider.score;
-    if (percent >= 50 === way > 0) strengths[name] = rounded(slider.strength + way);
+    const { low, high } = slider.direction;
+    if (percent >= 50 === way > 0 && Math.abs(way) > NOTHING * (high - low)) strengths[name] = rounded(slider.strength + way);
   }
   return strengths;
 }
