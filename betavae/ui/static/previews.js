@@ -3,17 +3,20 @@
 import { latest } from "./stage.js";
 import { preset } from "./proposals.js";
 
+const REST = 300;  // milliseconds after the last change: a slider that goes on moving has the server to itself
+
 export class Previews {
   // presets: buttons, with `targets` of each in the same order; ends: the two figures at the sides of the stage; server: has
   // pictures({ latents }); space: the directions; sliders: by name; state(): what is on the stage.
   constructor({ presets, targets, ends, server, space, sliders, state }) {
-    Object.assign(this, { buttons: [...presets.querySelectorAll("button")], targets, ends, space, sliders, state, focused: null });
-    const fetch = ({ latents }) => server.pictures({ latents });
+    const buttons = [...presets.querySelectorAll("button")];
+    Object.assign(this, { element: presets, buttons, targets, ends, space, sliders, state, focused: null, timer: null });
+    const drawn = ({ latents }) => server.pictures({ latents });
     const quiet = () => {};  // the stage says what is wrong with the connection
-    this.presets = latest(presets, fetch, ({ pictures }, { buttons }) => {
+    this.presets = latest(presets, drawn, ({ pictures }) => {
       buttons.forEach((button, i) => (button.querySelector("img").src = pictures[i]));
     }, quiet);
-    this.sides = latest(ends, fetch, ({ pictures }, { slider }) => {
+    this.sides = latest(ends, drawn, ({ pictures }, { slider }) => {
       if (slider !== this.focused) return;
       [...ends.querySelectorAll("img")].forEach((image, i) => (image.src = pictures[i]));
       ends.hidden = false;
@@ -38,8 +41,14 @@ export class Previews {
       button.setAttribute("aria-disabled", done);
       button.querySelector("small").textContent = done ? "nothing left to change" : "";
     }
-    if (all.length) this.presets.ask({ latents: all.map(({ moves }) => this.latent(moves)), buttons: this.buttons });
-    if (this.focused) this.focus(this.focused);
+    clearTimeout(this.timer);
+    if (!all.length) return;
+    const latents = all.map(({ moves }) => this.latent(moves));
+    this.element.setAttribute("aria-busy", "true");
+    this.timer = setTimeout(() => {
+      this.presets.ask({ latents });
+      if (this.focused) this.focus(this.focused);
+    }, REST);
   }
 
   // Show both ends of this slider's range; null hides them.
