@@ -41,12 +41,11 @@ export class Previews {
       button.setAttribute("aria-disabled", done);
       button.querySelector("small").textContent = done ? "nothing left to change" : "";
     }
-    clearTimeout(this.timer);
-    if (!all.length) return;
     const latents = all.map(({ moves }) => this.latent(moves));
-    this.element.setAttribute("aria-busy", "true");
+    this.element.setAttribute("aria-busy", latents.length > 0);
+    clearTimeout(this.timer);
     this.timer = setTimeout(() => {
-      this.presets.ask({ latents });
+      if (latents.length) this.presets.ask({ latents });
       if (this.focused) this.focus(this.focused);
     }, REST);
   }
