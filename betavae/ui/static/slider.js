@@ -4,7 +4,6 @@ import { percentile, quantile } from "./space.js";
 
 const STEPS = 200;     // of a track
 const MARGIN = 0.2;    // of the data's range, to both sides of it
-const DOUBLE = 500;    // milliseconds within which two presses are one double click
 const PLAIN = [-3, 3, 0.1];  // a track that knows nothing of the data: lowest and highest strength, step
 
 export class Slider {
@@ -35,11 +34,14 @@ export class Slider {
       this.set(Number(this.input.value));
       changed();
     });
-    let pressed = -DOUBLE;
+    let before = null;
     this.input.addEventListener("keydown", () => (this.move = name));
-    this.input.addEventListener("pointerdown", ({ timeStamp }) => {
-      if (this.move === name || timeStamp - pressed > DOUBLE) this.move = `${name} ${Date.now()}`;
-      pressed = timeStamp;
+    this.input.addEventListener("pointerdown", () => {
+      before = this.move;
+      this.move = `${name} ${Date.now()}`;
+    });
+    this.input.addEventListener("mousedown", ({ detail: clicks }) => {
+      if (clicks > 1) this.move = before;
     });
     this.input.addEventListener("change", () => (this.locked ? refused(this.held) : released(this.caption, this.move)));
     this.rove(row);
