@@ -61,11 +61,11 @@ def test_two_drags_are_two_steps(page):
 
 def test_the_zoom_button_and_a_double_click_agree(page):
     button = page.get_by_role("button", name="Zoom")
-    page.locator(".layers").dblclick(position={"x": 300, "y": 300})
+    page.locator(".viewport").dblclick(position={"x": 300, "y": 300})
     assert button.inner_text() == "2×"
     button.click()
     assert button.inner_text() == "4×"
-    page.locator(".layers").dblclick(position={"x": 300, "y": 300})
+    page.locator(".viewport").dblclick(position={"x": 300, "y": 300})
     assert button.inner_text() == "1×"
 
 
