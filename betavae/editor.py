@@ -221,15 +221,18 @@ class Editor:
         return to_pil(honest if sharpener is None else sharpener(honest, z))
 
     @torch.inference_mode()
-    def cutout(self, z: Tensor) -> list[Image.Image]:
+    def cutout(self, z: Tensor, placed: Tensor | None = None) -> list[Image.Image]:
         """Latents (n, d) or (d,) -> n RGBA images: faces without a background, of a model with masks.
+
+        They are cut out by the masks of the latents ``placed``, of the same shape, if given: see ``decode``.
 
         Raises
         ------
         ValueError
             As for ``decode``, or the model has no masks.
         """
-        return to_pil(self.model.cutout(self._latents(z).to(self.device)))
+        placed = None if placed is None else self._latents(placed).to(self.device)
+        return to_pil(self.model.cutout(self._latents(z).to(self.device), placed))
 
     def edit(self, z: Tensor, strengths: Mapping[str, float], locks: Iterable[str] = (),
              background: Image.Image | None = None, mask: str = "unedited", sharp: bool = False) -> list[Image.Image]:

@@ -68,8 +68,10 @@ class VAE(nn.Module):
             mask = torch.sigmoid(self.mask_decoder(placed))
         return mask * picture + (1 - mask) * (0.5 if background is None else background)
 
-    def cutout(self, z: Tensor) -> Tensor:
+    def cutout(self, z: Tensor, placed: Tensor | None = None) -> Tensor:
         """Latents (n, d) -> (n, 4, s, s) in [0, 1]: the face and its mask. Of models with ``config.mask``.
+
+        The mask is that of the latents ``placed`` (n, d), if given.
 
         Raises
         ------
@@ -78,7 +80,7 @@ class VAE(nn.Module):
         """
         if self.mask_decoder is None:
             raise ValueError("This model has no decoder of masks; one trained with the preset 'masked' has.")
-        return torch.sigmoid(torch.cat([self.decoder(z), self.mask_decoder(z)], 1))
+        return torch.sigmoid(torch.cat([self.decoder(z), self.mask_decoder(z if placed is None else placed)], 1))
 
     def forward(self, x: Tensor, noise: Tensor | None = None) -> VAEOutput:
         """Encode, draw z = mu + exp(logvar / 2) * noise and let the flow move it, decode to logits.

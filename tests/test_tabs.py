@@ -11,7 +11,7 @@ from browser import Server, change, decode, pixels, set_slider, settled, upload
 from conftest import TINY
 from PIL import Image
 
-from betavae import VAE, hub
+from betavae import VAE, Editor, Recipe, hub
 from betavae.hub import SHIPPED
 
 WHOLE = (0, 1)
@@ -126,6 +126,29 @@ def test_a_path_through_three_faces_reordered_and_exported(visit, photo):
     assert len(film) == 30 and film[0].shape == (512, 512, 3)
     assert np.abs(small(film[0].astype(float), 256) - shown[0]).mean() < 6
 
+    # A number that cannot be had is corrected where it was typed.
+    moved(page, "#interpolate .count", 99)
+    page.wait_for_selector("#interpolate .strip[aria-busy=false]")
+    assert page.locator("#interpolate .count").input_value() == "15"
+    assert page.locator("#interpolate .strip canvas").count() == 15
+
+    # What is saved carries the face that it shows, and the strip its first one.
+    wanted = at(page, 0.75)
+    for name, shows in (("Save image", wanted), ("Save strip", first_of_strip(page))):
+        with page.expect_download() as download:
+            page.get_by_role("button", name=name).click()
+        z = torch.tensor(Recipe.read(download.value.path()).latent)
+        (picture,) = Editor.from_pretrained(device="cpu").decode(z)
+        side = shows.shape[:2]
+        assert np.abs(np.asarray(picture.resize(side, Image.Resampling.BICUBIC), dtype=float) - shows).mean() < 5
+
+    # An export that is not wanted any more is stopped, and the next one can begin.
+    page.locator("#animation [data-do=make]").click()
+    page.locator("#animation [data-do=cancel]").click()
+    page.locator("#animation .status", has_text="Cancelled").wait_for()
+    page.locator("#animation .run").wait_for(state="hidden")
+    assert len(exported(page, "gif")) > 10_000
+
     # Back to Edit with a face of the path.
     wanted = at(page, 0.75)
     page.get_by_role("button", name="Edit this face").click()
@@ -135,7 +158,12 @@ def test_a_path_through_three_faces_reordered_and_exported(visit, photo):
     assert change(pixels(page, "edit"), wanted, WHOLE, WHOLE) < 1
 
 
+def first_of_strip(page) -> np.ndarray:
+    return decode(page.eval_on_selector("#interpolate .strip canvas", "canvas => canvas.toDataURL()"))
+
+
 def exported(page, kind) -> bytes:
+    page.eval_on_selector("#animation .result", "result => result.replaceChildren()")
     page.locator(f"#animation [data-format={kind}]").click()
     page.locator("#animation [data-do=make]").click()
     page.wait_for_selector(f"#animation a[download='faces.{kind}']", timeout=120_000)
@@ -160,6 +188,8 @@ def test_samples_are_those_of_the_seed_the_source_and_the_sliders(visit):
     assert grid(page) == first
     moved(page, "#sample #count", 6)
     assert grid(page) == first[:6]
+    moved(page, "#sample #seed", 5.4)
+    assert page.locator("#sample #seed").input_value() == "5" and grid(page) == first[:6]
 
     # The same noise from both sources; without noise, N(0, I) has one face, and the mixture one for each component.
     page.get_by_role("button", name="Both").click()

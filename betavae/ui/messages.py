@@ -47,9 +47,12 @@ def _uri(image: Image.Image, kind: str, **options: object) -> str:
     return f"data:image/{kind};base64,{base64.b64encode(file.getvalue()).decode()}"
 
 
-def drawn(editor: Editor, z: Tensor, uri: Callable[[Image.Image], str] = data_uri) -> list[str]:
-    """The faces of latents (n, d) or (d,), for the page; a model with masks leaves the background to the page's photo."""
-    return [uri(image) for image in (editor.cutout(z) if editor.config.mask else editor.decode(z))]
+def drawn(editor: Editor, z: Tensor, uri: Callable[[Image.Image], str] = data_uri, unedited: Tensor | None = None) -> list[str]:
+    """The faces of latents (n, d) or (d,), for the page; a model with masks leaves the background to the page's photo.
+
+    ``unedited`` are the latents of the same faces before an edit, by whose outline they are laid on it (``Editor.edit``).
+    """
+    return [uri(image) for image in (editor.cutout(z, unedited) if editor.config.mask else editor.decode(z))]
 
 
 def face(editor: Editor, z: Tensor, caption: str, original: Image.Image | None = None, seed: dict | None = None) -> dict:
@@ -207,7 +210,11 @@ def pictures(editor: Editor, request: dict) -> dict:
     if not isinstance(latents, list) or not 1 <= len(latents) <= MAX_PICTURES:
         raise ValueError(f"The latents are not a list of 1 to {MAX_PICTURES}.")
     faces = torch.cat([editor.shift(latent(z), {}) for z in latents])
-    return {"pictures": drawn(editor, faces, data_uri if request.get("exact") is True else small_uri)}
+    of = request.get("unedited")
+    if of is not None and (not isinstance(of, list) or len(of) != len(latents)):
+        raise ValueError("The unedited latents are not as many as the latents.")
+    unedited = None if of is None else torch.cat([editor.shift(latent(z), {}) for z in of])
+    return {"pictures": drawn(editor, faces, data_uri if request.get("exact") is True else small_uri, unedited)}
 
 
 def whole(value: object, name: str, low: int, high: int) -> int:
@@ -270,7 +277,7 @@ def held(editor: Editor, request: dict) -> dict:
     own = custom.from_vectors({name: latent(vector) for name, vector in vectors.items()}, editor.directions)
     z = latent(request.get("z"))
     numbers = [round(value, 5) for value in editor.shift(z, strengths, locks, own)[0].tolist()]
-    return {"z": numbers, "picture": drawn(editor, torch.tensor(numbers))[0],
+    return {"z": numbers, "picture": drawn(editor, torch.tensor(numbers), unedited=z)[0],
             "remaining": editor.remaining(z, strengths, locks, own)}
 
 

@@ -34,6 +34,14 @@ function start() {
   trigger("submit", { ...state.path, job, format, seconds: Number(seconds.value), closed: closed.checked });
 }
 
+// The server stops drawing; what still comes of it is of no job any more.
+function cancel() {
+  job = null;
+  busy(false);
+  say("Cancelled.");
+  trigger("stop", {});
+}
+
 async function show({ kind, file }) {
   const blob = await (await fetch(file)).blob();
   if (address) URL.revokeObjectURL(address);
@@ -65,7 +73,8 @@ element.addEventListener("click", (event) => {
     for (const other of element.querySelectorAll("[data-format]")) other.setAttribute("aria-pressed", other === button);
     make.textContent = `Make ${format.toUpperCase()}`;
   } else if (button) {
-    start();
+    if (button.dataset.do === "cancel") cancel();
+    else start();
   }
 });
 seconds.addEventListener("input", time);

@@ -36,7 +36,10 @@ const isOpening = () => Boolean(face.seed) && JSON.stringify(face.seed) === JSON
 let arriving = readAddress();  // a link's recipe; it stays in the address bar until it is understood or an edit is made
 
 // The one way to a picture: latent in, {picture} or {error} out. A decoder in the browser fits here.
-const pictureOf = (z) => server.decode({ z });
+// An edited face is laid on its photo by the outline that it had before, as the library does it.
+const pictureOf = (z) => server.decode(props.mask ? { z, unedited: face.z } : { z });
+const picturesOf = ({ latents, of = latents.map(() => face), exact }) =>
+  server.pictures({ latents, exact, ...(props.mask && { unedited: of.map(({ z }) => z) }) });
 
 // Edits under locks as the server holds them (messages.held); while a slider is dragged the page has its own approximation.
 const heldEdits = new Map();
@@ -74,7 +77,7 @@ const live = latest(
     const missing = history.nodes.filter((node) => !node.picture);
     if (!missing.length) return keep();
     for (const { state } of missing) if (toBeHeld(state)) await held(state);
-    const { pictures } = await server.pictures({ latents: missing.map((node) => latentOf(node.state)), exact: true });
+    const { pictures } = await picturesOf({ latents: missing.map(({ state }) => latentOf(state)), of: missing.map(({ state }) => state.face), exact: true });
     pictures?.forEach((picture, i) => history.develop(missing[i], picture));
     keep();
   },
@@ -84,19 +87,22 @@ let shown = null;  // the latest picture, and its latent
 const history = new History();
 const filmstrip = new Filmstrip(find(".steps"), history, { go, pin: (node) => node.picture && compare(node) });
 const zoom = find("[data-do=zoom]");
+let magnified = 1;
 const viewport = new Viewport(find(".viewport"), {
   zoomed(times) {
     zoom.textContent = `${times}×`;
     zoom.setAttribute("aria-label", `Zoom, ${times}×`);
+    if (times !== magnified && face?.photo) redisplay();
+    magnified = times;
   },
 });
-const spectrum = new Spectrum(find(".spectrum"), { server, space, state: current, choose: (strengths, caption) => {
+const spectrum = new Spectrum(find(".spectrum"), { server: { pictures: picturesOf }, space, state: current, choose: (strengths, caption) => {
   move(strengths);
   release(caption);
 }, fail: trouble });
 
 const previews = new Previews({ presets: find(".presets"), targets: props.presets.map(({ targets }) => targets), ends: find(".ends"),
-  server, space, sliders, state: current });
+  server: { pictures: picturesOf }, space, sliders, state: current });
 element.addEventListener("focusin", ({ target }) => previews.focus(target.dataset.name ? sliders.get(target.dataset.name) : null));
 element.addEventListener("focusout", () => previews.focus(null));
 
@@ -160,7 +166,8 @@ function update() {
 // ---- the photo ----
 
 const photoStage = new PhotoStage();
-const FINE = 1024;       // pixels a side of the stage at rest
+const FINE = 1024;       // pixels a side of the stage at rest; magnified it has as many more, up to
+const FINEST = 4096;
 const COARSE = 512;      // and while a slider moves
 let moving = false;
 const views = find(".views");
@@ -175,9 +182,13 @@ function touchOf(strengths) {
   return kinds.size !== 1 ? 0 : kinds.has(true) ? 2 : 1;
 }
 
+// As many pixels as the photo itself has there, where it is magnified.
+const sideOf = () => (moving ? COARSE : viewport.zoom === 1 ? FINE
+  : Math.max(FINE, Math.min(FINEST, FINE * viewport.zoom, Math.ceil(photoStage.view(whole)[0]))));
+
 function copy(target, source) {
   target.wanted = source;
-  const side = moving ? COARSE : FINE;
+  const side = sideOf();
   if (target.width !== side) target.width = target.height = side;
   const context = target.getContext("2d");
   context.imageSmoothingQuality = "high";
@@ -188,7 +199,7 @@ function copy(target, source) {
 
 function redraw(strengths, target = canvas.edit, shading = shade) {
   copy(target, photoStage.draw({ field: totalField(space, strengths), ...shading, touch: touchOf(strengths), whole,
-    side: moving ? COARSE : FINE }));
+    side: sideOf() }));
 }
 
 async function shadingOf(who, picture, strengths) {
@@ -637,7 +648,7 @@ const actions = {
     try {
       const shares = waysThere.slice(1, -1);
       const scaled = (share) => Object.fromEntries(Object.entries(state.strengths).map(([name, s]) => [name, s * share]));
-      const answer = await server.pictures({ latents: shares.map((share) => space.edited(face.z, scaled(share), state.locks)) });
+      const answer = await picturesOf({ latents: shares.map((share) => space.edited(face.z, scaled(share), state.locks)), exact: true });
       if (answer.error) return say(answer.error, true);
       const pictures = [face.picture, ...answer.pictures, await pictureAt(state)];
       const frames = [];

@@ -1,7 +1,8 @@
 // The page holds the faces of the path, in their order; the server is asked for pictures and remembers nothing.
 
+import { pictureWith, recipeOf } from "./recipe.js";
 import { session } from "./session.js";
-import { latest, paint, save, speaker } from "./stage.js";
+import { download, latest, paint, speaker } from "./stage.js";
 import { state } from "./state.js";
 
 export default function mount({ element, props, server, trigger, watch }) {
@@ -18,6 +19,8 @@ const count = element.querySelector(".count");
 let faces = [];
 let method = "slerp";
 let steps = [];
+let between = null;  // the latent of the face that is shown, and of the first one of the strip
+let first = null;
 
 const at = () => Number(position.value);
 const path = () => ({ faces: faces.map((face) => face.z), method, easing: easing.value });
@@ -25,14 +28,16 @@ const path = () => ({ faces: faces.map((face) => face.z), method, easing: easing
 const same = (a, b) => JSON.stringify([a.faces, a.method, a.easing]) === JSON.stringify([b.faces, b.method, b.easing]);
 const picturesOf = (request) => server.between(request);
 
-const live = latest(stage, picturesOf, async ({ pictures }, asked) => {
+const live = latest(stage, picturesOf, async ({ pictures, latents }, asked) => {
   if (!same(asked, path())) return;
+  between = latents[0];
   await paint(canvas, pictures[0]);
   say(place());
 }, (sentence) => say(sentence, true));
 
-const row = latest(strip, picturesOf, async ({ pictures }, asked) => {
+const row = latest(strip, picturesOf, async ({ pictures, latents }, asked) => {
   if (!same(asked, path()) || pictures.length !== strip.children.length) return;
+  first = latents[0];
   await Promise.all(pictures.map((picture, i) => paint(strip.children[i].firstChild, picture)));
 }, (sentence) => say(sentence, true));
 
@@ -59,7 +64,8 @@ function update() {
 
 // As many empty pictures as the strip is to have.
 function divide() {
-  const n = Math.max(3, Math.min(15, Math.round(Number(count.value)) || 9));
+  const n = Math.max(count.min, Math.min(count.max, Math.round(Number(count.value)) || 9));
+  count.value = n;  // what was typed may not be had
   steps = Array.from({ length: n }, (_, i) => i / (n - 1));
   strip.replaceChildren(...steps.map((step) => {
     const button = document.createElement("button");
@@ -128,11 +134,18 @@ function add(face) {
   else set([...faces, face]);
 }
 
-function saveStrip() {
-  const [{ firstChild: first }] = strip.children;
-  const sheet = Object.assign(document.createElement("canvas"), { width: first.width * steps.length, height: first.height });
-  [...strip.children].forEach(({ firstChild }, i) => sheet.getContext("2d").drawImage(firstChild, i * first.width, 0));
-  save(sheet, "strip.png");
+// A picture that, dropped on the page, is the face of that latent.
+async function save(picture, z, name) {
+  download(await pictureWith(picture, recipeOf({ model: props.model, face: { z }, strengths: {}, locks: [] }, true)), name);
+}
+
+// The strip's recipe is of its first face.
+async function saveStrip() {
+  if (!(await row.settled())) return say("The strip has not come yet. Save it when the connection is back.", true);
+  const [{ firstChild: { width, height } }] = strip.children;
+  const sheet = Object.assign(document.createElement("canvas"), { width: width * steps.length, height });
+  [...strip.children].forEach(({ firstChild }, i) => sheet.getContext("2d").drawImage(firstChild, i * width, 0));
+  await save(sheet, first, "strip.png");
 }
 
 const index = (node) => [...list.children].indexOf(node.closest("li"));
@@ -154,7 +167,10 @@ const actions = {
     focus(at, "remove");
   },
   edit: () => trigger("select", { ...path(), positions: [at()], caption: `${output.value} of the way` }),
-  save: () => save(canvas, "between.png"),
+  async save() {
+    if (await live.settled()) await save(canvas, between, "between.png");
+    else say("The picture has not come yet. Save it when the connection is back.", true);
+  },
   "save-strip": saveStrip,
 };
 

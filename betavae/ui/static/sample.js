@@ -81,6 +81,12 @@ function update() {
 }
 
 element.addEventListener("input", update);
+// A seed that cannot be had is the nearest that can.
+element.addEventListener("change", ({ target }) => {
+  if (target.id !== "seed") return;
+  target.value = Math.max(0, Math.min(props.limits.seed, Math.round(Number(target.value))));
+  update();
+});
 element.addEventListener("click", (event) => {
   const button = event.target.closest("button");
   if (!button) return;

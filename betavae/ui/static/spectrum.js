@@ -1,7 +1,8 @@
 // One attribute in steps over the range of the data, or two as a grid; every picture is a place to go on from.
 
 import { valueText } from "./slider.js";
-import { latest, save } from "./stage.js";
+import { pictureWith, recipeOf } from "./recipe.js";
+import { download, latest } from "./stage.js";
 
 const CELL = 128;  // pixels, in the saved picture
 
@@ -84,6 +85,6 @@ export class Spectrum {
     context.imageSmoothingQuality = "high";
     images.forEach((image, i) =>
       context.drawImage(image, (i % columns) * CELL, Math.floor(i / columns) * CELL, CELL, CELL));
-    save(canvas, "spectrum.png");
+    download(await pictureWith(canvas, recipeOf(this.state(), true)), "spectrum.png");
   }
 }

@@ -92,7 +92,3 @@ export function download(blob, name) {
   link.click();
   setTimeout(() => URL.revokeObjectURL(link.href), 1000);
 }
-
-export function save(canvas, name) {
-  canvas.toBlob((blob) => download(blob, name), "image/png");
-}

@@ -38,7 +38,8 @@ def build(editor: Editor, gallery: Gallery | None = None) -> gr.HTML:
     examples += drawn
 
     def decode(request):
-        return {"picture": messages.drawn(editor, messages.latent(request.get("z")))[0]}
+        unedited = None if request.get("unedited") is None else messages.latent(request["unedited"])
+        return {"picture": messages.drawn(editor, messages.latent(request.get("z")), unedited=unedited)[0]}
 
     def pictures(request):
         return messages.pictures(editor, request)

@@ -26,7 +26,8 @@ def build(editor: Editor, edit: gr.HTML, tabs: gr.Tabs) -> gr.HTML:
     """
     def between(request):
         z = along(faces(editor, request), positions(request), *form(request))
-        return {"pictures": [messages.data_uri(image) for image in editor.decode(z)]}
+        return {"pictures": [messages.data_uri(image) for image in editor.decode(z)],
+                "latents": [[round(value, 5) for value in row] for row in z.tolist()]}
 
     def take(request):
         try:
@@ -57,7 +58,7 @@ def build(editor: Editor, edit: gr.HTML, tabs: gr.Tabs) -> gr.HTML:
             random = gr.Button("Add a random face", elem_id="random-path")
             edited = gr.Button("Add the edited face", elem_id="edited-path")
         stage = components.html("interpolate", None, [messages.answering(between)], easings=list(EASINGS), most=MAX_FACES,
-                                opening=[messages.generated(editor, seed) for seed in OPENING_SEEDS])
+                                model=editor.hash, opening=[messages.generated(editor, seed) for seed in OPENING_SEEDS])
         motion = components.html("animation", seconds=[MIN_SECONDS, MAX_SECONDS], sizes=SIZES)
 
     photo.input(load, photo, [stage, photo], preprocess=False, **components.QUIET)
@@ -65,7 +66,8 @@ def build(editor: Editor, edit: gr.HTML, tabs: gr.Tabs) -> gr.HTML:
     # The browser holds that face; its script puts it in the place of the input's value.
     edited.click(take, edit, stage, js=edited_face(), **components.QUIET)
     stage.select(go_on, None, [edit, tabs], **components.QUIET)
-    motion.submit(animate, None, motion, concurrency_limit=2, **components.QUIET)
+    export = motion.submit(animate, None, motion, concurrency_limit=2, **components.QUIET)
+    motion.stop(None, cancels=[export], api_visibility="private")
     return stage
 
 
