@@ -23,7 +23,7 @@ import torch
 from betavae import hub
 from betavae.classifier import Classifier
 from train.cache import load
-from train.directions.compare import HARMS
+from train.directions.compare import SIDE_EFFECTS
 from train.directions.evaluator import REFERENCE_FACES, Evaluator
 from train.directions.refine import Faces, RefineConfig, refined_directions
 from train.directions.simple import simple_directions
@@ -61,11 +61,11 @@ def main() -> None:
     val_masks = dataset.masks("val") if masked else None
     space = space.having([space[name] for name in options.names])
     print(f"{', '.join(options.names)}; {base.choosing_faces} val faces; refined over simple, means over the names")
-    print(f"{'without':16}{'merit':>8}" + "".join(f"{harm:>22}" for harm in HARMS))
+    print(f"{'without':16}{'merit':>8}" + "".join(f"{key:>22}" for key in SIDE_EFFECTS))
     for weight in (None, *WITHOUT):
         config = dataclasses.replace(base, **{weight: 0.0}) if weight else base
         _, table = refined_directions(evaluator, faces, val, val_masks, space, options.out, config)
-        ratios = [[row["refined"][harm] / row["simple"][harm] for harm in HARMS] for row in table.values()]
+        ratios = [[row["refined"][key] / row["simple"][key] for key in SIDE_EFFECTS] for row in table.values()]
         merit = np.mean([row["ratio"] for row in table.values()])
         print(f"{weight or 'nothing':16}{merit:8.3f}" + "".join(f"{value:22.3f}" for value in np.mean(ratios, 0)), flush=True)
 

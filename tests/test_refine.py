@@ -273,12 +273,12 @@ def test_the_comparison_is_at_equal_effect_with_intervals(judge, planted, kept):
     rows, means = compare.compare(judge, faces.mu[200:600], None, simple, directions, ["Smiling", "Male"])
     row = rows["Smiling"]
     assert row["simple"]["effect"] == pytest.approx(row["chosen"]["effect"], rel=0.05)
-    for harm in ("side_effect_absolute", "side_effect_mean"):
-        one, other = (row[kind]["effect"] / row[kind][harm] for kind in ("chosen", "simple"))
-        gain = row["gains"][harm]
+    for key in ("side_effect_absolute", "side_effect_mean"):
+        one, other = (row[kind]["effect"] / row[kind][key] for kind in ("chosen", "simple"))
+        gain = row["gains"][key]
         assert gain["value"] == pytest.approx(one / other, rel=1e-4) and gain["value"] > 2
         assert gain["interval"][0] <= gain["value"] * 1.001 and gain["value"] <= gain["interval"][1] * 1.001
-        assert means[harm]["value"] == pytest.approx(np.mean([rows[name]["gains"][harm]["value"] for name in rows]), rel=1e-4)
+        assert means[key]["value"] == pytest.approx(np.mean([rows[name]["gains"][key]["value"] for name in rows]), rel=1e-4)
     assert json.loads(json.dumps(rows)) == rows
     matrix = compare.effect_matrix(judge, faces.mu[:100], directions)
     assert matrix.shape == (4, 4) and (matrix.argmax(1) == torch.arange(4)).all()
@@ -369,8 +369,9 @@ def test_a_run_refines_and_compares(subset, cache, tmp_path, monkeypatch, datase
     assert {selection[name]["method"] for name in ("Smiling", "yaw")} <= {"refined", "mean difference", "regression"}
     assert selection["Smiling"]["faces"] == 20 and len(selection["Smiling"]["interval"]) == 2
     assert report["images"] == 75, "the first quarter of 100 test faces is left out"
-    assert {"effect", "strength", "attribute_dependency", *compare.HARMS} == set(report["directions"]["Smiling"]["chosen"])
-    assert set(report["means"]) == set(compare.HARMS) and "background_ratio" in report["directions"]["background_brightness"]
+    side_effects, rows = set(compare.SIDE_EFFECTS), report["directions"]
+    assert {"effect", "strength", "attribute_dependency"} | side_effects == set(rows["Smiling"]["chosen"])
+    assert set(report["means"]) == side_effects and "background_ratio" in rows["background_brightness"]
     assert (tmp_path / "figures" / "effects.png").exists()
     assert not list(tmp_path.glob("previous-*"))
     # The first 20 val faces choose; the others alone measure what is stored.

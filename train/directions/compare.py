@@ -15,7 +15,7 @@ from train.directions.simple import partial, regression
 
 REPORTED = ("Smiling", "Eyeglasses", "Male", "Young", "Blond_Hair", "Black_Hair", "Bangs", "Bald", "Heavy_Makeup",
             "Pale_Skin", "Mustache", "Mouth_Slightly_Open", "yaw", "background_brightness")
-HARMS = ("side_effect_absolute", "side_effect_mean", "pixels", "outlier_score", "beyond")
+SIDE_EFFECTS = ("side_effect_absolute", "side_effect_mean", "pixels", "outlier_score", "beyond")
 TUNING_SHARE = 4         # the first quarter of the test faces is left out: settings were compared on them
 SEARCH_FACES = 200       # on which strengths of equal effect are sought
 DEPENDENCY_FACES = 500   # on which attribute dependency is measured
@@ -35,38 +35,38 @@ def compare(evaluator: Evaluator, z: Tensor, masks: Tensor | None, simple: Direc
     Returns
     -------
     rows : dict
-        name -> "method"; "simple" and "chosen", each with strength, effect, ``HARMS`` and attribute dependency; and "gains",
-        harm -> value and 95 % bootstrap interval of effect per harm, chosen over simple.
+        name -> "method"; "simple" and "chosen", each with strength, effect, ``SIDE_EFFECTS`` and attribute dependency; and
+        "gains", side effect -> value and 95 % bootstrap interval of effect per side effect, chosen over simple.
     means : dict
-        harm -> value and interval of the mean gain over the names.
+        side effect -> value and interval of the mean gain over the names.
     """
     few, unedited = z[:SEARCH_FACES], evaluator.observe(z)
     first = Observation(*(part[:len(few)] for part in unedited))
     weights = torch.cat([torch.full((1, len(z)), 1 / len(z)), bootstrap(len(z), config.resamples)])  # row 0: the value itself
     rows: dict[str, dict] = {}
-    draws: dict[str, list[Tensor]] = {harm: [] for harm in HARMS}
+    draws: dict[str, list[Tensor]] = {key: [] for key in SIDE_EFFECTS}
     for name in progress(list(names)):
         end = half_range(simple[name])
         effect = max(effects(evaluator, few, end * simple[name].vector, name, first).effect, config.min_effect)
         row: dict = {"method": chosen[name].method, "gains": {}}
-        per_harm: dict[str, dict[str, Tensor]] = {}
+        per_side_effect: dict[str, dict[str, Tensor]] = {}
         for kind, directions in (("simple", simple), ("chosen", chosen)):
             direction = directions[name]
             if kind == "chosen" and direction.method == simple[name].method:
-                row[kind], per_harm[kind] = row["simple"], per_harm["simple"]
+                row[kind], per_side_effect[kind] = row["simple"], per_side_effect["simple"]
                 continue
             strength = strength_for(evaluator, few, direction, effect, first, end)
             there, back = both_ways(evaluator, z, strength * direction.vector, name, unedited, masks)
             found = figures(there, back, weights)
-            per_harm[kind] = {harm: found["effect"] / found[harm].clamp_min(NONE) for harm in HARMS}
+            per_side_effect[kind] = {key: found["effect"] / found[key].clamp_min(NONE) for key in SIDE_EFFECTS}
             row[kind] = {"strength": strength} | {key: float(value[0]) for key, value in found.items()}
             row[kind]["attribute_dependency"] = attribute_dependency(evaluator, z[:DEPENDENCY_FACES], directions, name)
-        for harm in HARMS:
-            ratio = per_harm["chosen"][harm] / per_harm["simple"][harm]
-            draws[harm].append(ratio)
-            row["gains"][harm] = _with_interval(ratio)
+        for key in SIDE_EFFECTS:
+            ratio = per_side_effect["chosen"][key] / per_side_effect["simple"][key]
+            draws[key].append(ratio)
+            row["gains"][key] = _with_interval(ratio)
         rows[name] = row
-    return rows, {harm: _with_interval(torch.stack(ratios).mean(0)) for harm, ratios in draws.items() if ratios}
+    return rows, {key: _with_interval(torch.stack(ratios).mean(0)) for key, ratios in draws.items() if ratios}
 
 
 def _with_interval(values: Tensor) -> dict:
@@ -171,7 +171,7 @@ def table(report: Mapping) -> str:
     """A run's ``compare.json`` as text."""
     rows, judge = report["directions"], report["evaluator"]
     lines = [f"{report['images']:,} test faces at equal effect; gains over the simple direction with 95 % bootstrap intervals",
-             f"{'':22}{'effect':>7}" + "".join(f"{harm:>28}" for harm in HARMS)
+             f"{'':22}{'effect':>7}" + "".join(f"{key:>28}" for key in SIDE_EFFECTS)
              + f"{'photos':>8}   unedited, low ... high   AD mean (max) at 1, 2, 3"]
     for name, row in rows.items():
         chosen, ends = row["chosen"], row["safe_range"]
@@ -180,7 +180,7 @@ def table(report: Mapping) -> str:
         outside = f"; background {row['background_ratio']:.1f} times as much as person" if "background_ratio" in row else ""
         lines.append(
             f"{name:22}{chosen['effect']:7.2f}"
-            + "".join(f"{chosen[harm]:8.3f} {_gain(row['gains'][harm]):>19}" for harm in HARMS)
+            + "".join(f"{chosen[key]:8.3f} {_gain(row['gains'][key]):>19}" for key in SIDE_EFFECTS)
             + f"{row['photographs']:8.2f}   {ends['unedited']:.2f}, {ends['low']:.2f} ... {ends['high']:.2f}   {dependency}"
             + f"   {row['method']}{outside}"
         )
@@ -188,7 +188,7 @@ def table(report: Mapping) -> str:
     told += [f"{name} {judge['auroc'][name]:.3f}" for name in ("Smiling", "Male") if name in judge["auroc"]]
     told += [f"{name} r = {figure:.3f}" for name, figure in judge["correlation"].items() if name == "yaw"]
     photographs = np.mean([row["photographs"] for row in rows.values()])
-    means = "".join(f"{_gain(report['means'][harm]):>28}" for harm in HARMS)
+    means = "".join(f"{_gain(report['means'][key]):>28}" for key in SIDE_EFFECTS)
     return "\n".join([*lines, f"{'mean':29}{means}{photographs:8.2f}",
                       f"the evaluator, on {judge['split']}: {', '.join(told)}"])
 

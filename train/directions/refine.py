@@ -216,9 +216,9 @@ def merit(there: Effects, back: Effects, beyond_weight: float, weights: Tensor |
     classifier's outputs do not.
     """
     one, other = there.means(weights), back.means(weights)
-    harms = [one[key] + beyond_weight * other[key] for key in ("side_effect_absolute", "side_effect_mean", "pixels")]
-    harms.append((one["outlier_score"] + other["outlier_score"]) / 2)
-    return one["effect"].clamp_min(0) / torch.stack(harms).clamp_min(NONE).prod(0) ** (1 / len(harms))
+    side_effects = [one[key] + beyond_weight * other[key] for key in ("side_effect_absolute", "side_effect_mean", "pixels")]
+    side_effects.append((one["outlier_score"] + other["outlier_score"]) / 2)
+    return one["effect"].clamp_min(0) / torch.stack(side_effects).clamp_min(NONE).prod(0) ** (1 / len(side_effects))
 
 
 def bootstrap(faces: int, resamples: int, seed: int = 0) -> Tensor:
