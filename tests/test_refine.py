@@ -379,7 +379,7 @@ def test_a_run_refines_and_compares(subset, cache, tmp_path, monkeypatch, datase
     mu, _ = encode_all(hub.load_model(tmp_path), dataset.images("val")[20:], torch.device("cpu"))
     smiles = dataset.lists.attributes["Smiling"][dataset.indices("val")[20:]]
     expected = roc_auc_score(smiles, made.scores(mu)[:, made.names.index("Smiling")])
-    assert made["Smiling"].measured["auroc"] == pytest.approx(expected, abs=1e-3)
+    assert made["Smiling"].measured["auroc"] == pytest.approx(expected, abs=3e-3)
     # Other directions leave nothing beside them that was chosen or measured with these.
     assert main([*command, "--stages", "directions"]) == 0
     records = {path.name for part in ("compare", "selection") for path in tmp_path.glob(f"*{part}.json")}
