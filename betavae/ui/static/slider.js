@@ -30,7 +30,10 @@ export class Slider {
       button.setAttribute("aria-label", button.title);
     }
     this.input.addEventListener("input", () => {
-      if (this.locked) return this.show();  // where it was
+      if (this.locked) {
+        this.show();  // where it was
+        return refused(this.held);
+      }
       this.set(Number(this.input.value));
       changed();
     });
@@ -43,7 +46,7 @@ export class Slider {
     this.input.addEventListener("mousedown", ({ detail: clicks }) => {
       if (clicks > 1) this.move = before;
     });
-    this.input.addEventListener("change", () => (this.locked ? refused(this.held) : released(this.caption, this.move)));
+    this.input.addEventListener("change", () => this.locked || released(this.caption, this.move));
     this.rove(row);
     this.standing.addEventListener("focus", () => {
       this.standing.value = Math.round(percentile(this.score, this.direction.quantiles));
