@@ -37,7 +37,7 @@ function show(answer, asked) {
   shown = asked;
   answer.grids.forEach(({ name, label, pictures }, i) => {
     const section = grids.children[i] ?? grids.appendChild(document.createElement("section"));
-    if (section.children.length === 0) section.append(document.createElement("h3"), document.createElement("div"));
+    if (section.children.length === 0) section.append(document.createElement("h2"), document.createElement("div"));
     const [title, faces] = section.children;
     title.textContent = label;
     title.hidden = answer.grids.length === 1;
