@@ -10,8 +10,8 @@ from browser import Visitors, push, set_slider, settled
 from PIL import Image
 
 AXE = Path(axe_playwright_python.__file__).parent / "axe.min.js"
-# Rules that are off until they are asked for.
-RULES = {"rules": {"label-content-name-mismatch": {"enabled": True}, "target-size": {"enabled": True}}}
+# A rule that is off until it is asked for.
+RULES = {"rules": {"label-content-name-mismatch": {"enabled": True}}}
 TABS = ("Edit", "Interpolate", "Sample", "Explore", "Make", "Model")
 READY = {"Interpolate": "#interpolate .strip canvas", "Sample": "#sample .faces button", "Explore": ".row .strip",
          "Make": ".make", "Model": ".model .about"}
