@@ -132,11 +132,14 @@ def upload(page, path: Path, photo: str = "photo") -> None:
 
 def set_slider(page, name: str, strength: float) -> None:
     """Move a slider to an exact value, let go of it, and wait for its picture."""
-    page.eval_on_selector(f"[data-name={name}]", """(input, strength) => {
+    kept = page.eval_on_selector(f"[data-name={name}]", """(input, strength) => {
         input.value = strength;
+        const kept = Number(input.value);
         input.dispatchEvent(new Event("input", { bubbles: true }));
         input.dispatchEvent(new Event("change", { bubbles: true }));
+        return kept;
     }""", strength)
+    assert abs(kept - strength) < 0.02, f"the track of {name} ends before {strength}"
     settled(page)
 
 
@@ -196,4 +199,4 @@ class Visitors:
     def leave(self):
         for context in self.contexts:
             context.close()
-        assert self.wrong == []
+        assert self.wrong == [], self.wrong

@@ -2,8 +2,17 @@
 
 const STEPS = { ArrowLeft: -1, ArrowRight: 1 };
 
+// Gradio may draw the tabs after the header.
 export default function mount({ element }) {
-  const list = element.closest(".gradio-container").querySelector("[role=tablist]");
+  const page = element.closest(".gradio-container");
+  const drawn = new MutationObserver(() => tabsOf(page) && (drawn.disconnect(), follow(tabsOf(page))));
+  if (tabsOf(page)) follow(tabsOf(page));
+  else drawn.observe(page, { subtree: true, childList: true });
+}
+
+const tabsOf = (page) => page.querySelector("[role=tablist]");
+
+function follow(list) {
   const tabs = () => [...list.querySelectorAll("[role=tab]:not(:disabled)")];
 
   // Tab goes to the tab that is open, and from there to what is in it.
