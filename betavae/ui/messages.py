@@ -32,27 +32,18 @@ MAX_PICTURES = 81  # of one request: the largest grid of a spectrum
 
 
 def data_uri(image: Image.Image) -> str:
-    """A picture for a stage. Lossless: the page shows exactly what was decoded, in some 6 kB for 64 x 64 pixels."""
-    return _uri(image, "webp", lossless=True, exact=True, quality=0, method=0)
-
-
-def small_uri(image: Image.Image) -> str:
-    """A picture for a row, a grid or a button, in some 2 kB for 64 x 64 pixels; one with transparency as for a stage."""
-    return data_uri(image) if image.has_transparency_data else _uri(image.convert("RGB"), "jpeg", quality=92, subsampling=0)
-
-
-def _uri(image: Image.Image, kind: str, **options: object) -> str:
+    """A picture for the page. Lossless: it shows exactly what was decoded, in some 6 kB for 64 x 64 pixels."""
     file = io.BytesIO()
-    image.save(file, kind, **options)
-    return f"data:image/{kind};base64,{base64.b64encode(file.getvalue()).decode()}"
+    image.save(file, "webp", lossless=True, exact=True, quality=0, method=0)
+    return f"data:image/webp;base64,{base64.b64encode(file.getvalue()).decode()}"
 
 
-def drawn(editor: Editor, z: Tensor, uri: Callable[[Image.Image], str] = data_uri, unedited: Tensor | None = None) -> list[str]:
+def drawn(editor: Editor, z: Tensor, unedited: Tensor | None = None) -> list[str]:
     """The faces of latents (n, d) or (d,), for the page; a model with masks leaves the background to the page's photo.
 
     ``unedited`` are the latents of the same faces before an edit, by whose outline they are laid on it (``Editor.edit``).
     """
-    return [uri(image) for image in (editor.cutout(z, unedited) if editor.config.mask else editor.decode(z))]
+    return [data_uri(image) for image in (editor.cutout(z, unedited) if editor.config.mask else editor.decode(z))]
 
 
 def face(editor: Editor, z: Tensor, caption: str, original: Image.Image | None = None, seed: dict | None = None) -> dict:
@@ -78,10 +69,7 @@ def renewed(message: dict) -> dict:
 
 def thumbnails(faces: list[dict]) -> list[dict]:
     """Faces as the component "thumbnails" shows them."""
-    def smaller(uri: str) -> str:
-        return small_uri(Image.open(io.BytesIO(base64.b64decode(uri.partition(",")[2]))))
-
-    return [{"picture": smaller(face["original"] or face["picture"]), "caption": face["caption"]} for face in faces]
+    return [{"picture": face["original"] or face["picture"], "caption": face["caption"]} for face in faces]
 
 
 def generated(editor: Editor, seed: int, temperature: float = TEMPERATURE) -> dict:
@@ -199,7 +187,7 @@ def latent(value: object) -> Tensor:
 
 
 def pictures(editor: Editor, request: dict) -> dict:
-    """The pictures of the {latents} that the page asks for, as for a stage if they are to be ``exact``.
+    """The pictures of the {latents} that the page asks for.
 
     Raises
     ------
@@ -214,7 +202,7 @@ def pictures(editor: Editor, request: dict) -> dict:
     if of is not None and (not isinstance(of, list) or len(of) != len(latents)):
         raise ValueError("The unedited latents are not as many as the latents.")
     unedited = None if of is None else torch.cat([editor.shift(latent(z), {}) for z in of])
-    return {"pictures": drawn(editor, faces, data_uri if request.get("exact") is True else small_uri, unedited)}
+    return {"pictures": drawn(editor, faces, unedited)}
 
 
 def whole(value: object, name: str, low: int, high: int) -> int:

@@ -38,8 +38,8 @@ let arriving = readAddress();  // a link's recipe; it stays in the address bar u
 // The one way to a picture: latent in, {picture} or {error} out. A decoder in the browser fits here.
 // An edited face is laid on its photo by the outline that it had before, as the library does it.
 const pictureOf = (z) => server.decode(props.mask ? { z, unedited: face.z } : { z });
-const picturesOf = ({ latents, of = latents.map(() => face), exact }) =>
-  server.pictures({ latents, exact, ...(props.mask && { unedited: of.map(({ z }) => z) }) });
+const picturesOf = ({ latents, of = latents.map(() => face) }) =>
+  server.pictures({ latents, ...(props.mask && { unedited: of.map(({ z }) => z) }) });
 
 // Edits under locks as the server holds them (messages.held); while a slider is dragged the page has its own approximation.
 const heldEdits = new Map();
@@ -77,7 +77,7 @@ const live = latest(
     const missing = history.nodes.filter((node) => !node.picture);
     if (!missing.length) return keep();
     for (const { state } of missing) if (toBeHeld(state)) await held(state);
-    const { pictures } = await picturesOf({ latents: missing.map(({ state }) => latentOf(state)), of: missing.map(({ state }) => state.face), exact: true });
+    const { pictures } = await picturesOf({ latents: missing.map(({ state }) => latentOf(state)), of: missing.map(({ state }) => state.face) });
     pictures?.forEach((picture, i) => history.develop(missing[i], picture));
     keep();
   },
@@ -648,7 +648,7 @@ const actions = {
     try {
       const shares = waysThere.slice(1, -1);
       const scaled = (share) => Object.fromEntries(Object.entries(state.strengths).map(([name, s]) => [name, s * share]));
-      const answer = await picturesOf({ latents: shares.map((share) => space.edited(face.z, scaled(share), state.locks)), exact: true });
+      const answer = await picturesOf({ latents: shares.map((share) => space.edited(face.z, scaled(share), state.locks)) });
       if (answer.error) return say(answer.error, true);
       const pictures = [face.picture, ...answer.pictures, await pictureAt(state)];
       const frames = [];

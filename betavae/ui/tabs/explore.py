@@ -75,7 +75,7 @@ def told(meanings: Sequence[dict]) -> dict:
 
 def strip(editor: Editor, z: Tensor, index: int) -> list[str]:
     """The pictures of a face (d,) in which one latent takes each of VALUES."""
-    return [messages.small_uri(image) for image in editor.decode(traverse(z, index, torch.tensor(VALUES, dtype=torch.float32)))]
+    return [messages.data_uri(image) for image in editor.decode(traverse(z, index, torch.tensor(VALUES, dtype=torch.float32)))]
 
 
 def row(editor: Editor, model: Editor, z: Tensor, name: str) -> dict:

@@ -3,6 +3,7 @@
 import gradio as gr
 from torch import Tensor
 
+from betavae.config import choice
 from betavae.editor import Editor
 from betavae.latent import neighbours
 from betavae.ui import components, messages
@@ -73,8 +74,6 @@ def latents(editor: Editor, request: dict, name: str) -> Tensor:
     if name == NEIGHBOURS:
         return neighbours(messages.edited(editor, request), count, seed,
                           messages.number(request.get("radius"), "radius", 0, radius_limit(editor)))
-    if name not in (PRIOR, MIXTURE):
-        raise ValueError(f"The source is {name!r}; choose from {PRIOR}, {MIXTURE}, {NEIGHBOURS}.")
     truncation = request.get("truncation")
     if truncation is not None:
         truncation = messages.number(truncation, "truncation", 0.1, MAX_TRUNCATION)
@@ -85,7 +84,9 @@ def latents(editor: Editor, request: dict, name: str) -> Tensor:
 def grids(editor: Editor, request: dict) -> list[dict]:
     """What the page shows of a request: for each grid its name and its pictures."""
     source = str(request.get("source"))
+    choice("source", source, SOURCES)
     names = (PRIOR, MIXTURE) if source == BOTH else (source,)
     return [{"name": name, "label": SOURCES[name][0],
-             "pictures": [messages.small_uri(image) for image in editor.decode(latents(editor, request, name))]}
+             # One by one: in batches of other sizes sums are rounded otherwise, and a face would not be the same picture.
+             "pictures": [messages.data_uri(editor.decode(z)[0]) for z in latents(editor, request, name)]}
             for name in names]
