@@ -9,6 +9,7 @@ const seconds = element.querySelector("input[type=range]");
 const closed = element.querySelector("input[type=checkbox]");
 const make = element.querySelector(".make");
 const run = element.querySelector(".run");
+const stop = element.querySelector("[data-do=cancel]");
 const bar = element.querySelector("progress");
 const result = element.querySelector(".result");
 
@@ -29,17 +30,17 @@ function busy(now) {
 function start() {
   job = crypto.getRandomValues(new Uint32Array(1))[0];
   busy(true);
+  stop.disabled = true;  // until the server has it: there is nothing to stop before
   bar.value = 0;
   say("Waiting for the first frame …");
   trigger("submit", { ...state.path, job, format, seconds: Number(seconds.value), closed: closed.checked });
 }
 
-// The server stops drawing; what still comes of it is of no job any more.
+// The server stops drawing, and says so: a new export before that would be stopped with this one.
 function cancel() {
-  job = null;
-  busy(false);
-  say("Cancelled.");
-  trigger("stop", {});
+  stop.disabled = true;
+  say("Stopping …");
+  trigger("stop", { job });
 }
 
 async function show({ kind, file }) {
@@ -60,10 +61,15 @@ async function receive(message) {
   // The first message is the empty one that the component was made with.
   if (!job || message?.job !== job) return;
   if (message.error) say(message.error, true);
+  else if (message.cancelled) say("Cancelled.");
   else say(`${message.done} of ${message.total} frames`);
+  stop.disabled = false;
   bar.value = message.total ? message.done / message.total : 0;
   if (message.file) await show(message);
-  if (message.file || message.error) busy(false);
+  if (message.file || message.error || message.cancelled) {
+    job = null;
+    busy(false);
+  }
 }
 
 element.addEventListener("click", (event) => {

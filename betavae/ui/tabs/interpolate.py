@@ -66,9 +66,15 @@ def build(editor: Editor, edit: gr.HTML, tabs: gr.Tabs) -> gr.HTML:
     # The browser holds that face; its script puts it in the place of the input's value.
     edited.click(take, edit, stage, js=edited_face(), **components.QUIET)
     stage.select(go_on, None, [edit, tabs], **components.QUIET)
-    export = motion.submit(animate, None, motion, concurrency_limit=2, **components.QUIET)
-    motion.stop(None, cancels=[export], api_visibility="private")
+    # "multiple": Gradio takes an export that was stopped for one that still runs, and would drop the next.
+    export = motion.submit(animate, None, motion, concurrency_limit=2, trigger_mode="multiple", **components.QUIET)
+    motion.stop(stopped, None, motion, cancels=[export], **components.QUIET)
     return stage
+
+
+def stopped(event: gr.EventData) -> dict:
+    """What the page is told when the export of its ``job`` has been stopped."""
+    return {"job": event.job, "cancelled": True}
 
 
 def edited_face() -> str:
