@@ -18,7 +18,6 @@ from betavae import Editor, hub
 from betavae.directions import Directions
 from betavae.displacement import FACES, estimate
 
-EVERY = 100  # of a run's training faces one in so many, and FACES at most, are those between whose pictures flow is sought
 # Light and colour: nothing moves, though their shading looks to optical flow as if it did.
 STILL = ("face_brightness", "light_side", "background_brightness", "background_warmth", "background_tint", "Pale_Skin",
          "Black_Hair", "Blond_Hair", "Brown_Hair", "Gray_Hair")

@@ -40,7 +40,7 @@ from train.directions.conditions import condition, condition_names
 from train.directions.evaluator import REFERENCE_FACES, Evaluator, of_background
 from train.directions.refine import Faces, RefineConfig, parts, refined_directions
 from train.directions.simple import simple_directions, with_quantiles
-from train.displacement import EVERY, FACES, with_displacements
+from train.displacement import FACES, with_displacements
 from train.lists import SPLITS, DataError, Lists, Source, no_masks, require_held_out
 from train.loop import SAVE_SECONDS, fit
 from train.measure import MEASURED
@@ -277,7 +277,7 @@ def check(run: Run, stages: list[str], source: Source) -> None:
     elif set(stages) & set(MEASURING):
         hub.load_model(run.folder)
     there = _weights(run.out) if run.model else None
-    if there not in (None, _weights(run.folder)):
+    if there is not None and there != _weights(run.folder):
         raise ValueError(f"{str(run.out)!r} holds a run with the weights {there}, beside which the results of "
                          f"{str(run.model)!r} would lie; give another --out.")
     if "directions" in stages:
@@ -520,7 +520,7 @@ def find_directions(run: Run, subject: Subject) -> None:
         kept, table = refined_directions(evaluator, faces, val, subject.masks("val"), directions, run.out, config,
                                          lambda names: tqdm(names, desc="directions"))
         directions = with_quantiles(kept, mu)
-    directions = with_displacements(directions, model.decode, mu[::EVERY][:FACES].to(device))
+    directions = with_displacements(directions, model.decode, subject.mixture().sample(FACES, seed).to(device))
     known = {name: y[measuring] for name, y in subject.columns("val").items()}
     scored = with_held_out_scores(directions, val[measuring], known)
     path = run.out / "directions.safetensors"
@@ -535,7 +535,6 @@ def find_directions(run: Run, subject: Subject) -> None:
         subject.keep("selection.json", table)
     subject.keep("atlas.json", {"split": "train"} | atlas(mu, columns))
     print(f"{len(directions)} directions from {len(train):,} training faces")
-    subject.mixture()
 
 
 def compare(run: Run, subject: Subject) -> None:
