@@ -168,6 +168,14 @@ def visit(server, browser):
     visitors.leave()
 
 
+@pytest.fixture(scope="module")
+def one_page(server, browser):
+    """One visitor's page for all tests of a module, for their speed."""
+    visitors = Visitors(server, browser)
+    yield visitors()
+    visitors.leave()
+
+
 @pytest.fixture(scope="session")
 def portrait():
     """A face that fills the frame as in the training data."""

@@ -26,7 +26,7 @@ from betavae.hub import ROOT
 ASSETS = ROOT / "assets"
 EDITS = ({}, {"Smiling": -2}, {"Smiling": 2}, {"yaw": -1.5}, {"yaw": 1.5}, {"Young": -2})
 FACE = (110, 0, 350, 240)  # of the portrait
-MOVES = (("Smiling", (0, 2, -2, 0)), ("yaw", (0, 1.5, -1.5, 0)))
+MOVES = (("Smiling", (0, 1.2, -2, 0)), ("yaw", (0, 1.5, -1.5, 0)))
 STEPS, MILLISECONDS, WIDTH = 6, 110, 900  # frames from one value to the next, their time, the moving picture's width
 
 
@@ -76,12 +76,12 @@ def main() -> None:
         frames[0].save(ASSETS / "editor.webp", save_all=True, append_images=frames[1:], duration=MILLISECONDS, loop=0,
                        quality=60)
         set_slider(page, "yaw", 0)
-        set_slider(page, "Smiling", 2)
+        set_slider(page, "Smiling", 1.2)
         page.screenshot(path=ASSETS / "screenshot.png")
         phone = browser.new_page(viewport={"width": 390, "height": 844}, device_scale_factor=2, is_mobile=True, has_touch=True,
                                  reduced_motion="reduce")
         opened(phone, server.url, path)
-        set_slider(phone, "Smiling", 2)
+        set_slider(phone, "Smiling", 1.2)
         phone.screenshot(path=ASSETS / "screenshot-phone.png")
         browser.close()
     for name in ("put-back.jpg", "editor.webp", "screenshot.png", "screenshot-phone.png"):

@@ -13,8 +13,8 @@ AXE = Path(axe_playwright_python.__file__).parent / "axe.min.js"
 # A rule that is off until it is asked for.
 RULES = {"rules": {"label-content-name-mismatch": {"enabled": True}}}
 TABS = ("Edit", "Interpolate", "Sample", "Explore", "Make", "Model")
-READY = {"Interpolate": "#interpolate .strip canvas", "Sample": "#sample .faces button", "Explore": ".row .strip",
-         "Make": ".make", "Model": ".model .about"}
+READY = {"Interpolate": "#interpolate .strip canvas", "Sample": "#sample .faces button", "Explore": "#explore .row .strip",
+         "Make": ".make .sides", "Model": ".model .about"}
 
 
 def violations(page) -> list[str]:

@@ -16,9 +16,9 @@ def test_phone(visit):
         page.get_by_role("tab", name=tab).click()
         page.locator(f"#{tab.lower()}").locator("visible=true").first.wait_for()
         assert page.evaluate("document.documentElement.scrollWidth") <= 390, tab
-    page.eval_on_selector("[data-slider=background_warmth]", "row => row.scrollIntoView({ block: 'end' })")
+    page.eval_on_selector("[data-slider=background_brightness]", "row => row.scrollIntoView({ block: 'end' })")
     box = page.locator("[data-canvas=edit]").bounding_box()
-    row = page.locator("[data-slider=background_warmth]").bounding_box()
+    row = page.locator("[data-slider=background_brightness]").bounding_box()
     assert page.evaluate("window.scrollY") > 500
     assert box["y"] >= 0 and box["y"] + box["height"] < row["y"] < 844 - 52
     thumb = page.eval_on_selector(".track", "track => getComputedStyle(track).getPropertyValue('--thumb')")

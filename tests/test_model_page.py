@@ -46,7 +46,8 @@ def test_another_model_has_a_page_of_its_own_that_works(visit, server):
     page.get_by_role("button", name="one", exact=True).click()
     page.wait_for_url(f"{server.url}/model/one/")
     settled(page)
-    assert "8 latents, 2 directions" in page.locator("#header").inner_text()
+    about = page.locator("#header small").get_attribute("title")
+    assert "8 numbers, its latents; 2 directions" in about
     before = pixels(page, "edit")
     assert change(first, before, (0, 1), (0, 1)) > 1
     set_slider(page, "yaw", 1)

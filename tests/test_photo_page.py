@@ -52,16 +52,16 @@ def test_a_photo_is_edited_on_the_stage_and_saved_as_the_library_does_it(visit, 
     assert detail > 1.5 * np.abs(np.diff(pixels(page, "edit").repeat(2, 0).repeat(2, 1)[300:500, 300:700], axis=1)).mean()
     page.click("[data-view=photo]")
     page.wait_for_function("document.querySelector('#edit [data-canvas=edit]').width === 1024")
-    set_slider(page, "Smiling", 2)
+    set_slider(page, "Smiling", -2)
     page.wait_for_function("document.querySelector('#edit [data-canvas=edit]').width === 1024")
     after = pixels(page, "edit")
     assert change(before, after, (0.2, 0.7), (0.3, 0.7)) > 2 and change(before, after, (0.92, 1), (0, 1)) == 0
     path = saved(page, tmp_path)
     assert path.name == "me-edited.png"
-    expected = np.asarray(editor.put_back(PORTRAIT, {"Smiling": 2})).astype(int)
+    expected = np.asarray(editor.put_back(PORTRAIT, {"Smiling": -2})).astype(int)
     made = np.asarray(Image.open(path)).astype(int)
     assert np.abs(made - expected).mean() < 0.1
-    assert Recipe.read(path).strengths == {"Smiling": 2.0}
+    assert Recipe.read(path).strengths == {"Smiling": -2.0}
     # The stage shows what the file holds.
     page.click("[data-do=whole][aria-pressed=false]")
     page.wait_for_selector("[data-do=whole][aria-pressed=true]")
@@ -95,12 +95,12 @@ def test_a_phone_photo_held_upright_of_12_megapixels(visit, editor, tmp_path):
     phone.rotate(90, expand=True).save(path, quality=92, exif=exif)
     page = visit(width=390, height=844)
     opened(page, path)
-    set_slider(page, "Smiling", 1.5)
+    set_slider(page, "Smiling", -1.5)
     file = saved(page, tmp_path)
     assert file.name == "IMG_0001-edited.jpg"
     picture = Image.open(file)
     assert picture.size == (4000, 3000) and picture.getexif()[ExifTags.Base.Orientation] == 6
-    expected = np.asarray(editor.put_back(path, {"Smiling": 1.5})).astype(int)
+    expected = np.asarray(editor.put_back(path, {"Smiling": -1.5})).astype(int)
     assert np.abs(np.asarray(picture).astype(int) - expected).mean() < 2
 
 

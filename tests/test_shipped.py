@@ -37,11 +37,13 @@ def test_no_file_is_over_10_megabytes():
 
 def test_its_figures_on_val_are_those_beside_it(editor, unseen):
     figures = evaluate(editor.model, unseen.images("val"), "val", CPU)
-    shipped = json.loads((SHIPPED / "metrics.json").read_text())["val"]
+    report = json.loads((SHIPPED / "metrics.json").read_text())
+    shipped = report["val"]
     assert figures["protocol"] == shipped["protocol"]
     for name in ("bce", "bce_gap", "psnr", "kl"):
         assert figures[name] == pytest.approx(shipped[name], rel=1e-4), name
-    assert figures["bce_gap"] <= 310
+    # The features of a classifier cost pixels some six nats, and tell attributes better: 0.763 without them.
+    assert figures["bce_gap"] <= 304 and report["attributes"]["auroc"] >= 0.81
     assert figures["kl"] == pytest.approx(50, abs=2)
     assert figures["active_1"] >= 20
 

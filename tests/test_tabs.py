@@ -268,7 +268,7 @@ def test_the_atlas_shows_what_a_latent_does_to_the_edited_face(visit):
     nats = [float(text) for text in page.locator("#explore .worth small").all_inner_texts()]
     assert len(nats) == 32 and nats == sorted(nats, reverse=True) and nats[0] > 3
     turns = page.locator("#explore .row").filter(has_text="turns the head").first
-    assert "Turn head r = 0.57 [0.5" in turns.locator("small").nth(1).inner_text()
+    assert "Turn head r = 0.60 [0.5" in turns.locator("small").nth(1).inner_text()
     latent = int(turns.get_attribute("data-latent"))
 
     # The slider is live, and stands under the picture that it makes.
@@ -304,7 +304,7 @@ def test_models_are_compared_row_by_row(visit):
     page.wait_for_function("document.querySelector('#explore .models').textContent.includes('r = −0.90')")
     rows = page.locator("#explore .models .model")
     assert [row.locator("canvas").count() for row in rows.all()] == [7, 7, 0]
-    assert "r = 0.57" in rows.nth(0).inner_text() and "z5, 1.00 nats" in rows.nth(1).inner_text()
+    assert "r = 0.60" in rows.nth(0).inner_text() and "z5, 1.00 nats" in rows.nth(1).inner_text()
     assert "none of its latents" in rows.nth(2).inner_text()
     note = page.locator("#explore .atlas .wrong").inner_text()
     assert "bare" in note and "--stages evaluate,directions" in note

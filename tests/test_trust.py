@@ -90,7 +90,7 @@ def test_new_weights_set_the_old_ones_files_aside(subset, cache, tmp_path, tiny_
     made = ("metrics.json", "mixture.safetensors", "directions.safetensors", "atlas.json")
     # Val chose the number of components: what is printed is of the test faces.
     there, pixels = hub.load(tmp_path), load(CelebA.open(subset), TINY, cache).images("test")
-    likelihood = there.mixture.log_prob(posterior_samples(*encode_all(there.model, pixels, CPU)).double()).mean()
+    likelihood = there.folder.mixture.log_prob(posterior_samples(*encode_all(there.model, pixels, CPU)).double()).mean()
     assert f"{likelihood:.2f} nats a test face" in capsys.readouterr().out
     old = hub.model_hash(hub.load_model(tmp_path))
     assert {hub.stamped(tmp_path / name) for name in made} == {old}
