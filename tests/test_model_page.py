@@ -53,7 +53,9 @@ def test_another_model_has_a_page_of_its_own_that_works(visit, server):
     set_slider(page, "yaw", 1)
     assert change(before, pixels(page, "edit"), (0, 1), (0, 1)) > 0
     page.get_by_role("tab", name="Model").click()
-    assert page.get_by_role("button", name="one", exact=True).get_attribute("aria-current") == "page"
+    current = page.locator("[aria-current=page]")
+    current.wait_for()
+    assert current.inner_text() == "one"
     page.get_by_role("button", name="First model").click()
     page.wait_for_url(f"{server.url}/")
     settled(page)

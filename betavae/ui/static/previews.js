@@ -10,17 +10,20 @@ export class Previews {
   // pictures({ latents }); space: the directions; sliders: by name; state(): what is on the stage.
   constructor({ presets, targets, ends, server, space, sliders, state }) {
     const buttons = [...presets.querySelectorAll("button")];
-    Object.assign(this, { element: presets, buttons, targets, ends, space, sliders, state, focused: null, timer: null });
+    Object.assign(this, { buttons, targets, ends, space, sliders, state, focused: null, changed: -REST });
     const drawn = ({ latents }) => server.pictures({ latents });
     const quiet = () => {};  // the stage says what is wrong with the connection
+    const pause = async () => {
+      for (let left; (left = this.changed + REST - performance.now()) > 0;) await new Promise((resolve) => setTimeout(resolve, left));
+    };
     this.presets = latest(presets, drawn, ({ pictures }) => {
       buttons.forEach((button, i) => (button.querySelector("img").src = pictures[i]));
-    }, quiet);
+    }, quiet, quiet, pause);
     this.sides = latest(ends, drawn, ({ pictures }, { slider }) => {
       if (slider !== this.focused) return;
       [...ends.querySelectorAll("img")].forEach((image, i) => (image.src = pictures[i]));
       ends.hidden = false;
-    }, quiet);
+    }, quiet, quiet, pause);
   }
 
   // The strengths that preset number `index` would change.
@@ -41,13 +44,9 @@ export class Previews {
       button.setAttribute("aria-disabled", done);
       button.querySelector("small").textContent = done ? "nothing left to change" : "";
     }
-    const latents = all.map(({ moves }) => this.latent(moves));
-    this.element.setAttribute("aria-busy", latents.length > 0);
-    clearTimeout(this.timer);
-    this.timer = setTimeout(() => {
-      if (latents.length) this.presets.ask({ latents });
-      if (this.focused) this.focus(this.focused);
-    }, REST);
+    this.changed = performance.now();
+    if (all.length) this.presets.ask({ latents: all.map(({ moves }) => this.latent(moves)) });
+    if (this.focused) this.focus(this.focused);
   }
 
   // Show both ends of this slider's range; null hides them.

@@ -26,8 +26,9 @@ export async function paint(canvas, uri, behind = null) {
 
 // At most one request is under way. What is asked for in the meantime replaces what was asked for before, so nothing
 // queues up and the last value always wins. `stage` is marked busy until the page shows what was last asked for. A
-// request that the connection lost is sent again when the server answers. `rest` is called when there is nothing left to do.
-export function latest(stage, send, show, fail, rest = () => {}) {
+// request that the connection lost is sent again when the server answers. `rest` is called when there is nothing left to do;
+// `pause` may put a request off, and the newest is sent then.
+export function latest(stage, send, show, fail, rest = () => {}, pause = () => {}) {
   let wanted = null;
   let lost = null;
   let running = null;
@@ -35,6 +36,8 @@ export function latest(stage, send, show, fail, rest = () => {}) {
     stage.setAttribute("aria-busy", "true");
     try {
       while (wanted) {
+        await pause();
+        if (!wanted) break;
         const request = wanted;
         wanted = lost = null;
         let answer;
