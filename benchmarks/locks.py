@@ -34,7 +34,7 @@ def measure(editor: Editor, judge: Classifier, z: Tensor) -> dict[str, tuple[Ten
             strengths = {name: STRENGTH}
             lock = editor.side_effects(face, strengths)[0].name
             latents = {"free": editor.shift(face, strengths), "picture": editor.shift(face, strengths, [lock]),
-                       "latent": face + editor.directions.shift(strengths, [lock])}
+                       "latent": face[None] + editor.directions.shift(strengths, [lock])}
             columns = [judge.names.index(lock), judge.names.index(name)]
             before = read(editor, judge, face[None])[columns]
             for kind, latent in latents.items():

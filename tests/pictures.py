@@ -1,6 +1,6 @@
 """Makes the pictures in README and docs again, from the app and the shipped model.
 
-    python tests/pictures.py            put-back.jpg, screenshot.png, screenshot-phone.png, editor.webp, into assets/
+    python tests/pictures.py            screenshot.png, screenshot-phone.png, editor.webp, into assets/
 
 Needs what the tests need (requirements-test.txt, Chromium). The photo is NASA's portrait of Eileen Collins, in
 the public domain.
@@ -20,27 +20,11 @@ from PIL import Image
 from playwright.sync_api import Page, sync_playwright
 from skimage.data import astronaut
 
-from betavae import Editor
 from betavae.hub import ROOT
 
 ASSETS = ROOT / "assets"
-EDITS = ({}, {"Smiling": -2}, {"Smiling": 2}, {"yaw": -1.5}, {"yaw": 1.5}, {"Young": -2})
-FACE = (110, 0, 350, 240)  # of the portrait
 MOVES = (("Smiling", (0, 1.2, -2, 0)), ("yaw", (0, 1.5, -1.5, 0)))
 STEPS, MILLISECONDS, WIDTH = 6, 110, 900  # frames from one value to the next, their time, the moving picture's width
-
-
-def put_back() -> Image.Image:
-    """The portrait, edited, in a row of six; below each what the model draws."""
-    editor = Editor.from_pretrained(device="cpu")
-    photo = editor.open(Image.fromarray(astronaut()))
-    side = FACE[2] - FACE[0]
-    picture = Image.new("RGB", (side * len(EDITS), 2 * side))
-    for column, strengths in enumerate(EDITS):
-        picture.paste(editor.put_back(photo, strengths).crop(FACE), (column * side, 0))
-        drawn = editor.edit(photo.z, strengths)[0].resize((side, side), Image.Resampling.BICUBIC)
-        picture.paste(drawn, (column * side, side))
-    return picture
 
 
 def opened(page: Page, url: str, path: Path) -> None:
@@ -65,7 +49,6 @@ def moving(page: Page) -> list[Image.Image]:
 
 def main() -> None:
     """Make them all."""
-    put_back().save(ASSETS / "put-back.jpg", quality=90)
     with tempfile.TemporaryDirectory() as folder, Server(Path(folder) / "log") as server, sync_playwright() as playwright:
         path = Path(folder) / "portrait.png"
         Image.fromarray(astronaut()).save(path)
@@ -84,7 +67,7 @@ def main() -> None:
         set_slider(phone, "Smiling", 1.2)
         phone.screenshot(path=ASSETS / "screenshot-phone.png")
         browser.close()
-    for name in ("put-back.jpg", "editor.webp", "screenshot.png", "screenshot-phone.png"):
+    for name in ("editor.webp", "screenshot.png", "screenshot-phone.png"):
         print(f"{name}: {(ASSETS / name).stat().st_size / 1000:,.0f} kB")
 
 

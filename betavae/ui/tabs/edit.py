@@ -80,7 +80,7 @@ def build(editor: Editor, gallery: Gallery | None = None) -> gr.HTML:
         answers = [messages.answering(function) for function in (pictures, effects, held, resume, fields, open, save,
                                                                       messages.loop)]
         stage = components.html("edit", opening, [messages.at_once(decode), *answers],
-                                groups=catalogue(editor), count=len(editor.directions),
+                                groups=catalogue(editor), count=sum(attribute(name).listed for name in editor.directions),
                                 latents=editor.config.latents, space=space(editor), presets=presets(editor),
                                 mask=editor.config.mask, effects=editor.classifier is not None)
 
