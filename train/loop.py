@@ -48,7 +48,7 @@ class Training:
     """
 
     def __init__(self, config: TrainConfig, train: Tensor | Pictures, device: torch.device, ranks: Ranks = ALONE,
-                 features: Callable[[Tensor], Tensor] | None = None, start: VAE | None = None):
+                 features: Callable[[Tensor], Tensor] | None = None, start: VAE | None = None, bf16: bool = False):
         if config.batch % ranks.size:
             raise ValueError(f"The batch is {config.batch}; it must be a multiple of the {ranks.size} processes that share it.")
         self.config, self.device, self.ranks = config, device, ranks
@@ -75,10 +75,7 @@ class Training:
         self.meter = Meter(device)
         self.batches = Batches(train, config.batch, config.seed, config.flip, device, ranks.share(config.batch))
         self.generator = torch.Generator(device)
-        # Float32 on CPUs, many of which have no instructions for bf16.
-        self.autocast = torch.autocast(device.type, torch.bfloat16,
-                                       enabled=device.type == "cuda" and
-                                       torch.cuda.is_bf16_supported(including_emulation=False))
+        self.autocast = autocast(device, bf16)
         self.model.train()
         # On GPUs launching a kernel costs as much as most of them take, and compiled ones are fewer. On CPUs the convolutions
         # are the time.
@@ -119,6 +116,15 @@ class Training:
         if config.ema:
             self.average.update((step + 1) * config.batch, config.batch)
         self.meter.add(terms, bad)
+
+
+def autocast(device: torch.device, bf16: bool = False, cache: bool = True) -> torch.autocast:
+    """Where convolutions and products are computed in bf16: on GPUs that can; on CPUs if asked, for many lack the instructions.
+
+    ``cache`` keeps the weights' casts while it lasts.
+    """
+    able = torch.cuda.is_bf16_supported(including_emulation=False) if device.type == "cuda" else bf16
+    return torch.autocast(device.type, torch.bfloat16, enabled=able, cache_enabled=cache)
 
 
 def compiled(model: VAE, batch: int, device: torch.device, autocast: torch.autocast) -> nn.Module:
@@ -210,7 +216,7 @@ class Rate:
 def fit(config: TrainConfig, train: Tensor | Pictures, val: Tensor, out: str | Path, device: torch.device,
         ranks: Ranks = ALONE, save_seconds: float = SAVE_SECONDS,
         on_validation: Callable[[VAE, int], None] | None = None,
-        features: Callable[[Tensor], Tensor] | None = None, start: VAE | None = None) -> VAE:
+        features: Callable[[Tensor], Tensor] | None = None, start: VAE | None = None, bf16: bool = False) -> VAE:
     """Train to ``config.images`` and return the model with its averaged weights, in eval mode.
 
     Goes on from the checkpoint in ``out`` if there is one; a resumed run is bitwise the uninterrupted one on the CPU,
@@ -234,6 +240,8 @@ def fit(config: TrainConfig, train: Tensor | Pictures, val: Tensor, out: str | P
         Pictures (n, 3, s, s) -> (n, k), what ``config.perceptual`` weighs the error of.
     start : VAE, optional
         The weights of the first step, in place of random ones; of the same architecture.
+    bf16 : bool
+        Compute convolutions in bf16 on a CPU too, not in float32. GPUs that can always do.
 
     Raises
     ------
@@ -246,7 +254,7 @@ def fit(config: TrainConfig, train: Tensor | Pictures, val: Tensor, out: str | P
     """
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
-    training, rate = Training(config, train, device, ranks, features, start), Rate()
+    training, rate = Training(config, train, device, ranks, features, start, bf16), Rate()
     checkpoint = Checkpoint(out, config.to_json(), TrainConfig.from_json, model=training.model, optimizer=training.optimizer,
                             objective=training.objective, average=training.average, meter=training.meter, rate=rate)
     resumed = checkpoint.load(ranks)

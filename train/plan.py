@@ -13,7 +13,7 @@ CPU_BATCH = 8    # images a step on CPUs, whose time per image hardly depends on
 SECONDS = 2.0    # of steps timed
 
 
-def plan(config: TrainConfig, device: torch.device) -> dict:
+def plan(config: TrainConfig, device: torch.device, bf16: bool = False) -> dict:
     """A run's configuration and what it takes, from a few steps on noise.
 
     Returns
@@ -26,7 +26,7 @@ def plan(config: TrainConfig, device: torch.device) -> dict:
     trial = dataclasses.replace(config, batch=config.batch if device.type == "cuda" else min(config.batch, CPU_BATCH))
     size = config.model.image_size
     pixels = torch.randint(256, (trial.batch, size, size, 3), dtype=torch.uint8)
-    training = Training(trial, Pictures(pixels, pixels[..., 0] if config.model.mask else None), device)
+    training = Training(trial, Pictures(pixels, pixels[..., 0] if config.model.mask else None), device, bf16=bf16)
     parameters = sum(p.numel() for p in training.model.parameters())
     state = 4 * sum(p.nbytes for p in training.parameters) + sum(v.nbytes for v in training.average.weights.values())
     memory = state + _kept(training) * config.batch // trial.batch

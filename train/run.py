@@ -76,7 +76,7 @@ def main(arguments: list[str] | None = None) -> int:
             os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
             torch.use_deterministic_algorithms(True)
         if options.dry_run:
-            print(json.dumps(plan(config, device), indent=1))
+            print(json.dumps(plan(config, device, options.bf16), indent=1))
             return 0
         if options.model and not set(stages) <= set(OF_ANY_MODEL):
             raise ValueError(f"--stages is {options.stages!r}; with --model, choose from {', '.join(OF_ANY_MODEL)}.")
@@ -90,7 +90,7 @@ def main(arguments: list[str] | None = None) -> int:
                        hub.resolve(options.model) if options.model else None, options.features,
                        "refined" if options.choose else options.method,
                        _conditions(options.condition), tuple(map(Path, options.compare)), options.sharpen_images, start,
-                       options.aligned), stages)
+                       options.aligned, options.bf16), stages)
         if "publish" in stages and ranks.first:
             print(publish(out, options.repo, private=options.private or None, create_pr=options.create_pr))
     except Interrupted as stop:
@@ -216,6 +216,8 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--deterministic", action="store_true",
                      help="on GPUs, only kernels that add in a fixed order: the same run has the same bits, more slowly "
                           "(on CPUs it always has)")
+    run.add_argument("--bf16", action="store_true",
+                     help="on CPUs, train in bf16: faster where the processor has instructions for it (GPUs always do)")
     run.add_argument("--dry-run", action="store_true",
                      help="print one JSON object with config, parameters, memory_bytes and images_per_second, and stop")
     run.add_argument("--help", "-h", action="store_true", help="this page; with --preset, its settings")

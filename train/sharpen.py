@@ -31,6 +31,7 @@ from betavae.sharp import SharpConfig, Sharpener, upsampled
 from train import metrics
 from train.batches import Batches
 from train.checkpoint import Averaged, Checkpoint
+from train.loop import autocast, keep_memory
 from train.ranks import ALONE
 
 LOG_EVERY = 50
@@ -116,9 +117,10 @@ def augment(pictures: list[Tensor], random: np.random.Generator) -> list[Tensor]
         x = (x - grey) * saturation + grey
         mean = x.mean((1, 2, 3), keepdim=True)
         x = (x - mean) * contrast + mean
-        padded = F.pad(x, (reach,) * 4)
-        out.append(torch.stack([padded[i, :, reach + r:reach + r + side, reach + c:reach + c + side]
-                                for i, (r, c) in enumerate(zip(rows, columns, strict=True))]))
+        # Unbound, not indexed: the gradient of an index is as large as the whole batch.
+        padded = F.pad(x, (reach,) * 4).unbind()
+        out.append(torch.stack([one[:, reach + r:reach + r + side, reach + c:reach + c + side]
+                                for one, r, c in zip(padded, rows, columns, strict=True)]))
     return out
 
 
@@ -144,9 +146,14 @@ class Sharpening:
     """
 
     def __init__(
-        self, config: SharpenConfig, model: VAE, classifier: Classifier, pixels: Tensor, mu: Tensor, device: torch.device
+        self, config: SharpenConfig, model: VAE, classifier: Classifier, pixels: Tensor, mu: Tensor, device: torch.device,
+        bf16: bool = False,
     ):
         self.config, self.device = config, device
+        # The discriminator moves within a step: a cast of its weights that is kept would be old.
+        self.autocast = autocast(device, bf16, cache=False)
+        if device.type == "cpu":
+            keep_memory()
         self.model, self.classifier = (part.to(device).eval().requires_grad_(False) for part in (model, classifier))
         self.mu = mu
         torch.manual_seed(config.seed)
@@ -166,33 +173,46 @@ class Sharpening:
         with torch.no_grad():
             honest = self.model.decode(z)
             behind = upsampled(honest)
-        random = np.random.default_rng((config.seed, 1, step))
-        fake = self.network(honest, z)
+        with self.autocast:
+            fake = self.network(honest, z)
+            gradient, terms = self._gradient(step, fake, real, behind)
+        self.optimizer.zero_grad(set_to_none=True)
+        fake.backward(gradient)
+        self.optimizer.step()
+        self.average.update((step + 1) * config.batch, config.batch)
+        return {name: value.detach() for name, value in terms.items()}
+
+    def _gradient(self, step: int, fake: Tensor, real: Tensor, behind: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """The loss's gradient with respect to the pictures drawn, and the loss's terms; a step of the discriminator.
+
+        With respect to the pictures: what weighs the adversarial term needs the terms' gradients one by one, and the way back
+        through the classifier and the discriminator is long.
+        """
+        config = self.config
         terms = {
             "l1": (fake - real).abs().mean(),
             "lowpass": (low(fake, config.radius) - low(behind, config.radius)).abs().mean(),
             "features": self._features(fake, real),
         }
         loss = terms["l1"] + config.lowpass * terms["lowpass"] + config.features * terms["features"]
-        if step * config.batch >= config.warmup * config.images:
-            terms |= self._judge(real, fake.detach(), behind, random)
-            seen, decode = augment([fake, behind], random)
-            with torch.no_grad():
-                wanted = self.critic(*augment([real, behind], random))
-            made = self.critic(seen, decode)
-            terms["matching"] = torch.stack([(a - b).abs().mean() for a, b in zip(made[:-1], wanted[:-1], strict=True)]).mean()
-            terms["adversarial"] = -made[-1].mean()
-            terms["weight"] = self._weight(loss, terms["adversarial"])
-            # The features of a discriminator that has just begun say nothing: both of its terms come in over the next tenth.
-            ramp = min(1.0, (step * config.batch - config.warmup * config.images) / (0.1 * config.images) + 0.01)
-            loss = loss + ramp * (
-                terms["weight"] * terms["adversarial"] + config.matching * terms["weight"] * terms["matching"]
-            )
-        self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        self.optimizer.step()
-        self.average.update((step + 1) * config.batch, config.batch)
-        return {name: value.detach() for name, value in terms.items()}
+        gradient, = torch.autograd.grad(loss, fake)
+        begun = step * config.batch - config.warmup * config.images
+        if begun < 0:
+            return gradient, terms
+        random = np.random.default_rng((config.seed, 1, step))
+        terms |= self._judge(real, fake.detach(), behind, random)
+        seen, decode = augment([fake, behind], random)
+        with torch.no_grad():
+            wanted = self.critic(*augment([real, behind], random))
+        made = self.critic(seen, decode)
+        terms["matching"] = torch.stack([(a - b).abs().mean() for a, b in zip(made[:-1], wanted[:-1], strict=True)]).mean()
+        terms["adversarial"] = -made[-1].mean()
+        adversarial, = torch.autograd.grad(terms["adversarial"], fake, retain_graph=True)
+        matching, = torch.autograd.grad(terms["matching"], fake)
+        terms["weight"] = self._weight(fake, gradient, adversarial)
+        # The features of a discriminator that has just begun say nothing: both of its terms come in over the next tenth.
+        ramp = min(1.0, begun / (0.1 * config.images) + 0.01)
+        return gradient + ramp * terms["weight"] * (adversarial + config.matching * matching), terms
 
     def _features(self, fake: Tensor, real: Tensor) -> Tensor:
         """Distance in the classifier's feature maps, each over its own size (Johnson et al. 2016)."""
@@ -210,10 +230,11 @@ class Sharpening:
         self.critic_optimizer.step()
         return {"critic": loss, "margin": right.mean() - wrong.mean()}
 
-    def _weight(self, rest: Tensor, adversarial: Tensor) -> Tensor:
+    def _weight(self, fake: Tensor, rest: Tensor, adversarial: Tensor) -> Tensor:
+        """VQGAN's weight of the adversarial term, from both gradients with respect to the pictures."""
         last = self.network.last.weight
-        ours, theirs = (torch.autograd.grad(term, last, retain_graph=True)[0].norm() for term in (rest, adversarial))
-        return (self.config.adversarial * ours / (theirs + 1e-6)).clamp(max=10.0).detach()
+        ours, theirs = (torch.autograd.grad(fake, last, way, retain_graph=True)[0].norm() for way in (rest, adversarial))
+        return (self.config.adversarial * ours / (theirs + 1e-6)).clamp(max=10.0)
 
 
 def _maps(classifier: Classifier, x: Tensor) -> list[Tensor]:
@@ -225,10 +246,10 @@ def _maps(classifier: Classifier, x: Tensor) -> list[Tensor]:
 
 
 def fit_sharpener(config: SharpenConfig, model: VAE, classifier: Classifier, pixels: Tensor, mu: Tensor, out: Path,
-                  device: torch.device, save_seconds: float = SAVE_SECONDS) -> Sharpener:
+                  device: torch.device, save_seconds: float = SAVE_SECONDS, bf16: bool = False) -> Sharpener:
     """Train to ``config.images`` and return the sharpener with its averaged weights, in eval mode.
 
-    Goes on from the checkpoint in ``out / "sharpen"``. Logs there, ``log.jsonl``.
+    Goes on from the checkpoint in ``out / "sharpen"``. Logs there, ``log.jsonl``. ``bf16`` as for ``train.loop.fit``.
 
     Raises
     ------
@@ -237,7 +258,7 @@ def fit_sharpener(config: SharpenConfig, model: VAE, classifier: Classifier, pix
     """
     folder = Path(out) / "sharpen"
     folder.mkdir(parents=True, exist_ok=True)
-    training = Sharpening(config, model, classifier, pixels, mu, device)
+    training = Sharpening(config, model, classifier, pixels, mu, device, bf16)
     checkpoint = Checkpoint(
         folder,
         repr(config),

@@ -97,6 +97,8 @@ class Run:
         The folder of the model that the run starts from.
     aligned : bool
         As for ``train.sources.open_data``.
+    bf16 : bool
+        As for ``train.loop.fit``.
     """
 
     config: TrainConfig
@@ -114,6 +116,7 @@ class Run:
     sharpen_images: int = SharpenConfig.images
     start: Path | None = None
     aligned: bool = False
+    bf16: bool = False
 
     @property
     def folder(self) -> Path:
@@ -361,7 +364,7 @@ def fit_model(run: Run, dataset: Dataset) -> None:
     if config.perceptual:
         features = judge(run, dataset, "classifier", config.seed).requires_grad_(False).features
     model = fit(config, train, dataset.images("val"), run.out, run.device, ranks, run.save_seconds, watch, features,
-                None if run.start is None else hub.load_model(run.start))
+                None if run.start is None else hub.load_model(run.start), run.bf16)
     if not ranks.first:
         return
     before = _weights(run.out)
@@ -379,7 +382,7 @@ def sharpen(run: Run, subject: Subject, source: Source) -> None:
     large = load(source, dataclasses.replace(model.config, image_size=2 * model.config.image_size), run.cache)
     judging = subject.classifier("classifier", seed)
     network = fit_sharpener(SharpenConfig(images=run.sharpen_images, seed=seed), model, judging, large.images("train"),
-                            subject.latents("train")[0], run.out, run.device, run.save_seconds)
+                            subject.latents("train")[0], run.out, run.device, run.save_seconds, run.bf16)
     network.save(run.out / "sharp.safetensors", subject.weights)
     editor = Editor.from_pretrained(run.folder, run.device)
     known = [name for name in REPORTED if name in editor.directions]
