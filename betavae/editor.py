@@ -188,7 +188,7 @@ class Editor:
             A name is unknown, or a strength is no finite number.
         """
         photo = self._photo(photo)
-        return photo.finished(*self.put_into(photo.pixels, photo.frame, photo.z, strengths, locks))
+        return photo.finished(*self.put_into(photo.pixels, photo.framed, photo.z, strengths, locks))
 
     def with_displacement(self, direction: Direction) -> Direction:
         """A direction of your own with the field by which its edits move a photo: ``custom.with_displacement``."""

@@ -146,9 +146,20 @@ class Photo:
         NoFaceError
             There is no frame.
         """
+        return face.align(self.pixels, self.framed)
+
+    @property
+    def framed(self) -> np.ndarray:
+        """``frame`` (2, 3), which there is.
+
+        Raises
+        ------
+        NoFaceError
+            There is no frame.
+        """
         if self.frame is None:
             raise NoFaceError(f"{self.name}: no face was found; mark both eyes, or choose a photo with a face.")
-        return face.align(self.pixels, self.frame)
+        return self.frame
 
     def finished(self, pixels: np.ndarray, mask: np.ndarray) -> Image.Image:
         """The photo as it was stored, with edited pixels where the mask is: its size, orientation, mode, ICC profile and EXIF.

@@ -26,6 +26,7 @@ from gradio.utils import get_upload_folder
 from PIL import Image
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainValidator, ValidationError, validate_call
 from pydantic.fields import FieldInfo
+from pydantic_core import to_jsonable_python
 from torch import Tensor
 
 from betavae import custom
@@ -125,7 +126,7 @@ def answering(endpoint: Callable) -> Callable:
     def answer(*arguments):
         given = dict(zip(names, arguments, strict=False))
         try:
-            return checked(**given)
+            return to_jsonable_python(checked(**given))
         except ValidationError as error:
             raise gr.Error(mistake(endpoint, given, error), print_exception=False) from error
         except ValueError as error:
@@ -217,18 +218,20 @@ pixels of the upright photo, and score, how sure the detector is
             the photo in its own format, the recipe inside; it can be fetched once and is deleted then
             the face's latent before the edit
         """
-        recipe = Recipe(self.editor.hash, strengths, locks or [])
+        recipe = Recipe(self.editor.hash, strengths, tuple(locks or []))
         opened = self.editor.open(photo.path)
         if eyes is not None:
-            opened.frame_by_eyes(*eyes)
+            (a, b), (c, d) = eyes
+            opened.frame_by_eyes((a, b), (c, d))
         elif opened.faces or face != 0:
             opened.choose(face)
-        carried = dataclasses.replace(recipe, latent=tuple(round(value, 5) for value in opened.z[0].tolist()))
-        name = Path(photo.orig_name or photo.path.name)
+        latent = [round(value, 5) for value in opened.z[0].tolist()]
+        carried = dataclasses.replace(recipe, latent=tuple(latent))
+        name = Path(photo.orig_name or photo.path)
         suffix = name.suffix if Image.registered_extensions().get(name.suffix.lower()) in Image.SAVE else ".png"
         out = once.place(f"{name.stem}-edited{suffix}")
         opened.save(self.editor.put_back(opened, recipe.strengths, recipe.locks), out, carried)
-        return gr.FileData(path=str(out), orig_name=out.name).model_dump(), list(carried.latent)
+        return gr.FileData(path=str(out), orig_name=out.name), latent
 
     def decode(self, latent: Latent) -> gr.FileData:
         """The picture of a latent.
@@ -432,8 +435,8 @@ pixels of the upright photo, and score, how sure the detector is
             how far it can be trusted: leave-one-out score, stability, the nearest known directions, a warning
         """
         space = self.editor.directions
-        sides = [self.editor.encode([file.path for file in files]) for files in (positives, negatives)]
-        direction, report = custom.from_faces(name, *sides, space)
+        having, lacking = (self.editor.encode([file.path for file in files]) for files in (positives, negatives))
+        direction, report = custom.from_faces(name, having, lacking, space)
         return pack(space.having([direction]), direction.name), direction.vector.tolist(), dataclasses.asdict(report)
 
     def model(self) -> dict:
@@ -455,14 +458,13 @@ async def explain(request: Request, error: Exception) -> JSONResponse:
 EXCEPTION_HANDLERS = {KeyError: explain, TypeError: explain}
 
 
-def pictures(images: list[Image.Image]) -> list[dict]:
+def pictures(images: list[Image.Image]) -> list[gr.FileData]:
     """Pictures as files among the uploads, which are deleted after an hour."""
-    # As dicts: of models in a list Gradio would send the text.
-    return [gr.FileData(path=save_pil_to_cache(image, get_upload_folder(), "face", "png")).model_dump() for image in images]
+    return [gr.FileData(path=save_pil_to_cache(image, get_upload_folder(), "face", "png")) for image in images]
 
 
-def pack(directions: Directions, name: str) -> dict:
+def pack(directions: Directions, name: str) -> gr.FileData:
     """Directions as a file among the uploads; what of the name is neither letter nor digit becomes a dash."""
     file = Path(tempfile.mkdtemp(dir=get_upload_folder())) / f"{re.sub(r'[^0-9A-Za-z]+', '-', name)}.safetensors"
     directions.save(file)
-    return gr.FileData(path=str(file)).model_dump()
+    return gr.FileData(path=str(file))

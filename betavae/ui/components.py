@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import gradio as gr
 from starlette.middleware.gzip import GZipMiddleware
@@ -16,7 +17,7 @@ STATIC = Path(__file__).resolve().parent / "static"
 ADDRESS = "/modules/" + hashlib.sha256(b"".join(path.read_bytes() for path in sorted(STATIC.glob("*.js")))).hexdigest()[:12]
 
 # Every event is the page's own. With a progress overlay Gradio would fade the stage out on each of them.
-QUIET = {"show_progress": "hidden", "api_visibility": "private"}
+QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
 
 
 def text(*names: str) -> str:
@@ -36,7 +37,7 @@ def photo_input(label: str, elem_id: str) -> gr.Image:
 
 
 def html(name: str, value: object = None, server_functions: list[Callable] | None = None,
-         elem_id: str | None = None, **props: object) -> gr.HTML:
+         elem_id: str | None = None, **props: Any) -> gr.HTML:
     """gr.HTML out of ``name``.html and .css, with the module ``name``.js, which gets the component's parts."""
     return gr.HTML(value, html_template=text(f"{name}.html"), css_template=text("controls.css", f"{name}.css"),
                    js_on_load=f"Promise.all([import({module(name)}), import({module('connection')})]).then("

@@ -255,9 +255,7 @@ def held(editor: Editor, request: dict) -> dict:
     ValueError
         The request is not of that form, or the editor refuses it.
     """
-    strengths, locks, vectors = (
-        request.get(name) or empty for name, empty in (("strengths", {}), ("locks", []), ("vectors", {}))
-    )
+    strengths, locks, vectors = request.get("strengths") or {}, request.get("locks") or [], request.get("vectors") or {}
     if not isinstance(strengths, dict) or not isinstance(vectors, dict):
         raise ValueError("The strengths and the vectors are not objects by name.")
     if not isinstance(locks, list) or not all(isinstance(name, str) for name in locks):

@@ -8,6 +8,7 @@ import binascii
 import io
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -69,9 +70,9 @@ def face(editor: Editor, photo: Photo, name: str) -> dict:
     """The message that puts a photo's framed face on the stage."""
     shown = editor.input(photo)
     message = messages.face(editor, photo.z[0], name, shown)
-    person = matte(shipped(), photo.pixels, photo.frame, editor.config)
+    person = matte(shipped(), photo.pixels, photo.framed, editor.config)
     return message | {"photo": seen(photo) | {
-        "square": square(photo.frame, editor.config).ravel().tolist(),
+        "square": square(photo.framed, editor.config).ravel().tolist(),
         "matte": messages.data_uri(Image.fromarray((255 * person).round().astype(np.uint8))),
         "kept": kept(editor, shown, photo.z),
     }}
@@ -98,9 +99,9 @@ def kept(editor: Editor, shown: Image.Image, z: torch.Tensor) -> str:
     picture = editor.model.decode(z.to(editor.device))
     given = to_tensor([shown]).to(editor.device)
     effects = side_effects(editor.classifier, given, picture)
+    keeps: list[str] = []
     lost = [attribute(e.name).label.lower() for e in effects
             if e.name in editor.classifier.attributes and e.before > SURE and e.after < GONE and attribute(e.name).listed]
-    keeps = []
     if "yaw" in editor.classifier.quantities:
         column = editor.classifier.names.index("yaw")
         turn = (editor.classifier(picture) - editor.classifier(given))[0, column].abs().item()
@@ -180,7 +181,7 @@ def bytes_of(request: dict) -> bytes:
         raise ValueError("The photo did not arrive whole; try again.") from None
 
 
-def places(value: object) -> list[tuple[float, float]]:
+def places(value: Any) -> list[tuple[float, float]]:
     """Both eyes.
 
     Raises

@@ -34,6 +34,7 @@ def build(editor: Editor, gallery: Gallery | None = None) -> gr.HTML:
     files = example_files()
     # Their pictures; what a photo needs on the stage is made when it is chosen.
     examples = [messages.photo(editor, path, caption(path)) for path in files]
+    quantities = editor.classifier.quantities if editor.classifier else []
     opening, *drawn = [messages.generated(editor, seed) for seed in promising(editor)]
     examples += drawn
 
@@ -48,7 +49,7 @@ def build(editor: Editor, gallery: Gallery | None = None) -> gr.HTML:
         before, after = messages.latent(request.get("before")), messages.latent(request.get("after"))
         return {"effects": [dataclasses.asdict(effect) | {
             "label": attribute(effect.name).label,
-            "quantity": effect.name in editor.classifier.quantities,
+            "quantity": effect.name in quantities,
         } for effect in editor.changes(before, after) if attribute(effect.name).listed]}
 
     def held(request):
@@ -110,7 +111,7 @@ def build(editor: Editor, gallery: Gallery | None = None) -> gr.HTML:
 def catalogue(editor: Editor) -> list[dict]:
     """What the slider panel is built from: the groups in their order, each with its directions in theirs."""
     order = list(ATTRIBUTES)
-    groups = {group: [] for group in GROUPS}
+    groups: dict[str, list[dict]] = {group: [] for group in GROUPS}
     for name in sorted(editor.directions, key=lambda name: order.index(name) if name in order else len(order)):
         groups[attribute(name).group].append(slider(editor.directions[name], editor.directions))
     return [{"group": group, "sliders": sliders, "more": sum(slider["listed"] and not slider["primary"] for slider in sliders)}

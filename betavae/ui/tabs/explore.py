@@ -93,7 +93,7 @@ def row(editor: Editor, model: Editor, z: Tensor, name: str) -> dict:
 
 def columns(models) -> list[dict]:
     """What any of the models has a latent for, by name and label, the best told first."""
-    strength = {}
+    strength: dict[str, float] = {}
     for model in models:
         for latent in atlas.latents(model):
             for meaning in latent.meanings:

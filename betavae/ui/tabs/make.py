@@ -21,8 +21,8 @@ MAX_FACES = 20  # on a side
 def build(editor: Editor) -> None:
     """The tab's content. What is made here joins the sliders of the Edit tab, in this visitor's page and nowhere else."""
     def make(request):
-        sides = [faces(request.get(side)) for side in ("positives", "negatives")]
-        direction, report = custom.from_faces(str(request.get("name")), *sides, editor.directions)
+        positives, negatives = (faces(request.get(side)) for side in ("positives", "negatives"))
+        direction, report = custom.from_faces(str(request.get("name")), positives, negatives, editor.directions)
         direction = editor.with_displacement(direction)
         made = editor.directions.having([direction])
         return {"direction": slider(direction, editor.directions), "report": told(report), "warning": report.warning,
@@ -91,7 +91,7 @@ def told(report: custom.Report) -> list[dict]:
     """A report as terms and descriptions."""
     rows = {"Most like": ", ".join(f"{attribute(name).label} ({cosine:+.2f})" for name, cosine in report.nearest
                                   if attribute(name).listed)}
-    if report.stability is not None:
+    if report.stability is not None and report.leave_one_out is not None:
         rows = {"Tells apart faces it has not seen": f"{100 * report.leave_one_out:.0f} % of them",
                 "Stability": f"{report.stability:.2f} of 1, if other such faces had been taken"} | rows
     return [{"term": term, "text": text} for term, text in rows.items() if text]

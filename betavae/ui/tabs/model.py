@@ -1,5 +1,7 @@
 """Tab Model: what this model is, how well it does, what it cannot do, and which others there are."""
 
+from collections.abc import Callable
+
 from betavae.editor import Editor
 from betavae.ui import components
 from betavae.ui.shelf import Shelf
@@ -28,13 +30,16 @@ LIMITS = (
 
 def build(editor: Editor, shelf: Shelf | None = None) -> None:
     """The tab's content; with a ``shelf``, its other models can be gone to."""
-    async def open_model(request):
-        try:
-            return {"key": await shelf.open(str(request.get("name")))}
-        except ValueError as error:
-            return {"error": str(error)}
+    functions: list[Callable] = []
+    if shelf:
+        async def open_model(request):
+            try:
+                return {"key": await shelf.open(str(request.get("name")))}
+            except ValueError as error:
+                return {"error": str(error)}
+        functions.append(open_model)
 
-    components.html("model", None, [open_model] if shelf else [], title=editor.name, facts=facts(editor),
+    components.html("model", None, functions, title=editor.name, facts=facts(editor),
                     scores=scores(editor), charts=charts(editor), limits=limits(editor),
                     others=shelf.names if shelf else [], picker=shelf is not None)
 

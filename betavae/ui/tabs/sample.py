@@ -84,7 +84,7 @@ def latents(editor: Editor, request: dict, name: str) -> Tensor:
 def grids(editor: Editor, request: dict) -> list[dict]:
     """What the page shows of a request: for each grid its name and its pictures."""
     source = str(request.get("source"))
-    choice("source", source, SOURCES)
+    choice("source", source, list(SOURCES))
     names = (PRIOR, MIXTURE) if source == BOTH else (source,)
     return [{"name": name, "label": SOURCES[name][0],
              # One by one: in batches of other sizes sums are rounded otherwise, and a face would not be the same picture.
