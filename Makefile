@@ -1,6 +1,6 @@
 # make app          start the app on the shipped model
 # make test         install what the tests need and run them all
-# make lint         ruff and mypy
+# make lint         ruff, mypy, and ESLint where npm and its packages can be had
 # make model DATA=DIR   the shipped model again, from CelebA in DIR to its directions, figures and metrics (hours; resumes)
 # All take PYTHON=path/to/python to use an environment of yours instead of .venv.
 
@@ -21,6 +21,8 @@ test: $(if $(filter $(VENV)/%,$(PYTHON)),$(VENV)/test.stamp,test.install) chromi
 lint: $(if $(filter $(VENV)/%,$(PYTHON)),$(VENV)/test.stamp,test.install)
 	@$(PYTHON) -m ruff check .
 	@$(PYTHON) -m mypy
+	@if npm install --silent --no-audit --no-fund --fetch-retries=0 --fetch-timeout=60000 2>/dev/null; then npm run --silent lint; \
+	else echo "make lint: ESLint is left out: npm or its packages cannot be had here."; fi
 
 model: $(if $(filter $(VENV)/%,$(PYTHON)),$(VENV)/test.stamp,test.install)
 	$(PYTHON) train/run.py --data $(DATA) --preset celeba64 --stages fit

@@ -77,7 +77,7 @@ function divide() {
   }));
 }
 
-function button(what, sign, label, disabled) {
+function tool(what, sign, label, disabled) {
   const made = document.createElement("button");
   Object.assign(made, { type: "button", textContent: sign, ariaLabel: label, title: label, disabled });
   made.dataset.do = what;
@@ -92,9 +92,9 @@ function listFaces() {
     const name = Object.assign(document.createElement("small"), { textContent: face.caption, title: face.caption });
     const tools = document.createElement("div");
     tools.className = "tools";
-    tools.append(button("earlier", "‹", `Move ${face.caption} towards the start`, i === 0),
-      button("remove", "×", `Remove ${face.caption}`, faces.length <= 2),
-      button("later", "›", `Move ${face.caption} towards the end`, i === faces.length - 1));
+    tools.append(tool("earlier", "‹", `Move ${face.caption} towards the start`, i === 0),
+      tool("remove", "×", `Remove ${face.caption}`, faces.length <= 2),
+      tool("later", "›", `Move ${face.caption} towards the end`, i === faces.length - 1));
     item.append(image, name, tools);
     return item;
   }));
@@ -124,8 +124,8 @@ function moved(from, to) {
 }
 
 // The list is written anew: what was pressed on a face is focused again, on it or on the one in its place.
-function focus(at, what) {
-  const buttons = [...list.children[Math.min(at, faces.length - 1)].querySelectorAll("button:not(:disabled)")];
+function focus(where, what) {
+  const buttons = [...list.children[Math.min(where, faces.length - 1)].querySelectorAll("button:not(:disabled)")];
   (buttons.find((button) => button.dataset.do === what) ?? buttons[0])?.focus();
 }
 
@@ -152,19 +152,19 @@ const index = (node) => [...list.children].indexOf(node.closest("li"));
 
 const actions = {
   earlier(node) {
-    const at = index(node);
-    moved(at, at - 1);
-    focus(at - 1, "earlier");
+    const i = index(node);
+    moved(i, i - 1);
+    focus(i - 1, "earlier");
   },
   later(node) {
-    const at = index(node);
-    moved(at, at + 1);
-    focus(at + 1, "later");
+    const i = index(node);
+    moved(i, i + 1);
+    focus(i + 1, "later");
   },
   remove(node) {
-    const at = index(node);
-    set(faces.toSpliced(at, 1));
-    focus(at, "remove");
+    const i = index(node);
+    set(faces.toSpliced(i, 1));
+    focus(i, "remove");
   },
   edit: () => trigger("select", { ...path(), positions: [at()], caption: `${output.value} of the way` }),
   async save() {

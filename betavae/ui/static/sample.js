@@ -70,8 +70,9 @@ function place() {
   const near = source === "neighbours";
   for (const part of element.querySelectorAll(".near")) part.hidden = !near;
   for (const part of element.querySelectorAll(".random")) part.hidden = near;
-  for (const button of element.querySelectorAll("[data-source]"))
+  for (const button of element.querySelectorAll("[data-source]")) {
     button.setAttribute("aria-pressed", button.dataset.source === source);
+  }
 }
 
 function update() {
