@@ -62,12 +62,14 @@ def estimate(decode: Callable[[Tensor], Tensor], direction: Direction, z: Tensor
         Displacement in x and in y for strength 1, in sides of the model's square; None where nothing moves.
     """
     dose = SHARE * max(1e-3, min(-direction.low, direction.high))
-    flow = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
+    flow = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
     plain = _grey(decode(z))
     ways = {sign * dose: _grey(decode(z + sign * dose * direction.vector.to(z))) for sign in (1, -1)}
     # OpenCV: first(x) = second(x + flow(x)); what is at x in the edited picture was at x + flow(x) in the plain one.
-    forth, back = (np.median([flow.calc(after, before, None) for after, before in zip(edited, plain, strict=True)], 0)
-                   for edited in ways.values())  # (FLOW_SIDE, FLOW_SIDE, 2)
+    forth, back = (
+        np.median([flow.calc(after, before, None)  # type: ignore[call-overload]  # OpenCV makes the field where it gets None
+                   for after, before in zip(edited, plain, strict=True)], 0)
+        for edited in ways.values())  # (FLOW_SIDE, FLOW_SIDE, 2)
     field = cv2.GaussianBlur((back - forth) / (2 * dose), (0, 0), SMOOTH)  # in pixels
     if _explained(field, plain, ways) < EXPLAINED:
         return None
@@ -107,10 +109,9 @@ def total(directions: Directions, strengths: Mapping[str, float]) -> np.ndarray 
         A name is unknown, or a strength is no finite number.
     """
     directions.strengths(strengths)
-    moving = [
-        (s, directions[name].displacement) for name, s in strengths.items() if s and directions[name].displacement is not None
-    ]
-    return GAIN * sum(s * field.float().numpy() for s, field in moving) if moving else None
+    fields = ((s, directions[name].displacement) for name, s in strengths.items() if s)
+    moves = [s * field.float().numpy() for s, field in fields if field is not None]
+    return GAIN * np.sum(moves, 0) if moves else None
 
 
 def can_put_back(name: str) -> bool:
@@ -212,7 +213,7 @@ def put_back(pixels: np.ndarray, frame: np.ndarray, config: VAEConfig, before: T
     residual = _residual(before, after, moves)
     if displacement is None and not residual.any():
         return out, mask
-    height, width = mask.shape
+    height, width = pixels.shape[:2]
     matrix = square(frame, config)  # (2, 3): u -> p
     inverse = cv2.invertAffineTransform(matrix)
     corners = np.array([[0, 0], [1, 0], [0, 1], [1, 1]]) @ matrix[:, :2].T + matrix[:, 2]
@@ -223,19 +224,18 @@ def put_back(pixels: np.ndarray, frame: np.ndarray, config: VAEConfig, before: T
     for y0 in range(top, bottom, rows):
         y1 = min(bottom, y0 + rows)
         x, y = np.meshgrid(np.arange(left, right, dtype=np.float32) + 0.5, np.arange(y0, y1, dtype=np.float32) + 0.5)
-        u = [inverse[i, 0] * x + inverse[i, 1] * y + inverse[i, 2] for i in (0, 1)]
-        u = [axis.astype(np.float32) for axis in u]
-        m = fade(u[0]) * fade(u[1])
+        across, down = ((row[0] * x + row[1] * y + row[2]).astype(np.float32) for row in inverse)
+        m = fade(across) * fade(down)
         inside = m > 0
         if not inside.any():
             continue
-        part, v = pixels[y0:y1, left:right], u
+        part, v = pixels[y0:y1, left:right], (across, down)
         if moves is not None:
-            move = _sample(moves, *u)  # (rows, columns, 2)
-            v = u[0] + move[..., 0], u[1] + move[..., 1]
+            move = _sample(moves, across, down)  # (rows, columns, 2)
+            v = across + move[..., 0], down + move[..., 1]
             part = _moved(pixels, x, y, move @ matrix[:, :2].T.astype(np.float32))
         share = m if touched is None else m * _sample(touched, *v)
-        shaded = part + 255 * share[..., None] * _sample(residual, *u)
+        shaded = part + 255 * share[..., None] * _sample(residual, across, down)
         out[y0:y1, left:right][inside] = np.clip(np.rint(shaded), 0, 255).astype(np.uint8)[inside]
         mask[y0:y1, left:right] = inside
     return out, mask
@@ -243,13 +243,13 @@ def put_back(pixels: np.ndarray, frame: np.ndarray, config: VAEConfig, before: T
 
 def _residual(before: Tensor, after: Tensor, moves: np.ndarray | None) -> np.ndarray:
     """What the decodes still differ by once the first is moved, low-passed: float32 (s, s, 3)."""
-    before, after = (_image(picture[0].detach().float().cpu().numpy()) for picture in (before, after))
-    side = len(before)
+    plain, edited = (_image(picture[0].detach().float().cpu().numpy()) for picture in (before, after))
+    side = len(plain)
     if moves is not None:
         x, y = np.meshgrid(*[(np.arange(side, dtype=np.float32) + 0.5) / side] * 2)
         move = _sample(moves, x, y)
-        before = _sample(before, x + move[..., 0], y + move[..., 1])
-    return cv2.GaussianBlur(after - before, (0, 0), LOW_PASS * side, borderType=cv2.BORDER_REPLICATE)
+        plain = _sample(plain, x + move[..., 0], y + move[..., 1])
+    return cv2.GaussianBlur(edited - plain, (0, 0), LOW_PASS * side, borderType=cv2.BORDER_REPLICATE)
 
 
 def _image(field: np.ndarray) -> np.ndarray:
@@ -272,8 +272,8 @@ def _moved(pixels: np.ndarray, x: np.ndarray, y: np.ndarray, shift: np.ndarray) 
     part = pixels[y0:y1, x0:x1]
     x, y = x + shift[..., 0] - 0.5 - x0, y + shift[..., 1] - 0.5 - y0
     moved = cv2.remap(part, x, y, cv2.INTER_LANCZOS4, borderMode=cv2.BORDER_REFLECT_101)
-    detail = part.astype(np.int16) - cv2.GaussianBlur(part, (3, 3), 0.7)
-    detail = cv2.remap(detail, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101)
+    finest = part.astype(np.int16) - cv2.GaussianBlur(part, (3, 3), 0.7)
+    detail = cv2.remap(finest, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101)
     x, y = x - np.floor(x), y - np.floor(y)
     between = 2 * (x * (1 - x) + y * (1 - y))
     return moved + SHARPEN * between[..., None] * detail

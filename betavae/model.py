@@ -1,7 +1,9 @@
 """The VAE: ``encode`` an image to a Gaussian over z, ``decode`` z to an image."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -10,7 +12,11 @@ from torch.nn import functional as F
 from betavae.config import VAEConfig
 
 FLOW_CONTEXT, FLOW_WIDTH = 64, 128
-ACTIVATIONS = {"residual": partial(nn.LeakyReLU, 0.2), "preactivation": nn.SiLU, "strided": nn.ReLU, "pooled": nn.ELU}
+ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
+    "residual": partial(nn.LeakyReLU, 0.2), "preactivation": nn.SiLU, "strided": nn.ReLU, "pooled": nn.ELU,
+}
+# The config's padding -> what PyTorch fills a border with. "valid" has no border.
+FILLS: dict[str, Literal["reflect", "zeros"]] = {"reflect": "reflect", "zeros": "zeros", "valid": "zeros"}
 
 
 @dataclass
@@ -110,7 +116,7 @@ class Encoder(nn.Module):
             self.stem = conv(config, 3, channels, kernel=config.kernel, stride=2)
             self.norm = norm(config, channels if config.block == "residual" else config.encoder[-1])
             self.activation = ACTIVATIONS[config.block]()
-        blocks = []
+        blocks: list[nn.Module] = []
         for width, depth in stages:
             for i in range(depth):
                 blocks.append(BLOCKS[config.block](config, channels, width, stride=2 if i == 0 else 1))
@@ -196,7 +202,8 @@ class Decoder(nn.Module):
         # there is over every unit.
         self.linear = nn.Identity() if config.block == "pooled" else nn.Linear(config.latents, width * side ** 2)
         self.norm = norm(config, width * side ** 2, nn.BatchNorm1d) if config.block == "strided" else nn.Identity()
-        blocks, before = [], side
+        blocks: list[nn.Module] = []
+        before = side
         depths = config.decoder_depth or (config.depth if isinstance(config.depth, int) else 1,) * len(stages)
         for stage, side, depth in zip(stages, sides, depths, strict=False):  # the last side may be the head's
             if config.block == "pooled":
@@ -234,7 +241,7 @@ class ResidualBlock(nn.Module):
         self.norm1 = norm(config, width)
         self.conv2 = conv(config, width, width)
         self.norm2 = norm(config, width)
-        self.shortcut = nn.Identity()
+        self.shortcut: nn.Module = nn.Identity()
         if stride != 1 or channels != width:
             self.shortcut = nn.Sequential(conv(config, channels, width, kernel=1, stride=stride),
                                           norm(config, width))
@@ -261,7 +268,7 @@ class PreactivationBlock(nn.Module):
         self.norm2 = norm(config, width)
         self.conv2 = conv(config, width, width, double=bool(upsample))
         nn.init.zeros_(self.conv2.weight)
-        self.shortcut = nn.Identity()
+        self.shortcut: nn.Module = nn.Identity()
         if stride != 1 or channels != width:
             self.shortcut = nn.Sequential(nn.AvgPool2d(stride) if stride != 1 else nn.Identity(),
                                           conv(config, channels, width, kernel=1))
@@ -276,13 +283,10 @@ class StridedBlock(nn.Sequential):
     """One convolution, norm, ReLU: with stride 2 to halve, transposed to double, else 3x3. Initialised as PyTorch does."""
 
     def __init__(self, config: VAEConfig, channels: int, width: int, stride: int = 1, upsample: int | None = None):
-        if upsample:
-            layer = doubling(config, channels, width)
-        else:
-            kernel = config.kernel if stride == 2 else 3
-            valid = config.padding == "valid"
-            layer = Conv2d(channels, width, kernel, stride, 0 if valid else (kernel - 1) // 2,
-                              padding_mode="zeros" if valid else config.padding)
+        kernel = config.kernel if stride == 2 else 3
+        border = 0 if config.padding == "valid" else (kernel - 1) // 2
+        layer = doubling(config, channels, width) if upsample else Conv2d(
+            channels, width, kernel, stride, border, padding_mode=FILLS[config.padding])
         super().__init__(layer, norm(config, width), ACTIVATIONS[config.block]())
 
 
@@ -290,11 +294,13 @@ class PooledBlock(nn.Sequential):
     """A 3x3 convolution, norm, ELU. What changes the resolution stands between blocks: pooling, and ``widening``."""
 
     def __init__(self, config: VAEConfig, channels: int, width: int, stride: int = 1, upsample: int | None = None):
-        super().__init__(Conv2d(channels, width, 3, 1, 1, padding_mode=config.padding), norm(config, width),
+        super().__init__(Conv2d(channels, width, 3, 1, 1, padding_mode=FILLS[config.padding]), norm(config, width),
                          ACTIVATIONS[config.block]())
 
 
-BLOCKS = {"residual": ResidualBlock, "preactivation": PreactivationBlock, "strided": StridedBlock, "pooled": PooledBlock}
+BLOCKS: dict[str, Callable[..., nn.Module]] = {
+    "residual": ResidualBlock, "preactivation": PreactivationBlock, "strided": StridedBlock, "pooled": PooledBlock,
+}
 
 
 def norm(config: VAEConfig, width: int, batch: type[nn.Module] = nn.BatchNorm2d) -> nn.Module:
@@ -323,7 +329,7 @@ class Conv2d(nn.Conv2d):
         """(n, a, h, w) -> (n, b, ...), as ``nn.Conv2d``."""
         if self.padding_mode != "reflect":
             return super().forward(x)
-        return F.conv2d(bordered(x, self.padding[0], "reflect"), self.weight, self.bias, self.stride)
+        return F.conv2d(bordered(x, int(self.padding[0]), "reflect"), self.weight, self.bias, self.stride)
 
 
 def bordered(x: Tensor, width: int, mode: str) -> Tensor:
@@ -406,10 +412,10 @@ def conv(config: VAEConfig, channels: int, width: int, kernel: int = 3, stride: 
 
     With ``double`` it is one of the picture upsampled to twice the resolution. ``padding`` is the config's unless given.
     """
-    kind = DoublingConv2d if double else Conv2d
+    kind: type[nn.Conv2d] = DoublingConv2d if double else Conv2d
     layer = kind(channels, width, kernel, stride, padding=(kernel - 1) // 2, bias=bias,
-                 padding_mode=(padding or config.padding) if kernel > 1 else "zeros")
+                 padding_mode=FILLS[padding or config.padding] if kernel > 1 else "zeros")
     nn.init.kaiming_normal_(layer.weight, a=0.2, nonlinearity="leaky_relu")
-    if bias:
+    if layer.bias is not None:
         nn.init.zeros_(layer.bias)
     return layer

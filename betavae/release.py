@@ -2,6 +2,7 @@
 
 import io
 from pathlib import Path
+from typing import Any
 
 import torch
 from huggingface_hub import EvalResult, ModelCardData
@@ -112,13 +113,14 @@ def card(loaded: hub.Loaded, files: dict[str, Content], repo: str) -> str:
     title = repo.rpartition("/")[2]
     made = {key: metrics.get(key) for key in ("preset", "images_seen", "seed")}
     source = metrics.get("data", "CelebA")
-    celeba = {"license": "other", "license_name": "celeba-non-commercial-research", "license_link": TERMS,
+    celeba: dict[str, Any] = {"license": "other", "license_name": "celeba-non-commercial-research", "license_link": TERMS,
               "datasets": ["flwrlabs/celeba"]}
+    thumbnail: dict[str, Any] = {"thumbnail": "figures/edits.png"} if "figures/edits.png" in files else {}
     data = ModelCardData(
         **(celeba if source == "CelebA" else {"datasets": [source]} if "/" in source else {}), library_name="betavae",
         pipeline_tag="image-to-image", model_name=title, eval_results=_results(metrics),
         tags=["vae", "beta-vae", "faces", "latent-editing", "disentanglement", f"arxiv:{PAPER}"],
-        **({"thumbnail": "figures/edits.png"} if "figures/edits.png" in files else {}))
+        **thumbnail)
     pictures = "\n\n".join(f"![{FIGURES[name]}](figures/{name}.png)" for name in FIGURES if f"figures/{name}.png" in files)
     train = (f"Trained with the preset `{made['preset']}` on {made['images_seen']:,} images drawn from the training split of "
              f"{source} (seed {made['seed']})." if all(value is not None for value in made.values()) else

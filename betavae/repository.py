@@ -8,28 +8,39 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
-from typing import TypeVar
+from typing import TypeVar, cast
 
-from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, constants, snapshot_download
+from huggingface_hub import (
+    CommitOperationAdd,
+    CommitOperationDelete,
+    DatasetInfo,
+    HfApi,
+    ModelInfo,
+    SpaceHardware,
+    SpaceInfo,
+    constants,
+    snapshot_download,
+)
 from huggingface_hub.errors import (
     DisabledRepoError,
     GatedRepoError,
     HfHubHTTPError,
     HFValidationError,
-    LocalEntryNotFoundError,
     LocalTokenNotFoundError,
     OfflineModeIsEnabled,
     RepositoryNotFoundError,
     RevisionNotFoundError,
 )
 
-CLIENT_ERROR = HfHubHTTPError.__bases__[0]  # what the Hub's HTTP client raises; which library that is has changed twice
+# What the Hub's HTTP client raises; which library that is has changed twice.
+CLIENT_ERROR: type[Exception] = HfHubHTTPError.__bases__[0]
 # All that has come out of huggingface_hub: LFS and Xet raise RuntimeError, an answer that is no JSON raises ValueError.
-FAULTS = (CLIENT_ERROR, HFValidationError, OSError, RuntimeError, ValueError)
+FAULTS: tuple[type[Exception], ...] = (CLIENT_ERROR, HFValidationError, OSError, RuntimeError, ValueError)
 LOGIN = "log in with `hf auth login` or set HF_TOKEN"
 PATIENCE = 120  # seconds that a rate limit is waited for
 T = TypeVar("T")
 Content = Path | bytes
+Info = ModelInfo | DatasetInfo | SpaceInfo
 
 
 class HubError(ValueError):
@@ -82,14 +93,14 @@ def fetch(
             raise HubError(f"The Hub repository {name!r} cannot be opened: {reason(error)}.") from error
         try:
             return snapshot(local_files_only=True)
-        except (*FAULTS, LocalEntryNotFoundError) as missing:
+        except FAULTS as missing:
             why = f" and cannot be reached: {reason(error)}" if error else ""
             raise HubError(f"The Hub repository {name!r} is not in the local cache{why}.") from missing
 
     if local_files_only and token is not False:
         return cached(None)
     try:
-        info = api.repo_info(name, repo_type=kind, revision=revision, files_metadata=True, timeout=10)
+        info = cast(Info, api.repo_info(name, repo_type=kind, revision=revision, files_metadata=True, timeout=10))
     except FAULTS as error:
         if _answered(error):
             raise HubError(f"The Hub repository {name!r} cannot be opened: {reason(error)}.") from error
@@ -147,8 +158,8 @@ def push(name: str, files: Callable[[str], Mapping[str, Content]], message: str,
             raise HubError(f"The Hub repository {name!r} is public, and --private is asked for; make it private in its "
                            "settings on the Hub first.")
         wanted = dict(files(name))
-        gone = [file.rfilename for file in info.siblings if file.rfilename not in wanted and file.rfilename != ".gitattributes"
-                and ours(file.rfilename)]
+        there = {file.rfilename for file in info.siblings or ()}
+        gone = [path for path in sorted(there - set(wanted) - {".gitattributes"}) if ours(path)]
         held = _holds(info, wanted, gone)
         address = None if held else _commit(api, info, wanted, gone, message, kind, create_pr)
         done = True
@@ -285,14 +296,17 @@ def _patiently(ask: Callable[[], T]) -> T:
             time.sleep(wait)
 
 
-def _info(api: HfApi, name: str, kind: str, revision: str | None = None):
-    return _patiently(lambda: api.repo_info(name, repo_type=kind, files_metadata=True, revision=revision, timeout=30))
+def _info(api: HfApi, name: str, kind: str, revision: str | None = None) -> Info:
+    def ask() -> Info:
+        return cast(Info, api.repo_info(name, repo_type=kind, files_metadata=True, revision=revision, timeout=30))
+    return _patiently(ask)
 
 
 def _create(api: HfApi, name: str, kind: str, private: bool | None, sdk: str | None, hardware: str | None) -> str:
     """The name, as the Hub writes it, of a repository that was just found missing."""
     def ask(again: bool) -> str:
-        return _patiently(lambda: api.create_repo(name, repo_type=kind, private=private, space_sdk=sdk, space_hardware=hardware,
+        flavour = SpaceHardware(hardware) if hardware else None
+        return _patiently(lambda: api.create_repo(name, repo_type=kind, private=private, space_sdk=sdk, space_hardware=flavour,
                                                   exist_ok=again)).repo_id
     try:
         return ask(False)
@@ -302,7 +316,7 @@ def _create(api: HfApi, name: str, kind: str, private: bool | None, sdk: str | N
         return ask(True)  # it may be there: the reply may have been lost
 
 
-def _holds(info, wanted: Mapping[str, Content], gone: Sequence[str]) -> bool:
+def _holds(info: Info, wanted: Mapping[str, Content], gone: Sequence[str]) -> bool:
     """Whether a repository is already as wanted, by the hashes that git and LFS know its files by."""
     def same(file, content: Content) -> bool:
         data = content if isinstance(content, bytes) else content.read_bytes()
@@ -310,15 +324,17 @@ def _holds(info, wanted: Mapping[str, Content], gone: Sequence[str]) -> bool:
             return hashlib.sha256(data).hexdigest() == file.lfs.sha256
         return hashlib.sha1(b"blob %d\0" % len(data) + data).hexdigest() == file.blob_id
 
-    there = {file.rfilename: file for file in info.siblings}
+    there = {file.rfilename: file for file in info.siblings or ()}
     return not set(gone) & set(there) and all(path in there and same(there[path], content) for path, content in wanted.items())
 
 
-def _commit(api: HfApi, before, wanted: Mapping[str, Content], gone: Sequence[str], message: str, kind: str,
+def _commit(api: HfApi, before: Info, wanted: Mapping[str, Content], gone: Sequence[str], message: str, kind: str,
             create_pr: bool) -> str | None:
     """Make the commit; the address of its pull request, if it is one."""
-    operations = [CommitOperationAdd(path, content if isinstance(content, bytes) else str(content))
-                  for path, content in wanted.items()]
+    operations: list[CommitOperationAdd | CommitOperationDelete] = [
+        CommitOperationAdd(path, content if isinstance(content, bytes) else str(content))
+        for path, content in wanted.items()
+    ]
     operations += [CommitOperationDelete(path) for path in gone]
     try:
         made = api.create_commit(before.id, operations, commit_message=message, repo_type=kind, create_pr=create_pr,

@@ -18,6 +18,7 @@ from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -30,6 +31,11 @@ LIPS, MOUTH = (13, 14), (61, 291)  # inner edges above and below; corners
 GEOMETRY = ("yaw_deg", "pitch_deg", "roll_deg", "mouth_open", "mouth_width", "eye_open")
 DECIMALS = (2, 2, 2, 4, 4, 4)
 LANDMARKS = tuple(f"{point}_{axis}" for point in ("lefteye", "righteye", "nose", "leftmouth", "rightmouth") for axis in "xy")
+
+
+# MediaPipe's models in a process of the pool; MediaPipe comes without types.
+segmentation: Any
+face_mesh: Any
 
 
 class AnnotateError(ValueError):
@@ -88,7 +94,7 @@ class Lists:
         self.landmarks = folder / "list_landmarks_align_celeba.txt"
         self.journal = folder / "list_face_geometry.part"
         columns = ("image_id", *GEOMETRY, *LANDMARKS)
-        rows = csv.reader(self.journal.read_text().splitlines()) if self.journal.exists() else []
+        rows = csv.reader(self.journal.read_text().splitlines() if self.journal.exists() else [])
         # A run that was killed may have left half a line.
         self.rows = {row[0]: dict(zip(columns[1:], row[1:], strict=True)) for row in rows if len(row) == len(columns)}
         self.old = _rows(self.geometry, ",")
@@ -176,7 +182,7 @@ def annotate(folder: str | Path, masks: bool = True, geometry: bool = True, work
                 tqdm.write(f"{name} is damaged and left out.")
                 continue
             counts["masks"] += mask
-            if face:
+            if face and lists:
                 counts["faces" if values else "no face"] += 1
                 lists.add(name, values)
     finally:

@@ -5,7 +5,7 @@ whoever trains, not for publication. Everything else is made by the model.
 """
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -46,12 +46,13 @@ def grid(rows: list[list[Image.Image]], labels: list[str] | None = None, header:
 
     With a label before each row, a header over the columns, and captions within the pictures, in reading order.
     """
-    font = ImageFont.load_default(size=max(13, side // 8))
+    size = max(13, side // 8)
+    font = ImageFont.load_default(size)
     left = GAP + max((round(font.getlength(label)) for label in labels), default=0) + 2 * GAP if labels else GAP
-    top = GAP + (font.size + 2 * GAP if header else 0)
+    top = GAP + (size + 2 * GAP if header else 0)
     sheet = Image.new("RGB", (left + max(map(len, rows)) * (side + GAP), top + len(rows) * (side + GAP)), "white")
     draw = ImageDraw.Draw(sheet)
-    captions = iter(captions or [])
+    told = iter(captions or [])
     for i, text in enumerate(header or []):
         draw.text((left + i * (side + GAP) + side / 2, top / 2), text, fill="black", font=font, anchor="mm")
     for j, row in enumerate(rows):
@@ -61,12 +62,12 @@ def grid(rows: list[list[Image.Image]], labels: list[str] | None = None, header:
         for i, image in enumerate(row):
             x = left + i * (side + GAP)
             sheet.paste(image.resize((side, side), Image.Resampling.BICUBIC), (x, y))
-            draw.text((x + GAP, y + side - GAP), next(captions, ""), fill="white", stroke_fill="black", stroke_width=2,
+            draw.text((x + GAP, y + side - GAP), next(told, ""), fill="white", stroke_fill="black", stroke_width=2,
                       font=font, anchor="lb")
     return sheet
 
 
-def edits(editor: Editor, z: Tensor, names: tuple[str, ...] = REPORTED, steps: int = 7) -> Image.Image:
+def edits(editor: Editor, z: Tensor, names: Sequence[str] = REPORTED, steps: int = 7) -> Image.Image:
     """One face (d,), a row per direction, from one end of the data to the other."""
     names = [name for name in names if name in editor.directions]
     rows = [editor.decode(editor.spectrum(z, name, steps)[0]) for name in names]
@@ -176,7 +177,7 @@ def kl_bars(report: Mapping) -> plt.Figure:
         axis.axhline(threshold, color="tab:red", linestyle=style, linewidth=1,
                      label=f"{threshold:g} nat ({report['test'][f'active_{threshold:g}']} above)")
     if len(order) <= MOST_CELLS:
-        axis.set_xticks(range(len(order)), order, fontsize=8)
+        axis.set_xticks(range(len(order)), map(str, order), fontsize=8)
     axis.set(xlabel="latent" if len(order) <= MOST_CELLS else "latents by their KL", ylabel="KL (nats)",
              xlim=(-0.7, len(order) - 0.3))
     axis.set_title(collapse_sentence(report["collapse"], len(report["test"]["kl_per_latent"])), fontsize=10)
@@ -213,8 +214,8 @@ def compare_runs(runs: list[Run], out: Path, seed: int = 0) -> list[Path]:
     Reconstructions and interpolations of the same faces, each run's own most informative latents, and its KL by latent.
     """
     faces = 8
-    kept = {"reconstructions": [], "interpolations": [], "traversals": []}
-    labels = {name: [] for name in kept}
+    kept: dict[str, list[list[Image.Image]]] = {"reconstructions": [], "interpolations": [], "traversals": []}
+    labels: dict[str, list[str]] = {name: [] for name in kept}
     seen = None
     for name, editor, report, pixels in runs:
         title = f"{name}: KL {report['test']['kl']:.0f}"
@@ -226,7 +227,8 @@ def compare_runs(runs: list[Run], out: Path, seed: int = 0) -> list[Path]:
             labels["reconstructions"].append("input")
         kept["reconstructions"].append(editor.decode(mu))
         kept["interpolations"].append(editor.interpolate(mu[0], mu[1], faces, "slerp"))
-        labels["reconstructions"].append(title), labels["interpolations"].append(title)
+        labels["reconstructions"].append(title)
+        labels["interpolations"].append(title)
         face = editor.sample(1, seed)[0]
         for latent in by_kl(report)[:3]:
             kept["traversals"].append(editor.decode(traverse(face, latent, torch.linspace(-REACH, REACH, STEPS))))

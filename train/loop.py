@@ -210,7 +210,7 @@ class Rate:
 
     def load_state_dict(self, state: dict[str, float]) -> None:
         """Take up what a checkpoint kept."""
-        self.factor, self.rewinds = state["factor"], state["rewinds"]
+        self.factor, self.rewinds = state["factor"], int(state["rewinds"])
 
 
 def fit(config: TrainConfig, train: Tensor | Pictures, val: Tensor, out: str | Path, device: torch.device,

@@ -7,6 +7,7 @@ import math
 import re
 import textwrap
 from dataclasses import dataclass
+from typing import Any
 
 from betavae.config import CENTRE_178, WHOLE, VAEConfig, choice
 
@@ -230,7 +231,7 @@ def override(config: TrainConfig, texts: dict[str, str]) -> TrainConfig:
     ValueError
         There is no such setting, the text is not of its kind, or the config refuses its value.
     """
-    valid, own, model = settings(config), {}, {}
+    valid, own, model = settings(config), dict[str, Any](), dict[str, Any]()
     for name, text in texts.items():
         if name not in valid:
             raise ValueError(f"There is no setting --{name}; choose from {', '.join(valid)}.")
@@ -239,7 +240,7 @@ def override(config: TrainConfig, texts: dict[str, str]) -> TrainConfig:
     return dataclasses.replace(config, model=dataclasses.replace(config.model, **model), **own)
 
 
-def _value(name: str, text: str, example: object) -> object:
+def _value(name: str, text: str, example: Any) -> Any:
     """``text`` as a value of the kind of ``example``; numbers of a network may be several, with commas between them."""
     kind = type(example) if not isinstance(example, tuple) else type(example[0]) if example else int
     if example == () and not text:
@@ -267,7 +268,7 @@ def explain(config: TrainConfig) -> str:
 
 def _meanings(owner: type) -> dict[str, str]:
     """Field -> what its class's NumPy docstring says of it, in one line, the valid words first."""
-    section = inspect.getdoc(owner).partition("Parameters\n----------\n")[2].partition("\n\nRaises")[0]
+    section = (inspect.getdoc(owner) or "").partition("Parameters\n----------\n")[2].partition("\n\nRaises")[0]
     meanings = {}
     for name, kind, text in re.findall(r"^(\w+) : (.*)\n((?: {4}.*\n?)+)", section, re.MULTILINE):
         meanings[name] = (f"{kind.replace(chr(34), '')}. " if "|" in kind else "") + " ".join(text.split())
@@ -298,9 +299,10 @@ MASKED = VAEConfig(image_size=144, latents=2048, crop=WHOLE, encoder=(32, 64, 12
 
 # fmt: off
 # What a row need not say: plain stochastic training with Adam as PyTorch has it. Rows name what differs.
-DEFAULTS = dict(reconstruction="mse", reduction="sum", objective="beta", beta_start=0.0, beta=1.0, gamma=1000.0, gain=0.01,
-                C_start=0.0, C_end=50.0, ramp=0.0, subset=0, lr=1e-3, beta1=0.9, beta2=0.999, eps=1e-8, clip=0.0,
-                schedule="constant", warmup=0.0, ema=0.0, flip=False)
+DEFAULTS: dict[str, Any] = dict(
+    reconstruction="mse", reduction="sum", objective="beta", beta_start=0.0, beta=1.0, gamma=1000.0, gain=0.01, C_start=0.0,
+    C_end=50.0, ramp=0.0, subset=0, lr=1e-3, beta1=0.9, beta2=0.999, eps=1e-8, clip=0.0, schedule="constant", warmup=0.0,
+    ema=0.0, flip=False)
 # 0.7 is the normalised beta that the source states. Its code divides the KL by the batch of 32 and the squared error not, so
 # what it minimises per image, and what its curves show, is a normalised beta of 0.7 / 32.
 BETA_NORM_ROW = dict(model=BETA_NORM, reduction="mean", beta=0.7 / 32, images=30 * CELEBA_95, batch=32, lr=1e-4, beta1=0.5,
@@ -310,7 +312,7 @@ BETA_NORM_ROW = dict(model=BETA_NORM, reduction="mean", beta=0.7 / 32, images=30
 # `celeba64` learns pixels; `celeba64-features` goes on from its weights with the features of the classifier in the likelihood.
 CELEBA64 = dict(model=LEAN, reconstruction="bce", objective="controller", beta_start=1.0, C_start=5.0, ramp=0.25,
                 images=400_000, batch=64, schedule="onecycle", warmup=0.1, ema=0.02, flip=True)
-_ROWS = {
+_ROWS: dict[str, dict[str, Any]] = {
     "capacity": dict(model=CAPACITY, reconstruction="bce", objective="capacity", beta_start=1.0, ramp=0.4,
                      images=200 * (CELEBA_TRAIN + CELEBA_VAL), batch=128, lr=3e-4, splits="train+val", init="kaiming"),
     "beta-norm": BETA_NORM_ROW,

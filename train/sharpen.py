@@ -12,6 +12,7 @@ start without it; DiffAugment (Zhao et al. 2020) keeps the discriminator from le
 import copy
 import json
 import time
+from collections import defaultdict
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -154,13 +155,13 @@ class Sharpening:
         self.autocast = autocast(device, bf16, cache=False)
         if device.type == "cpu":
             keep_memory()
-        self.model, self.classifier = (part.to(device).eval().requires_grad_(False) for part in (model, classifier))
+        self.model = model.to(device).eval().requires_grad_(False)
+        self.classifier = classifier.to(device).eval().requires_grad_(False)
         self.mu = mu
         torch.manual_seed(config.seed)
         size = SharpConfig(model.config.latents, model.config.image_size)
-        self.network, self.critic = (
-            part.to(device, memory_format=torch.channels_last) for part in (Sharpener(size), Discriminator())
-        )
+        self.network = Sharpener(size).to(device).to(memory_format=torch.channels_last)
+        self.critic = Discriminator().to(device).to(memory_format=torch.channels_last)
         self.optimizer, self.critic_optimizer = (torch.optim.Adam(part.parameters(), config.lr, (0.5, 0.99))
                                                  for part in (self.network, self.critic))
         self.average = Averaged(self.network, config.ema * config.images)
@@ -327,7 +328,7 @@ def measure(model: VAE, sharpener: Sharpener, pixels: Tensor, mu: Tensor, steps:
         changes between neighbouring pictures along an edit, over how much it changes between faces.
     """
     side = model.config.image_size
-    model, sharpener, judge = (part.to(device).eval() for part in (model, sharpener, judge))
+    model, sharpener, judge = model.to(device).eval(), sharpener.to(device).eval(), judge.to(device).eval()
 
     def pictures(z: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         z = z.to(device)
@@ -337,16 +338,16 @@ def measure(model: VAE, sharpener: Sharpener, pixels: Tensor, mu: Tensor, steps:
     def features(x: Tensor) -> Tensor:
         return judge.features(resized(x, side)).cpu()
 
-    rows = {key: [] for key in ("real", "honest", "sharp", "energy_real", "energy_honest", "energy_sharp", "lowpass", "detail")}
+    kept: dict[str, list[Tensor]] = defaultdict(list)
     for part, z in zip(pixels.split(FACES_A_CHUNK), mu.split(FACES_A_CHUNK), strict=True):
         real = from_uint8(part).to(device)
         _, behind, sharp = pictures(z)
         for key, x in (("real", real), ("honest", behind), ("sharp", sharp)):
-            rows[key].append(features(x))
-            rows[f"energy_{key}"].append(laplacian_energy(x).cpu())
-        rows["lowpass"].append((low(sharp, radius) - low(behind, radius)).abs().mean((1, 2, 3)).cpu())
-        rows["detail"].append((sharp - behind)[:8].cpu())
-    rows = {key: torch.cat(value) for key, value in rows.items()}
+            kept[key].append(features(x))
+            kept[f"energy_{key}"].append(laplacian_energy(x).cpu())
+        kept["lowpass"].append((low(sharp, radius) - low(behind, radius)).abs().mean((1, 2, 3)).cpu())
+        kept["detail"].append((sharp - behind)[:8].cpu())
+    rows = {key: torch.cat(value) for key, value in kept.items()}
     between = (rows["detail"][1:] - rows["detail"][:-1]).abs().mean()
     spearman, along = {}, []
     for name, step in steps.items():
@@ -356,8 +357,8 @@ def measure(model: VAE, sharpener: Sharpener, pixels: Tensor, mu: Tensor, steps:
             shown = [pictures(latents) for latents in (z, z + step)]
             changes.append([(judge.standard(resized(after, side)) - judge.standard(resized(before, side)))[:, column].cpu()
                             for before, after in zip(shown[0][1:], shown[1][1:], strict=True)])
-        honest, sharp = (torch.cat(parts).numpy() for parts in zip(*changes, strict=True))
-        spearman[name] = float(spearmanr(honest, sharp).statistic)
+        ours, theirs = (torch.cat(column).numpy() for column in zip(*changes, strict=True))
+        spearman[name] = float(spearmanr(ours, theirs).statistic)
         for z in mu[:4]:
             _, behind, sharp = pictures(z + torch.linspace(-1, 1, STEPS_ALONG)[:, None] * step)
             detail = sharp - behind

@@ -16,7 +16,9 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+from numpy.typing import ArrayLike
 
+Colour = Sequence[float] | np.ndarray
 WIDTH, HEIGHT = 178, 218  # CelebA's aligned frame
 EYES = np.array([88.5, 112.0])  # where it has the middle of the eyes
 HAIR = {"Black_Hair": (25, 20, 20), "Brown_Hair": (105, 65, 35), "Blond_Hair": (225, 190, 110), "Gray_Hair": (165, 165, 165)}
@@ -84,13 +86,13 @@ class _Canvas:
         self.pixels = np.ascontiguousarray(np.broadcast_to(background, (HEIGHT, WIDTH, 3)).astype(np.uint8))
         self.person = np.zeros((HEIGHT, WIDTH), np.uint8)
 
-    def fill(self, points: np.ndarray, colour: Sequence[float]) -> None:
+    def fill(self, points: ArrayLike, colour: Colour) -> None:
         """Fill the polygon through points (n, 2)."""
         fixed = np.round(np.asarray(points) * 16).astype(np.int32)
         cv2.fillPoly(self.pixels, [fixed], tuple(map(float, colour)), cv2.LINE_AA, 4)
         cv2.fillPoly(self.person, [fixed], 255, cv2.LINE_8, 4)
 
-    def line(self, points: np.ndarray, colour: Sequence[float], width: float) -> None:
+    def line(self, points: ArrayLike, colour: Colour, width: float) -> None:
         """Draw a line through points (n, 2)."""
         fixed = np.round(np.asarray(points) * 16).astype(np.int32)
         cv2.polylines(self.pixels, [fixed], False, tuple(map(float, colour)), max(1, round(width)), cv2.LINE_AA, 4)
@@ -122,12 +124,12 @@ def draw(f: dict[str, float]) -> tuple[np.ndarray, np.ndarray, np.ndarray, dict[
     yaw, pitch, roll = np.radians([f["yaw"], f["pitch"], f["roll"]])
     wide = 50 + 14 * f["face_width"]
 
-    def place(points: np.ndarray, depth: float) -> np.ndarray:
+    def place(points: ArrayLike, depth: float) -> np.ndarray:
         """Points of the head (n, 2), the middle of the eyes being the origin, so far in front of its axis -> pixels."""
-        points = np.asarray(points, float)
+        head = np.asarray(points, float)
         # A positive yaw turns the face towards the left edge; the eyes stay in their place, as alignment has it.
-        x = points[:, 0] * np.cos(yaw) - (depth - 45) * np.sin(yaw)
-        y = points[:, 1] * np.cos(pitch) + (depth - 45) * np.sin(pitch)
+        x = head[:, 0] * np.cos(yaw) - (depth - 45) * np.sin(yaw)
+        y = head[:, 1] * np.cos(pitch) + (depth - 45) * np.sin(pitch)
         turned = np.stack([x * np.cos(roll) - y * np.sin(roll), x * np.sin(roll) + y * np.cos(roll)], 1)
         return turned + EYES
 
@@ -142,10 +144,10 @@ def draw(f: dict[str, float]) -> tuple[np.ndarray, np.ndarray, np.ndarray, dict[
 
     # Behind the face: long hair, shoulders and neck.
     if f["long_hair"] and not bald:
-        side = _ellipse(0, 30, wide + 18, 95)
+        mane = _ellipse(0, 30, wide + 18, 95)
         if f["wavy"]:
-            side = side * (1 + 0.05 * np.sin(np.linspace(0, 24 * np.pi, len(side))))[:, None]
-        canvas.fill(place(side, 10), hair)
+            mane = mane * (1 + 0.05 * np.sin(np.linspace(0, 24 * np.pi, len(mane))))[:, None]
+        canvas.fill(place(mane, 10), hair)
     shirt = np.array([70, 80, 110]) if not f["long_hair"] else np.array([140, 60, 80])
     canvas.fill(_ellipse(88.5, 235, 85, 42), shirt)
     canvas.fill(place([(-22, 55), (22, 55), (24, 100), (-24, 100)], 25), tone * 0.8)
@@ -215,8 +217,8 @@ def draw(f: dict[str, float]) -> tuple[np.ndarray, np.ndarray, np.ndarray, dict[
     if f["glasses"]:
         canvas.line(place([(-5, 0), (5, 0)], 50), (20, 20, 20), 3)
     if f["wrinkles"]:
-        for y in (-30, -25):
-            canvas.line(place([(-20, y), (0, y - 2), (20, y)], 42), tone * 0.75, 1)
+        for height in (-30, -25):
+            canvas.line(place([(-20, height), (0, height - 2), (20, height)], 42), tone * 0.75, 1)
 
     # Nose and mouth.
     nose = place([(0, 25)], 62)[0]
@@ -242,16 +244,11 @@ def draw(f: dict[str, float]) -> tuple[np.ndarray, np.ndarray, np.ndarray, dict[
     if f["face_width"] > 0.9:
         canvas.line(place(_ellipse(0, 60, 26, 18, 30, 150), 30), tone * 0.7, 2)
     if f["blurry"]:
-        canvas.pixels = cv2.GaussianBlur(canvas.pixels, (0, 0), 3)
+        canvas.pixels[:] = cv2.GaussianBlur(canvas.pixels, (0, 0), 3)
 
-    width = np.linalg.norm(corners[1] - corners[0])
-    geometry = dict(
-        zip(
-            GEOMETRY,
-            (f["yaw"], f["pitch"], f["roll"], gap / (2 * reach), width / np.linalg.norm(eyes[1] - eyes[0]), 2 * opening / 18),
-            strict=True,
-        )
-    )
+    width = float(np.linalg.norm(corners[1] - corners[0]) / np.linalg.norm(eyes[1] - eyes[0]))
+    measured = (f["yaw"], f["pitch"], f["roll"], gap / (2 * reach), width, 2 * opening / 18)
+    geometry = dict(zip(GEOMETRY, measured, strict=True))
     return canvas.pixels, canvas.person, np.array([*eyes, nose, *corners]), geometry
 
 
