@@ -9,6 +9,7 @@
     python -m betavae interpolate a.jpg b.jpg --steps 9 --out strip.png
     python -m betavae interpolate a.jpg b.jpg c.jpg --steps 72 --closed --out loop.gif      # or .mp4
     python -m betavae sample --count 16 --seed 7 --out faces.png          # or --out-dir faces/, any number
+    python -m betavae sample --count 4 --sharp --out faces.png            # by the second decoder, of a model that has one
     python -m betavae traverse photo.jpg --latent 3 --out latent.png
     python -m betavae make Hat --with a.jpg b.jpg c.jpg --without d.jpg e.jpg f.jpg --out hat.safetensors
     python -m betavae edit photo.jpg --directions hat.safetensors --set Hat=1 --out edited.png
@@ -66,6 +67,8 @@ def write(images: list[Image.Image], path: Path, scale: int, recipe: Recipe | No
 def main(arguments: list[str] | None = None) -> int:
     """The command line; returns the exit status."""
     options = _parser().parse_args(arguments)
+    if options.command == "edit":
+        options.plain |= options.sharp  # nothing sharpens a photo's own pixels
     try:
         if options.command == "space":
             return space.main(options)
@@ -118,7 +121,8 @@ def _pictures(editor: Editor, options: argparse.Namespace) -> tuple[list[Image.I
     recipe = None
     if options.command == "sample":
         images = editor.decode(
-            editor.sample(options.count, options.seed, options.temperature, options.truncation, options.source)
+            editor.sample(options.count, options.seed, options.temperature, options.truncation, options.source),
+            sharp=options.sharp,
         )
     elif options.command == "edit":
         recipe = _recipe(editor, options)
@@ -127,7 +131,8 @@ def _pictures(editor: Editor, options: argparse.Namespace) -> tuple[list[Image.I
         z = editor.encode(options.photos, options.crop)
         if options.command == "interpolate":
             images = editor.decode(
-                along(z, evenly(options.steps, options.closed), options.method, options.easing, options.closed)
+                along(z, evenly(options.steps, options.closed), options.method, options.easing, options.closed),
+                sharp=options.sharp,
             )
         else:
             photo = editor.input(options.photos[0], options.crop)
@@ -137,19 +142,22 @@ def _pictures(editor: Editor, options: argparse.Namespace) -> tuple[list[Image.I
                 raise ValueError(f"--latent is {options.latent}; this model's latents are 0 to {editor.config.latents - 1}.")
             else:
                 latents = traverse(z, options.latent, torch.linspace(-options.reach, options.reach, options.steps))
-            images = editor.decode(latents, photo)
+            images = editor.decode(latents, photo, sharp=options.sharp)
     return images, options.out, options.scale, recipe
 
 
 def _recipe(editor: Editor, options: argparse.Namespace) -> Recipe:
-    """What --recipe, --set and --lock ask for together."""
+    """What --recipe, --set, --lock and --sharp ask for together."""
     if not options.photos and not options.recipe:
         raise ValueError("There is nothing to edit: give a photo, or a recipe that carries a face.")
     recipe = Recipe.read(options.recipe) if options.recipe else Recipe(editor.hash)
     editor.check(recipe)
     recipe = dataclasses.replace(recipe, strengths={**recipe.strengths, **_strengths(options.set)},
-                                 locks=(*recipe.locks, *options.lock))
-    editor.directions.shift(recipe.strengths, recipe.locks)  # a wrong name is said once, not for each photo
+                                 locks=(*recipe.locks, *options.lock), sharp=recipe.sharp or options.sharp)
+    # What is wrong is said once, not for each photo.
+    editor.directions.shift(recipe.strengths, recipe.locks)
+    if recipe.sharp and (options.plain or not options.photos):
+        editor.decode(editor.directions.mean, sharp=recipe.sharp)
     return recipe
 
 
@@ -233,7 +241,7 @@ def _stream(editor: Editor, options: argparse.Namespace) -> int:
     digits = len(str(options.count - 1))
     with tqdm(total=options.count, desc="sample", unit=" faces") as bar:
         for start in range(0, options.count, CHUNK):
-            for i, image in enumerate(editor.decode(z[start:start + CHUNK]), start):
+            for i, image in enumerate(editor.decode(z[start:start + CHUNK], sharp=options.sharp), start):
                 write([image], options.out_dir / f"{i:0{digits}}.png", options.scale)
                 bar.update()
     return 0
@@ -275,31 +283,35 @@ def _parser() -> argparse.ArgumentParser:
     stepped = argparse.ArgumentParser(add_help=False)
     stepped.add_argument("--steps", type=_positive, default=7, help="pictures (default: 7)")
 
+    drawn = argparse.ArgumentParser(add_help=False)
+    drawn.add_argument("--sharp", action="store_true",
+                       help="the model's own picture by its second decoder, which adds detail that the latent does not hold")
+
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     many = argparse.ArgumentParser(add_help=False)
     many.add_argument("--out-dir", type=Path, metavar="FOLDER", help="a folder to write to instead, a file for each picture")
-    edit = commands.add_parser("edit", parents=[framed, many], help="photos with directions added, each at its own size")
+    edit = commands.add_parser("edit", parents=[framed, many, drawn], help="photos with directions added, each at its own size")
     edit.add_argument("--plain", action="store_true", help="the model's own picture instead of the edited photo")
     edit.add_argument("--face", type=int, default=0, metavar="N", help="the N-th largest face, from 0 (default: 0)")
     edit.add_argument("--eyes", nargs=2, metavar="X,Y", help="where the eyes are, left and right in the photo, in pixels")
     edit.add_argument("--recipe", type=Path, metavar="FILE", help="an edit to start from: JSON, or a PNG saved with its recipe")
     edit.add_argument("--set", nargs="+", default=[], metavar="NAME=STRENGTH")
     edit.add_argument("--lock", nargs="+", default=[], metavar="NAME", help="directions that keep their place")
-    spectrum = commands.add_parser("spectrum", parents=[framed, stepped],
+    spectrum = commands.add_parser("spectrum", parents=[framed, stepped, drawn],
                                    help="a photo along one direction, from one end of the data to the other")
     spectrum.add_argument("--attribute", required=True, metavar="NAME")
-    interpolate = commands.add_parser("interpolate", parents=[framed, stepped], help="through two or more photos")
+    interpolate = commands.add_parser("interpolate", parents=[framed, stepped, drawn], help="through two or more photos")
     interpolate.add_argument("--method", choices=INTERPOLATIONS, default="slerp")
     interpolate.add_argument("--easing", choices=EASINGS, default="linear", help="the speed between two (default: linear)")
     interpolate.add_argument("--closed", action="store_true", help="and back to the first, as a loop without a seam")
-    sample = commands.add_parser("sample", parents=[picture, many], help="random faces")
+    sample = commands.add_parser("sample", parents=[picture, many, drawn], help="random faces")
     sample.add_argument("--count", type=_positive, default=8)
     sample.add_argument("--seed", type=int, default=0)
     sample.add_argument("--temperature", type=float, default=1.0)
     sample.add_argument("--truncation", type=float, help="bound of the noise, in deviations (default: none)")
     sample.add_argument("--source", choices=SOURCES, default="prior",
                         help="N(0, I), or the mixture fitted to where the faces are (default: prior)")
-    walk = commands.add_parser("traverse", parents=[framed, stepped], help="a photo along one latent")
+    walk = commands.add_parser("traverse", parents=[framed, stepped, drawn], help="a photo along one latent")
     walk.add_argument("--reach", type=float, default=3.0, help="from -REACH to +REACH (default: 3)")
     walk.add_argument("--latent", type=int, required=True)
     for command, count in ((edit, "*"), (spectrum, 1), (interpolate, "+"), (walk, 1)):

@@ -402,9 +402,12 @@ class Editor:
             The recipe is of another model, or there is neither z nor a face in it.
         DirectionsError
             A direction of the recipe is unknown here.
+        ValueError
+            The recipe is of sharp pictures, and the model has no second decoder.
         """
         self.check(recipe)
-        return self.edit(self.face(recipe) if z is None else z, recipe.strengths, recipe.locks, background)
+        z = self.face(recipe) if z is None else z
+        return self.edit(z, recipe.strengths, recipe.locks, background, sharp=recipe.sharp)
 
     def face(self, recipe: Recipe) -> Tensor:
         """The face (1, d) that a recipe carries, before its edit.

@@ -40,6 +40,8 @@ class Recipe:
         Of the seed's face.
     latent : sequence of d floats, optional
         The face before the edit.
+    sharp : bool
+        Its pictures are the second decoder's: see ``Editor.decode``.
 
     Raises
     ------
@@ -53,6 +55,7 @@ class Recipe:
     seed: int | None = None
     temperature: float = 1.0
     latent: tuple[float, ...] | None = None
+    sharp: bool = False
 
     def __post_init__(self):
         if not isinstance(self.model, str) or not re.fullmatch("[0-9a-f]{12}", self.model):
@@ -68,6 +71,8 @@ class Recipe:
             raise RecipeError(f"The recipe's seed is {self.seed!r}; it must be a whole number from 0 to {MAX_SEED}.")
         if not _is_number(self.temperature) or self.temperature < 0:
             raise RecipeError(f"The recipe's temperature is {self.temperature!r}; it must be a number from 0 up.")
+        if not isinstance(self.sharp, bool):
+            raise RecipeError(f"The recipe's sharp is {self.sharp!r}; it must be true or false.")
         if self.latent is not None:
             if not isinstance(self.latent, (list, tuple)) or not all(_is_number(value) for value in self.latent):
                 raise RecipeError("The recipe's latent is not a list of finite numbers.")
@@ -82,6 +87,8 @@ class Recipe:
         fields = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
         if self.seed is None:
             del fields["temperature"]
+        if not self.sharp:
+            del fields["sharp"]
         return json.dumps({name: value for name, value in fields.items() if value not in (None, {}, ())})
 
     @classmethod

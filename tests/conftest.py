@@ -16,7 +16,8 @@ from PIL import Image
 from playwright.sync_api import sync_playwright
 from skimage.data import astronaut
 
-from betavae import VAE, VAEConfig, hub
+from betavae import VAE, Editor, VAEConfig, hub
+from betavae.sharp import SharpConfig, Sharpener
 from train import synthetic
 from train.cache import Dataset, load
 from train.celeba import CelebA
@@ -140,6 +141,19 @@ def shelf(tmp_path_factory) -> Path:
             continue
         simple_directions(mu, {"Smiling": (mu[:, 0] > 0).numpy()}, {"yaw": mu[:, 1].numpy() * 15}).save(
             folder / name / "directions.safetensors")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def sharp_model(tmp_path_factory) -> Path:
+    """The shipped model's folder with a second decoder, an untrained one, which adds a noise of its own."""
+    folder = tmp_path_factory.mktemp("sharp") / "sharp"
+    editor = Editor.from_pretrained(device="cpu")
+    torch.manual_seed(0)
+    sharpener = Sharpener(SharpConfig(editor.config.latents, editor.config.image_size, width=16, blocks=1))
+    torch.nn.init.normal_(sharpener.last.weight, std=0.05)
+    editor.sharpener = sharpener
+    editor.save_pretrained(folder)
     return folder
 
 

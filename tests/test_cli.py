@@ -9,6 +9,7 @@ from PIL import Image
 
 from betavae import Editor, Recipe, hub
 from betavae.__main__ import main
+from betavae.latent import traverse
 from train.directions.simple import simple_directions
 
 PHOTO = str(ROOT / "assets" / "examples" / "astronaut.jpg")
@@ -124,6 +125,37 @@ def test_directions_are_listed_in_words(model, capsys):
     assert "Turn head" in yaw and "degrees" in yaw
 
 
+def test_sharp_pictures_are_the_second_decoders(sharp_model, tmp_path):
+    editor, out = Editor.from_pretrained(sharp_model, "cpu"), tmp_path / "out.png"
+
+    def sharp(command, *arguments):
+        assert main([command, *arguments, "--model", str(sharp_model), "--device", "cpu", "--sharp", "--scale", "1",
+                     "--out", str(out)]) == 0
+        sheet = np.asarray(Image.open(out)).astype(int)
+        return np.split(sheet, sheet.shape[1] // 128, axis=1)
+
+    z = editor.encode(PHOTO)
+    ways = {
+        ("sample", "--count", "2", "--seed", "5"): editor.sample(2, 5),
+        ("edit", PHOTO, "--set", "Smiling=1"): editor.shift(z, {"Smiling": 1}),
+        ("interpolate", PHOTO, PHOTO, "--steps", "2"): z.repeat(2, 1),
+        ("traverse", PHOTO, "--latent", "3", "--steps", "2"): traverse(z, 3, torch.tensor([-3.0, 3.0])),
+        ("spectrum", PHOTO, "--attribute", "yaw", "--steps", "2"): editor.spectrum(z[0], "yaw", 2)[0],
+    }
+    for arguments, latents in ways.items():
+        expected = [np.asarray(image).astype(int) for image in editor.decode(latents, sharp=True)]
+        for a, b in zip(sharp(*arguments), expected, strict=True):
+            assert np.abs(a - b).max() <= 2, arguments
+    # The picture of an edit carries that it was sharp, and is drawn so again.
+    assert main(["edit", PHOTO, "--model", str(sharp_model), "--sharp", "--out", str(out)]) == 0
+    assert Recipe.read(out).sharp
+    assert main(["edit", "--recipe", str(out), "--model", str(sharp_model), "--scale", "1", "--out", str(out)]) == 0
+    assert Image.open(out).size == (128, 128)
+    assert main(["sample", "--model", str(sharp_model), "--count", "1", "--sharp", "--scale", "1",
+                 "--out-dir", str(tmp_path / "faces")]) == 0
+    assert Image.open(tmp_path / "faces" / "0.png").size == (128, 128)
+
+
 @pytest.mark.parametrize(("arguments", "sentence"), [
     (["edit", "nobody.jpg", "--set", "Smiling=1"], "no file 'nobody.jpg'"),
     (["edit", PHOTO, "--set", "Smile=1"], "'Smile'; choose from Smiling, yaw"),
@@ -134,6 +166,9 @@ def test_directions_are_listed_in_words(model, capsys):
     (["edit", PHOTO, "--eyes", "1", "2,3"], "'1'; write both eyes as X,Y X,Y"),
     (["sample", "--count", "100000"], "100,000 pictures do not fit side by side, 256 at most do"),
     (["sample", "--source", "mixture"], "no mixture"),
+    (["sample", "--sharp"], "no second decoder"),
+    (["edit", PHOTO, PHOTO, "--sharp"], "no second decoder"),
+    (["interpolate", PHOTO, PHOTO, "--sharp"], "no second decoder"),
     (["edit", PHOTO, "--set", "Smiling=1", "--lock", "Smile"], "'Smile'; choose from Smiling, yaw"),
     (["edit", PHOTO, "--set", "Smiling=1", "--directions", "gone.pt"], "no file 'gone.pt'"),
     (["make", "yaw", "--with", PHOTO, "--without", PHOTO], "'yaw' already"),

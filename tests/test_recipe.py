@@ -26,6 +26,7 @@ def editor(tiny) -> Editor:
     Recipe(MODEL, {"Smiling": 1.5, "yaw": -1}, ["Male", "Young"], seed=29, temperature=0.8),
     Recipe(MODEL, {}, ("Male",), seed=0),
     Recipe(MODEL, {"Smiling": 0.1}, latent=torch.randn(32).tolist()),
+    Recipe(MODEL, seed=0, temperature=0.0, sharp=True),
 ])
 def test_round_trips(recipe, tmp_path):
     assert Recipe.from_json(recipe.to_json()) == recipe
@@ -49,6 +50,7 @@ def test_round_trips(recipe, tmp_path):
     ('{"model": "0123456789ab", "seed": true}', "True; it must be a whole number"),
     ('{"model": "0123456789ab", "seed": 1, "temperature": -1}', "temperature is -1"),
     ('{"model": "0123456789ab", "latent": ["a"]}', "not a list of finite numbers"),
+    ('{"model": "0123456789ab", "sharp": 1}', "sharp is 1; it must be true or false"),
     ('{"model": "0123456789ab", "seed": 1, "latent": [0]}', "both a seed and a latent"),
 ])
 def test_mistakes_are_one_sentence(text, sentence):

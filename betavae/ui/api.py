@@ -233,18 +233,19 @@ pixels of the upright photo, and score, how sure the detector is
         opened.save(self.editor.put_back(opened, recipe.strengths, recipe.locks), out, carried)
         return gr.FileData(path=str(out), orig_name=out.name), latent
 
-    def decode(self, latent: Latent) -> gr.FileData:
+    def decode(self, latent: Latent, sharp: Flag = False) -> gr.FileData:
         """The picture of a latent.
 
         Parameters:
             latent: a face, from encode or sample
+            sharp: whether a second decoder adds detail that the latent does not hold, at twice the size
         Returns:
-            a PNG of the model's size
+            a PNG of the model's size, or twice that if it is sharp
         """
-        return pictures(self.editor.decode(torch.tensor(latent)))[0]
+        return pictures(self.editor.decode(torch.tensor(latent), sharp=sharp))[0]
 
     def edit(self, latent: Latent, strengths: Strengths, locks: OptionalNames = None,
-             vectors: Vectors = None) -> tuple[gr.FileData, list[float]]:
+             vectors: Vectors = None, sharp: Flag = False) -> tuple[gr.FileData, list[float]]:
         """A face with directions added.
 
         Parameters:
@@ -252,6 +253,7 @@ pixels of the upright photo, and score, how sure the detector is
             strengths: how much of each direction, such as {"Smiling": 1.5, "yaw": -1}
             locks: names of directions in which the face keeps its place
             vectors: directions of your own by name, each as long as a latent, that strengths and locks may name as well
+            sharp: whether a second decoder adds detail that the latent does not hold, at twice the size
         Returns:
             the picture
             the edited latent
@@ -259,13 +261,14 @@ pixels of the upright photo, and score, how sure the detector is
         given = {name: torch.tensor(vector) for name, vector in (vectors or {}).items()}
         own = custom.from_vectors(given, self.editor.directions)
         z = self.editor.shift(self._face(latent), strengths, locks or [], own)[0]
-        return pictures(self.editor.decode(z))[0], z.tolist()
+        return pictures(self.editor.decode(z, sharp=sharp))[0], z.tolist()
 
     def apply(self, recipe: Object, latent: OptionalLatent = None) -> gr.FileData:
         """The picture of an edit recipe, as the page writes it into its links and its saved pictures.
 
         Parameters:
-            recipe: {"model": ..., "strengths": {...}, "locks": [...]} and the face as "seed" or "latent"; model tells which
+            recipe: {"model": ..., "strengths": {...}, "locks": [...], "sharp": ...}, the last two if wanted, and the face as \
+"seed" or "latent"; model tells which
             latent: the face to edit instead of the recipe's own
         Returns:
             a PNG with the recipe inside; dropped on the page, it resumes the edit
@@ -301,7 +304,7 @@ pixels of the upright photo, and score, how sure the detector is
         return self.editor.remaining(z, strengths, locks)
 
     def spectrum(self, latent: Latent, direction: Text, steps: Steps = 7,
-                 locks: OptionalNames = None) -> tuple[list[gr.FileData], list[float]]:
+                 locks: OptionalNames = None, sharp: Flag = False) -> tuple[list[gr.FileData], list[float]]:
         """A face along one direction, from one end of the data to the other.
 
         Parameters:
@@ -309,26 +312,28 @@ pixels of the upright photo, and score, how sure the detector is
             direction: its name
             steps: how many pictures, 2 to 64
             locks: names of directions in which the face keeps its place
+            sharp: whether a second decoder adds detail that the latent does not hold, at twice the size
         Returns:
             the pictures
             the strength of each
         """
         latents, strengths = self.editor.spectrum(self._face(latent), direction, steps, locks or [])
-        return pictures(self.editor.decode(latents)), strengths
+        return pictures(self.editor.decode(latents, sharp=sharp)), strengths
 
-    def traverse(self, latent: Latent, dimension: Dimension, values: Values) -> list[gr.FileData]:
+    def traverse(self, latent: Latent, dimension: Dimension, values: Values, sharp: Flag = False) -> list[gr.FileData]:
         """A face in which one number of the latent takes other values.
 
         Parameters:
             latent: a face, from encode or sample
             dimension: which number, from 0
             values: what it shall be, 1 to 64 numbers
+            sharp: whether a second decoder adds detail that the latent does not hold, at twice the size
         """
         z, dimension = self._face(latent), whole(dimension, "dimension", 0, self.editor.config.latents - 1)
-        return pictures(self.editor.decode(geometry.traverse(z, dimension, torch.tensor(values))))
+        return pictures(self.editor.decode(geometry.traverse(z, dimension, torch.tensor(values)), sharp=sharp))
 
     def interpolate(self, latents: Latents, steps: Steps = 8, method: Text = "slerp", easing: Text = "linear",
-                    closed: Flag = False) -> tuple[list[gr.FileData], list[list[float]]]:
+                    closed: Flag = False, sharp: Flag = False) -> tuple[list[gr.FileData], list[list[float]]]:
         """Pictures on the way through two or more faces, in their order.
 
         Parameters:
@@ -337,6 +342,7 @@ pixels of the upright photo, and score, how sure the detector is
             method: "slerp" for great arcs, "lerp" for straight lines
             easing: the speed between two faces: "linear", "ease in-out", "ease in" or "ease out"
             closed: whether the way leads back to the first face, as a loop without a seam
+            sharp: whether a second decoder adds detail that the latent does not hold, at twice the size
         Returns:
             the pictures
             their latents
@@ -344,10 +350,11 @@ pixels of the upright photo, and score, how sure the detector is
         width = self.editor.config.latents
         faces = torch.stack([self._face(latent) for latent in latents]) if latents else torch.zeros(0, width)
         z = geometry.along(faces, geometry.evenly(steps, closed), method, easing, closed)
-        return pictures(self.editor.decode(z)), z.tolist()
+        return pictures(self.editor.decode(z, sharp=sharp)), z.tolist()
 
     def sample(self, count: Count = 1, seed: Seed = 0, temperature: Temperature = 1.0,
-               truncation: Bound = None, source: Text = "prior") -> tuple[list[gr.FileData], list[list[float]]]:
+               truncation: Bound = None, source: Text = "prior",
+               sharp: Flag = False) -> tuple[list[gr.FileData], list[list[float]]]:
         """Random faces, the same on every machine for the same seed.
 
         Parameters:
@@ -356,15 +363,16 @@ pixels of the upright photo, and score, how sure the detector is
             temperature: 0 for the average face, 1 for the variety of the prior, at most 2
             truncation: how many deviations each number is at most from the average, 0.1 to 10
             source: "prior" for N(0, I), "mixture" for where the training faces are
+            sharp: whether a second decoder adds detail that the latent does not hold, at twice the size
         Returns:
             the pictures
             their latents
         """
         z = self.editor.sample(count, seed, temperature, truncation, source)
-        return pictures(self.editor.decode(z)), z.tolist()
+        return pictures(self.editor.decode(z, sharp=sharp)), z.tolist()
 
     def neighbours(self, latent: Latent, count: Count = 8, radius: Radius = 2.0,
-                   seed: Seed = 0) -> tuple[list[gr.FileData], list[list[float]]]:
+                   seed: Seed = 0, sharp: Flag = False) -> tuple[list[gr.FileData], list[list[float]]]:
         """Random faces at one distance from a face, the same on every machine for the same seed.
 
         Parameters:
@@ -372,12 +380,13 @@ pixels of the upright photo, and score, how sure the detector is
             count: how many, 1 to 64
             radius: the distance, 0 to 20; two random faces are about 8 apart
             seed: 0 to 2147483647
+            sharp: whether a second decoder adds detail that the latent does not hold, at twice the size
         Returns:
             the pictures
             their latents
         """
         z = geometry.neighbours(self._face(latent), count, seed, radius)
-        return pictures(self.editor.decode(z)), z.tolist()
+        return pictures(self.editor.decode(z, sharp=sharp)), z.tolist()
 
     def wear(self, latent: Latent, other: Latent, groups: Names, amount: Share = 1.0) -> dict[str, float]:
         """The strengths that bring a face to where another one stands in some groups of directions, such as its expression.
@@ -440,10 +449,15 @@ pixels of the upright photo, and score, how sure the detector is
         return pack(space.having([direction]), direction.name), direction.vector.tolist(), dataclasses.asdict(report)
 
     def model(self) -> dict:
-        """The model: its name, the hash by which recipes know it, its configuration, and its figures with their protocol."""
+        """The model.
+
+        Its name, the hash by which recipes know it, its configuration, its figures with their protocol, and whether it has a
+        second decoder, for sharp pictures.
+        """
         editor = self.editor
         config = dataclasses.asdict(editor.config)
-        return {"name": editor.name, "hash": editor.hash, "config": config, "metrics": editor.metrics}
+        return {"name": editor.name, "hash": editor.hash, "config": config, "metrics": editor.metrics,
+                "sharp": editor.sharpener is not None}
 
 
 async def explain(request: Request, error: Exception) -> JSONResponse:

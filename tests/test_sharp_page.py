@@ -1,0 +1,59 @@
+"""The second decoder in the app: of a model that has one, over the API and on the page."""
+
+import numpy as np
+import pytest
+from browser import Server
+from gradio_client import Client
+from PIL import Image
+
+from betavae import Editor, Recipe
+from betavae.ui.api import Api, answering
+
+
+@pytest.fixture(scope="module")
+def sharp_server(sharp_model, tmp_path_factory):
+    with Server(tmp_path_factory.mktemp("app") / "log", "--model", str(sharp_model)) as server:
+        yield server
+    assert "Traceback" not in server.log.read_text()
+
+
+@pytest.fixture(scope="module")
+def editor(sharp_model):
+    return Editor.from_pretrained(sharp_model, "cpu")
+
+
+def test_endpoints_give_sharp_pictures(sharp_server, editor, tmp_path):
+    client = Client(sharp_server.url, verbose=False, download_files=str(tmp_path))
+    z = editor.sample(1, 7)
+    face = z[0].tolist()
+    calls = {
+        "decode": ((face,), z),
+        "edit": ((face, {"Smiling": 1.5}), editor.shift(z, {"Smiling": 1.5})),
+        "spectrum": ((face, "yaw", 2), editor.spectrum(z[0], "yaw", 2)[0]),
+        "traverse": ((face, 0, [float(z[0, 0])]), z),
+        "interpolate": (([face, face], 2), z.repeat(2, 1)),
+        "sample": ((1, 7), z),
+    }
+    for endpoint, (arguments, latents) in calls.items():
+        answer = client.predict(*arguments, sharp=True, api_name=f"/{endpoint}")
+        pictures = answer[0] if isinstance(answer, (list, tuple)) and endpoint != "traverse" else answer
+        pictures = pictures if isinstance(pictures, list) else [pictures]
+        for picture, expected in zip(pictures, editor.decode(latents, sharp=True), strict=True):
+            assert np.abs(np.asarray(Image.open(picture), dtype=int) - np.asarray(expected)).max() <= 1, endpoint
+    pictures, _ = client.predict(face, count=2, sharp=True, api_name="/neighbours")
+    assert [Image.open(picture).size for picture in pictures] == [(128, 128)] * 2
+    recipe = {"model": editor.hash, "seed": 7, "strengths": {"Smiling": 1.5}, "sharp": True}
+    picture = client.predict(recipe, api_name="/apply")
+    assert Image.open(picture).size == (128, 128) and Recipe.read(picture).sharp
+    assert Image.open(client.predict(face, api_name="/decode")).size == (64, 64)
+    assert client.predict(api_name="/model")["sharp"] is True
+
+
+def test_a_model_without_a_second_decoder_says_so(shelf):
+    api = Api(Editor.from_pretrained(shelf / "one", "cpu"))
+    assert api.model()["sharp"] is False
+    for endpoint, arguments in ((api.decode, [[0.0] * 8, True]), (api.sample, [1, 0, 1.0, None, "prior", True]),
+                                (api.apply, [{"model": api.editor.hash, "seed": 1, "sharp": True}])):
+        with pytest.raises(Exception, match="This model has no second decoder, which draws") as error:
+            answering(endpoint)(*arguments)
+        assert "\n" not in str(error.value)
