@@ -10,7 +10,7 @@ const done = (request) => new Promise((resolve, reject) => {
 });
 
 // Parts are anything that can be cloned, files too. Each tab of the browser has its own, for each model.
-export class Session {
+class Session {
   constructor() {
     this.waiting = new Map();
     this.opened = new Promise((resolve) => (this.ready = resolve));

@@ -1,7 +1,7 @@
 // The latent space as the page knows it, so that an edit needs nobody but a decoder. The arithmetic is that of
 // betavae/directions.py, which says where it comes from; a test holds the two together.
 
-export const dot = (a, b) => a.reduce((sum, value, i) => sum + value * b[i], 0);
+const dot = (a, b) => a.reduce((sum, value, i) => sum + value * b[i], 0);
 export const plus = (a, b, scale = 1) => a.map((value, i) => value + scale * b[i]);
 
 export class Space {
