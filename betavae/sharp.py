@@ -51,13 +51,16 @@ class Sharpener(nn.Module):
     def __init__(self, config: SharpConfig):
         super().__init__()
         self.config = config
-        width, half = config.width, config.width // 2
+        width, half, quarter = config.width, config.width // 2, config.width // 4
         self.stem = nn.Conv2d(12, width, 3, padding=1)  # of 2 x 2 pixels each: (n, 12, s/2, s/2)
         self.blocks = nn.ModuleList(ModulatedBlock(width, config.latents) for _ in range(config.blocks))
         self.up = nn.Conv2d(width, 4 * half, 3, padding=1)
         self.refine = nn.Conv2d(half, half, 3, padding=1)
-        self.last = nn.Conv2d(half, 12, 3, padding=1)
-        icnr_(self.up.weight)
+        self.up_again = nn.Conv2d(half, 4 * quarter, 3, padding=1)
+        # After the last shuffle, so that it can smooth what the shuffle leaves.
+        self.last = nn.Conv2d(quarter, 3, 3, padding=1)
+        for up in (self.up, self.up_again):
+            icnr_(up.weight)
         nn.init.zeros_(self.last.weight)
         nn.init.zeros_(self.last.bias)  # type: ignore[arg-type]
 
@@ -68,8 +71,8 @@ class Sharpener(nn.Module):
             h = block(h, z)
         h = F.leaky_relu(F.pixel_shuffle(self.up(F.leaky_relu(h, 0.2)), 2), 0.2)  # (n, width / 2, s, s)
         h = F.leaky_relu(self.refine(h), 0.2)
-        detail = F.pixel_shuffle(self.last(h), 2)
-        return (upsampled(picture) + detail).clamp(0, 1)
+        h = F.leaky_relu(F.pixel_shuffle(self.up_again(h), 2), 0.2)  # (n, width / 4, 2 s, 2 s)
+        return (upsampled(picture) + self.last(h)).clamp(0, 1)
 
     def save(self, path: str | Path, weights: str) -> None:
         """Its weights in float16; ``weights`` is the hash of the model that it belongs to (``betavae.hub.model_hash``)."""

@@ -35,6 +35,7 @@ from train.checkpoint import Averaged, Checkpoint
 from train.loop import autocast, keep_memory
 from train.ranks import ALONE
 
+GRID = 16  # pixels of the sharp picture between two places that the classifier's last map sees
 LOG_EVERY = 50
 SAVE_SECONDS = 120.0
 
@@ -49,7 +50,7 @@ class SharpenConfig:
         Images seen in all, a step; Adam's learning rate of both networks; half-life of the averaged weights as a share of
         the run.
     warmup : float
-        Share of the run before the discriminator has a say.
+        Share of the run before the discriminator has a say; its say then grows over as much again.
     adversarial : float
         Of the gradient of the other terms at the last layer, how much the discriminator's may be.
     matching, lowpass, features : float
@@ -65,7 +66,7 @@ class SharpenConfig:
     batch: int = 16
     lr: float = 2e-4
     ema: float = 0.02
-    warmup: float = 0.1
+    warmup: float = 0.05
     adversarial: float = 0.5
     matching: float = 5.0
     lowpass: float = 10.0
@@ -189,18 +190,17 @@ class Sharpening:
         With respect to the pictures: what weighs the adversarial term needs the terms' gradients one by one, and the way back
         through the classifier and the discriminator is long.
         """
-        config = self.config
+        config, random = self.config, np.random.default_rng((self.config.seed, 1, step))
         terms = {
             "l1": (fake - real).abs().mean(),
             "lowpass": (low(fake, config.radius) - low(behind, config.radius)).abs().mean(),
-            "features": self._features(fake, real),
+            "features": self._features(fake, real, random),
         }
         loss = terms["l1"] + config.lowpass * terms["lowpass"] + config.features * terms["features"]
         gradient, = torch.autograd.grad(loss, fake)
         begun = step * config.batch - config.warmup * config.images
         if begun < 0:
             return gradient, terms
-        random = np.random.default_rng((config.seed, 1, step))
         terms |= self._judge(real, fake.detach(), behind, random)
         seen, decode = augment([fake, behind], random)
         with torch.no_grad():
@@ -211,14 +211,20 @@ class Sharpening:
         adversarial, = torch.autograd.grad(terms["adversarial"], fake, retain_graph=True)
         matching, = torch.autograd.grad(terms["matching"], fake)
         terms["weight"] = self._weight(fake, gradient, adversarial)
-        # The features of a discriminator that has just begun say nothing: both of its terms come in over the next tenth.
-        ramp = min(1.0, begun / (0.1 * config.images) + 0.01)
+        # The features of a discriminator that has just begun say nothing: both of its terms come in slowly.
+        ramp = min(1.0, (begun + config.batch) / (config.warmup * config.images + config.batch))
         return gradient + ramp * terms["weight"] * (adversarial + config.matching * matching), terms
 
-    def _features(self, fake: Tensor, real: Tensor) -> Tensor:
-        """Distance in the classifier's feature maps, each over its own size (Johnson et al. 2016)."""
-        side = self.model.config.image_size
-        ours, theirs = (_maps(self.classifier, resized(x, side)) for x in (fake, real))
+    def _features(self, fake: Tensor, real: Tensor, random: np.random.Generator) -> Tensor:
+        """Distance in the classifier's feature maps, each over its own size (Johnson et al. 2016).
+
+        Every step moves the pictures elsewhere: the classifier's strides see some pixels more than others, and would draw a
+        grid of them.
+        """
+        side, large = self.model.config.image_size, fake.shape[-1]
+        row, column = random.integers(0, GRID + 1, 2)
+        moved = (F.pad(x, (GRID // 2,) * 4, "reflect")[:, :, row:row + large, column:column + large] for x in (fake, real))
+        ours, theirs = (_maps(self.classifier, resized(x, side)) for x in moved)
         return torch.stack([(a - b).abs().mean() / b.abs().mean() for a, b in zip(ours, theirs, strict=True)]).mean()
 
     def _judge(self, real: Tensor, fake: Tensor, behind: Tensor, random: np.random.Generator) -> dict[str, Tensor]:
