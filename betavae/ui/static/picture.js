@@ -1,0 +1,189 @@
+// What the stage shows of a face: the picture that the model draws, or the photo that it is of, with the edit put back.
+
+import { CONNECTION_LOST, connection } from "./connection.js";
+import { PhotoStage, pixelsOf, residualOf, totalField } from "./putback.js";
+import { loaded, paint } from "./stage.js";
+
+const FINE = 1024;       // pixels a side of the stage at rest; magnified it has as many more, up to
+const FINEST = 4096;
+const COARSE = 512;      // and while a slider moves
+const MODEL = 512;       // of what the model draws
+
+// What an edit may shade: 0 everything, 1 the person, 2 the background.
+export function touchOf(strengths) {
+  const kinds = new Set(Object.entries(strengths).filter(([, s]) => s).map(([name]) => name.startsWith("background")));
+  return kinds.size !== 1 ? 0 : kinds.has(true) ? 2 : 1;
+}
+
+export class Picture {
+  // element: the tab; server: has fields({}); state(): the edit; file(photo): the visitor's own file of a photo, if there is one;
+  // zoom(): how many times the picture is magnified; masked: the model draws the face alone, and it is put back where it is from;
+  // restage(): shows everything again; fail(sentence).
+  constructor(element, { server, space, state, file, zoom, masked, restage, fail }) {
+    Object.assign(this, { server, space, state, file, zoom, masked, restage, fail });
+    this.views = element.querySelector(".views");
+    this.kept = element.querySelector(".kept");
+    this.canvas = Object.fromEntries([...element.querySelectorAll("canvas")].map((one) => [one.dataset.canvas, one]));
+    this.photo = new PhotoStage();
+    this.staging = null;
+    this.view = "photo";   // or "model": what is shown of a face that is a photo's
+    this.whole = false;    // all of the photo, or the face and what is around it
+    this.moving = false;
+    this.latest = null;    // the newest picture, { z, picture }
+    this.shading = null;   // and what it adds to the photo: { residual, n }
+  }
+
+  get onPhoto() {
+    const { face } = this.state();
+    return Boolean(face?.photo) && this.view === "photo" && this.photo.of === face.photo;
+  }
+
+  // The model's picture of a latent, where it is the newest one.
+  drawn(z) {
+    return this.latest && String(this.latest.z) === String(z) ? this.latest.picture : null;
+  }
+
+  choose(view) {
+    this.view = view;
+    for (const button of this.views.querySelectorAll("[data-view]")) button.setAttribute("aria-pressed", button.dataset.view === view);
+  }
+
+  // Another face: nothing of the last one may shade it.
+  enter({ photo }) {
+    this.shading = null;
+    this.views.hidden = !photo;
+  }
+
+  // A slider moves: the photo is moved at once; its shading comes with the decode.
+  move() {
+    this.moving = true;
+    if (this.onPhoto) this.redraw();
+  }
+
+  rest() {
+    this.moving = false;
+    if (this.onPhoto) this.redraw();
+  }
+
+  // As many pixels as the photo itself has there, where it is magnified.
+  get side() {
+    const times = this.zoom();
+    return this.moving ? COARSE : times === 1 ? FINE
+      : Math.max(FINE, Math.min(FINEST, FINE * times, Math.ceil(this.photo.view(this.whole)[0])));
+  }
+
+  redraw(strengths = this.state().strengths, target = this.canvas.edit, shading = this.shading) {
+    const { whole, side } = this;
+    const source = this.photo.draw({ field: totalField(this.space, strengths), ...shading, touch: touchOf(strengths), whole, side });
+    target.wanted = source;
+    if (target.width !== side) target.width = target.height = side;
+    const context = target.getContext("2d");
+    context.imageSmoothingQuality = "high";
+    context.fillStyle = "#808080";
+    context.fillRect(0, 0, side, side);
+    context.drawImage(source, 0, 0, side, side);
+  }
+
+  async shadingOf(face, picture, strengths) {
+    if (!Object.keys(strengths).length || picture === face.picture) return null;
+    const [before, after] = await Promise.all([face.picture, picture].map(pixelsOf));
+    return { residual: residualOf(before.data, after.data, before.n, totalField(this.space, strengths)), n: before.n };
+  }
+
+  // Where a model that draws the face alone puts it back.
+  behind(face) {
+    return this.masked ? face.original : null;
+  }
+
+  paint(canvas, picture, face) {
+    canvas.width = canvas.height = MODEL;
+    return paint(canvas, picture, this.behind(face));
+  }
+
+  // A picture that the model made of a latent, with these strengths: itself, or put back into the photo.
+  async show(latest, strengths) {
+    this.latest = latest;
+    const { face } = this.state();
+    if (face.photo && this.view === "photo" && !this.onPhoto) await this.stage();
+    if (!this.onPhoto) return this.paint(this.canvas.edit, latest.picture, face);
+    const shading = await this.shadingOf(face, latest.picture, strengths);
+    if (this.state().face !== face || !this.onPhoto) return false;
+    this.shading = shading;
+    this.redraw();
+    return true;
+  }
+
+  // An image for a moment, in the place of what is there.
+  flash(image) {
+    const { edit } = this.canvas;
+    edit.getContext("2d").drawImage(image, 0, 0, edit.width, edit.height);
+  }
+
+  // The newest picture once more, as it is to be shown now.
+  async again() {
+    if (this.latest) await this.show(this.latest, this.state().strengths);
+  }
+
+  // What the edit is compared with: the photo itself where it is on the stage, or `picture`, which is of the face or of a step.
+  async showBefore(step, picture) {
+    const { face } = this.state();
+    if (this.onPhoto && (!step || step.state.face === face)) {
+      const strengths = step?.state.strengths ?? {};
+      return this.redraw(strengths, this.canvas.before, step ? await this.shadingOf(face, picture, strengths) : null);
+    }
+    return this.paint(this.canvas.before, picture, step ? step.state.face : face);
+  }
+
+  // What the model drew of the face with these strengths as the stage would show it, on a canvas of its own.
+  async rendered(picture, strengths) {
+    const { face } = this.state();
+    const target = Object.assign(document.createElement("canvas"), { width: FINE, height: FINE });
+    if (this.onPhoto) this.redraw(strengths, target, await this.shadingOf(face, picture, strengths));
+    else await paint(target, picture, this.behind(face));
+    return target;
+  }
+
+  // What the server needs to know of these strengths to put them back.
+  edit(strengths) {
+    const field = totalField(this.space, strengths);
+    return { displacement: field && [...field], touch: touchOf(strengths) };
+  }
+
+  // The face's photo onto the photo stage.
+  async stage() {
+    const { face: { photo } } = this.state();
+    this.views.hidden = !photo;
+    document.dispatchEvent(new CustomEvent("photo-shown", { detail: photo ? { picture: photo.picture, name: photo.name } : null }));
+    if (!photo || this.photo.of === photo) return;
+    if (this.staging?.photo !== photo) this.staging = { photo, shown: this.load(photo) };
+    await this.staging.shown;
+  }
+
+  // By how much each direction moves a photo; the server sends it with the first one.
+  fields() {
+    this.asked ??= this.server.fields({}).then(({ fields }) => {
+      for (const [name, field] of Object.entries(fields)) this.space.get(name).displacement = field;
+    });
+    return this.asked;
+  }
+
+  // The visitor's file, or, of one that the browser cannot read, the copy that the server sent.
+  async load(photo) {
+    try {
+      await this.fields();
+    } catch {
+      this.asked = this.staging = null;
+      this.fail(CONNECTION_LOST);
+      return connection.once(this.restage);
+    }
+    const file = this.file(photo);
+    const picture = await (file ? createImageBitmap(file) : Promise.reject()).catch(() => loaded(photo.picture));
+    const [w, h] = photo.size;
+    const fits = Math.abs(picture.width / picture.height - w / h) < 0.02 * (w / h) ? picture : await loaded(photo.picture);
+    const matte = await loaded(photo.matte);
+    if (this.state().face.photo !== photo) return;
+    this.photo.show({ picture: fits, size: photo.size, square: photo.square, matte });
+    this.photo.of = photo;
+    this.kept.textContent = photo.kept ? `The model's picture ${photo.kept}.` : "";
+  }
+}

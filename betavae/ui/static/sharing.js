@@ -1,0 +1,108 @@
+// How an edit leaves the page: saved as a picture, a card, a loop or a link.
+
+import { CONNECTION_LOST } from "./connection.js";
+import { pictureWith, recipeOf } from "./recipe.js";
+import { card, frame, waysThere } from "./share.js";
+import { valueText } from "./slider.js";
+import { download } from "./stage.js";
+
+const scaled = (strengths, share) => Object.fromEntries(Object.entries(strengths).map(([name, strength]) => [name, strength * share]));
+
+export class Sharing {
+  // element: the tab; server: has decode, pictures and loop; sliders: by name; settled(): when no picture is under way; link: the
+  // address bar; say(sentence, wrong).
+  constructor(element, { server, space, state, sliders, latents, picture, photos, link, settled, say }) {
+    Object.assign(this, { server, space, state, sliders, latents, picture, photos, link, settled, say });
+    this.loops = element.querySelectorAll(".loop");
+    this.actions = {
+      save: () => this.save(),
+      card: () => this.card(),
+      loop: (button) => this.loop(button.dataset.format),
+      link: () => this.copyLink(),
+    };
+  }
+
+  // Whether there is an edit; if not, that is said.
+  hasEdit({ strengths }) {
+    const moved = Object.keys(strengths).length > 0;
+    if (!moved) this.say("Move a slider first: there is no edit to show yet.", true);
+    return moved;
+  }
+
+  // What the model draws of a state.
+  async drawn(state) {
+    const z = this.latents.of(state);
+    return this.picture.drawn(z) ?? (await this.server.decode(z)).picture;
+  }
+
+  words(strengths) {
+    return Object.entries(strengths).map(([name, strength]) => {
+      const { direction, digits } = this.sliders.get(name);
+      return `${direction.label} ${valueText(strength, direction, digits)}`;
+    }).join(", ");
+  }
+
+  async save() {
+    const { face: { photo } } = this.state();
+    if (this.picture.onPhoto) return this.savePhoto(photo);
+    await this.settled();
+    const state = this.state();
+    if (!this.picture.drawn(this.latents.of(state))) {
+      return this.say("The picture of this edit has not come yet. Save it when the connection is back.", true);
+    }
+    download(await pictureWith(this.picture.canvas.edit, recipeOf(state, true)), "face.png");
+  }
+
+  savePhoto(photo) {
+    const state = this.state();
+    const edit = { before: state.face.z, after: this.latents.of(state), ...this.picture.edit(state.strengths) };
+    return this.photos.save(photo, edit, recipeOf(state, false));
+  }
+
+  async card() {
+    const state = this.state();
+    if (!this.hasEdit(state)) return;
+    const after = await this.picture.rendered(await this.drawn(state), state.strengths);
+    const made = card(await this.picture.rendered(state.face.picture, {}), after, this.words(state.strengths));
+    download(await pictureWith(made, recipeOf(state, !state.face.photo)), "before-and-after.png");
+  }
+
+  async loop(format) {
+    const state = this.state();
+    if (!this.hasEdit(state)) return;
+    const { face, strengths, locks } = state;
+    this.loops.forEach((button) => (button.disabled = true));
+    this.say(`Drawing the ${format.toUpperCase()}…`);
+    try {
+      const between = waysThere.slice(1, -1);
+      const latents = between.map((share) => this.space.edited(face.z, scaled(strengths, share), locks));
+      const answer = await this.server.pictures({ latents });
+      if (answer.error) return this.say(answer.error, true);
+      const pictures = [face.picture, ...answer.pictures, await this.drawn(state)];
+      const frames = [];
+      for (const [i, picture] of pictures.entries()) {
+        frames.push(frame(await this.picture.rendered(picture, i ? scaled(strengths, waysThere[i]) : {})));
+      }
+      const file = await this.server.loop({ frames, format });
+      if (file.error) return this.say(file.error, true);
+      download(await (await fetch(file.file)).blob(), `edit.${format}`);
+      this.say(`Saved as edit.${format}.`);
+    } catch {
+      this.say(CONNECTION_LOST, true);
+    } finally {
+      this.loops.forEach((button) => (button.disabled = false));
+    }
+  }
+
+  async copyLink() {
+    const state = this.state();
+    const kept = this.link.holdsFace(state.face) ? "the edit and the face" : "the edit, not the face";
+    this.link.write(state);
+    try {
+      await navigator.clipboard.writeText(window.location.href);
+      this.say(`Link copied; it holds ${kept}.`);
+    } catch {
+      this.say(`The link is in the address bar; it holds ${kept}.`);
+    }
+  }
+}
