@@ -13,7 +13,7 @@ from torch import Tensor
 
 from betavae.files import load_tensors, save_tensors
 
-# The share of training faces, at each end, that lies outside of what the data is said to cover.
+# The share of training faces at each end that is left outside of the range of the data.
 TAIL = 0.01
 # Points on a side of a displacement field (``betavae/displacement.py``).
 GRID = 32
@@ -22,14 +22,14 @@ EARLIER_KEYS = {"dose": "strength", "leak": "side_effect_absolute", "bias": "sid
 
 
 class DirectionsError(ValueError):
-    """Directions that cannot be used. The message is one sentence that names the bad value and the valid ones."""
+    """The directions cannot be used. The message is one sentence that names the bad value and the valid ones."""
 
 
 @dataclass(frozen=True)
 class Direction:
-    """One direction and what was measured of it on the training faces.
+    """One direction and its measurements on the training faces.
 
-    Where a face stands along a direction is its score (``Directions.scores``): adding ``s`` times the vector adds s.
+    The position of a face along a direction is its score (``Directions.scores``): adding s times the vector adds s to it.
 
     Parameters
     ----------
@@ -43,20 +43,19 @@ class Direction:
     positives, negatives : int
         Training faces on each side.
     unit, per_strength : str, float
-        What a measured quantity is counted in, and how many of it are in strength 1: by how much the picture changes,
-        where that was measured (on average up to ``measured``'s strength), else the gap between the class means;
-        "strength" and 1 otherwise.
+        The unit of a measured quantity, and how many units strength 1 is: measured on decoded pictures (the average up to
+        ``measured``'s strength) if it was, else the gap between the class means. For attributes "strength" and 1.
     quantiles : tuple of 101 floats
         The score's 0 %, 1 %, ... 100 % quantiles over the training faces.
     measured : dict
-        What the direction does to pictures at the "strength" it was measured at, where that was measured
-        (docs/directions.md): "effect", "side_effect_absolute", ...
+        Measurements on pictures at the strength "strength", if there are any (docs/directions.md): "effect",
+        "side_effect_absolute", ...
     displacement : Tensor or None
-        float16 (2, GRID, GRID): by how much strength 1 moves what the picture shows, in x and y, in sides of the model's
-        square (``betavae/displacement.py``). None: it moves nothing, or that was not estimated.
+        float16 (2, GRID, GRID): by how much strength 1 moves the content of the picture, in x and y, in sides of the model's
+        square (``betavae/displacement.py``). None if nothing moves, or if it was not estimated.
     track : tuple of 3 floats or None
-        Lowest and highest strength that its slider offers, and the step, wherever a face stands: of a direction that was
-        published without what the data covers. None: the slider follows the quantiles.
+        Lowest and highest strength of its slider, and the step, the same for every face. For directions published without
+        the quantiles of the data. None: the slider follows the quantiles.
     """
 
     name: str
@@ -73,28 +72,28 @@ class Direction:
 
     @property
     def low(self) -> float:
-        """Lower end of the range of scores that the data covers, or of the track where that is not known."""
+        """Lower end of the data's range of scores, or of the track if there is one."""
         if self.track:
             return self.track[0]
         return float(np.interp(TAIL, np.linspace(0, 1, len(self.quantiles)), self.quantiles))
 
     @property
     def high(self) -> float:
-        """Upper end of the range of scores that the data covers, or of the track where that is not known."""
+        """Upper end of the data's range of scores, or of the track if there is one."""
         if self.track:
             return self.track[1]
         return float(np.interp(1 - TAIL, np.linspace(0, 1, len(self.quantiles)), self.quantiles))
 
     def percentile(self, score: float) -> float:
-        """Share of the training faces, 0 to 100, that stand below ``score``."""
+        """Percentage of the training faces with a lower score, 0 to 100."""
         return float(np.interp(score, self.quantiles, np.linspace(0, 100, len(self.quantiles))))
 
 
 class Directions(Mapping[str, Direction]):
     """Directions of one latent space by name, in a fixed order.
 
-    ``matrix`` (k, d) has their vectors as rows; ``mean`` (d,) and ``covariance`` (d, d) are those of the training
-    faces' latents, by which the space is measured: N(0, I) where they are not given.
+    ``matrix`` (k, d) has their vectors as rows. ``mean`` (d,) and ``covariance`` (d, d) of the training faces' latents are the
+    metric of the space; those of N(0, I) unless given.
     """
 
     def __init__(self, directions: list[Direction], latents: int, mean: Tensor | None = None,
@@ -114,8 +113,8 @@ class Directions(Mapping[str, Direction]):
         if self.mean.shape != (latents,) or self.covariance.shape != (latents, latents):
             raise DirectionsError(f"Mean and covariance have the shapes {tuple(self.mean.shape)} and "
                                   f"{tuple(self.covariance.shape)}; this model needs ({latents},) and ({latents}, {latents}).")
-        # Where the data ends: 99 % of the training faces are nearer to the mean. For N(0, I) it is the quantile of chi,
-        # here by Wilson and Hilferty's approximation.
+        # The edge of the data: 99 % of the training faces are nearer to the mean. For N(0, I) it is a quantile of the chi
+        # distribution, here by Wilson and Hilferty's approximation.
         share = 2 / (9 * latents)
         self.radius = (latents * (1 - share + 2.326 * share ** 0.5) ** 3) ** 0.5 if radius is None else radius
         # (k, d): inverse(covariance) v / (v . inverse(covariance) v)
@@ -128,7 +127,7 @@ class Directions(Mapping[str, Direction]):
         return self._directions[name]
 
     def __contains__(self, name: object) -> bool:
-        # Mapping's own asks __getitem__ for a KeyError, which here is a sentence.
+        # Mapping's own method expects a KeyError from __getitem__, which raises a DirectionsError.
         return name in self._directions
 
     def __iter__(self) -> Iterator[str]:
@@ -139,7 +138,7 @@ class Directions(Mapping[str, Direction]):
 
     @property
     def names(self) -> list[str]:
-        """What can be edited."""
+        """The names, in order."""
         return list(self._directions)
 
     def strengths(self, wanted: Mapping[str, float]) -> Tensor:
@@ -159,12 +158,12 @@ class Directions(Mapping[str, Direction]):
         return values
 
     def __or__(self, other: "Directions") -> "Directions":
-        """These and then the others, measured by this space's mean and covariance.
+        """These directions and then the others, with this space's mean and covariance.
 
         Raises
         ------
         DirectionsError
-            They are for another number of latents, or a name is in both.
+            The others have another number of latents, or a name is in both.
         """
         twice = [name for name in other if name in self]
         if twice:
@@ -176,15 +175,15 @@ class Directions(Mapping[str, Direction]):
         return Directions(directions, self.latents, self.mean, self.covariance, self.radius)
 
     def scores(self, z: Tensor) -> Tensor:
-        """Where faces stand along each direction, in strengths: (n, d) -> (n, k).
+        """The positions of faces along each direction, in strengths: (n, d) -> (n, k).
 
-        Fisher's linear discriminant, v . inverse(covariance) (z - mean) over v . inverse(covariance) v. Where latents
-        are correlated it reads the attribute, while the plain projection on v would read whatever comes with it.
+        Fisher's linear discriminant, v . inverse(covariance) (z - mean) over v . inverse(covariance) v. When latents are
+        correlated it reads the attribute; a plain projection on v would also read what correlates with the attribute.
         """
         return (z - self.mean.to(z)) @ self._readings.to(z).T
 
     def readings(self, names: Iterable[str]) -> Tensor:
-        """The slopes of the scores (k, d) of some directions: what a step s changes them by is ``readings @ s``.
+        """The slopes (k, d) of the scores of some directions: a step s changes the scores by ``readings @ s``.
 
         Raises
         ------
@@ -199,9 +198,9 @@ class Directions(Mapping[str, Direction]):
         return (centred * torch.linalg.solve(self.covariance.double(), centred.T).T).sum(1).sqrt().to(z)
 
     def safe(self, z: Tensor, name: str) -> tuple[float, float]:
-        """The strengths between which a face (d,) stays among the data: within ``radius`` by Mahalanobis distance.
+        """The safe range: the strengths that keep a face (d,) within ``radius`` of the mean by Mahalanobis distance.
 
-        (0, 0) for a face that is outside already and that the direction does not bring in.
+        (0, 0) for a face that is outside, and that no strength brings inside.
         """
         vector, centred = self[name].vector.double(), (z - self.mean).double()
         whitened = torch.linalg.solve(self.covariance.double(), vector)
@@ -214,11 +213,10 @@ class Directions(Mapping[str, Direction]):
         return (-b - root) / a, (-b + root) / a
 
     def shift(self, strengths: Mapping[str, float], locks: Iterable[str] = ()) -> Tensor:
-        """The step (d,) of an edit: the sum of strength * direction, less what moves ``locks``.
+        """The step (d,) of an edit: the sum of strength * direction, without the part that moves ``locks``.
 
-        Of all steps in which the score of every locked direction changes by its own strength and no more (by 0 where
-        it has none), this is the nearest to the sum, by Mahalanobis distance: in that metric, the sum without its part
-        along the locked directions.
+        Among the steps that change the score of every locked direction by its own strength (by 0 if it has none), this is the
+        nearest to the sum by Mahalanobis distance.
 
         Raises
         ------
@@ -231,7 +229,7 @@ class Directions(Mapping[str, Direction]):
         if locked:
             readings = self._readings[locked].double()
             excess = readings @ step - values[locked].double()  # (locked,)
-            # Least squares: two locked directions may be one and the same.
+            # Least squares, since two locked directions may be parallel.
             vectors = self.matrix[locked].double()
             step = step - torch.linalg.lstsq(readings @ vectors.T, excess[:, None]).solution[:, 0] @ vectors
         return step.float()
@@ -250,21 +248,21 @@ class Directions(Mapping[str, Direction]):
         return float(np.interp(percentile, np.linspace(0, 100, len(quantiles)), quantiles)) - self._score(z, name)
 
     def sweep(self, z: Tensor, name: str, steps: int) -> list[float]:
-        """The strengths that lead a face (d,) through the scores that the data covers, from the lowest to the highest.
+        """The strengths that take a face (d,) through the data's range of scores, from the lowest to the highest.
 
-        Of a direction with a track: from its one end to the other.
+        If the direction has a track, they go from one end of the track to the other.
         """
         own = 0.0 if self[name].track else self._score(z, name)
         return [score - own for score in np.linspace(self[name].low, self[name].high, steps).tolist()]
 
     def percentiles(self, z: Tensor) -> dict[str, float]:
-        """Where a face (d,) stands among the training faces: name -> share of them below it, 0 to 100."""
+        """The percentiles of a face (d,): name -> percentage of the training faces with a lower score, 0 to 100."""
         return {
             name: self[name].percentile(score) for name, score in zip(self.names, self.scores(z[None])[0].tolist(), strict=True)
         }
 
     def cosine(self, vector: Tensor) -> dict[str, float]:
-        """How alike a vector (d,) is to every direction, -1 to 1, as the data sees it: by the inverse covariance."""
+        """The cosine of a vector (d,) with every direction, -1 to 1, in the metric of the inverse covariance."""
         whitened = torch.linalg.solve(self.covariance.double(), vector.double())
         inner = self.matrix.double() @ whitened
         own = (self.matrix.double() * torch.linalg.solve(self.covariance.double(), self.matrix.double().T).T).sum(1)
@@ -274,9 +272,9 @@ class Directions(Mapping[str, Direction]):
         return float(self.scores(z[None])[0, self.names.index(self[name].name)])
 
     def save(self, path: str | Path) -> None:
-        """Write one tensor (d,) a direction, and ``NAME.displacement`` of one that moves something.
+        """Write a tensor (d,) for each direction, and ``NAME.displacement`` if it has one.
 
-        What is known of a direction is JSON in the file's metadata under its name. The tensors ``latent.mean`` and
+        The other fields of a direction are JSON in the file's metadata, under its name. The tensors ``latent.mean`` and
         ``latent.covariance`` are those of the space.
         """
         metadata = {}
@@ -328,5 +326,5 @@ class Directions(Mapping[str, Direction]):
 
 
 def _key(name: str) -> str:
-    """Where a direction's fields are in a file's metadata: under its name, unless the file says something else there."""
+    """The key of a direction's fields in a file's metadata: its name, or a longer one if the name is taken by the format."""
     return f"direction:{name}" if name in ("order", "radius", "weights") else name

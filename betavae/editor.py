@@ -1,4 +1,4 @@
-"""The editor: a model and its directions, from photo to latent to picture. Holds nothing of any user."""
+"""The editor: a model and its directions, from photo to latent to picture. It keeps no state of any user."""
 
 import functools
 import tempfile
@@ -25,28 +25,28 @@ from betavae.recipe import Recipe, RecipeError
 from betavae.release import publish
 
 SOURCES = ("prior", "mixture")  # what random faces are drawn from
-# The methods that run the networks; where a GPU is lent by the call, it is lent to these.
+# The methods that run the networks. ZeroGPU lends its GPU call by call, to these.
 COMPUTING = ("_encoded", "decode", "cutout", "compose", "changes", "with_displacement", "shift", "remaining")
-WEAR_RIDGE = 0.1  # against a squared gap of one strength; less comes nearer, with strengths that undo each other
-MASKS = ("unedited", "edited")  # by whose outline an edit of a model with masks is laid on
+WEAR_RIDGE = 0.1  # ridge penalty on strengths; with less, gaps close further but strengths cancel each other
+MASKS = ("unedited", "edited")  # whose outline a model with masks cuts an edit out by
 
 
 class Editor:
     """Encode a face once, then every edit is one decode.
 
-    An edit is a pure function of (model, z, strengths); the editor holds the first, callers hold the rest, so one
-    editor serves any number of people.
+    An edit is a pure function of (model, z, strengths). The editor holds the model and callers hold the rest, so one editor
+    serves any number of people.
 
     Parameters
     ----------
     model : VAE
     directions : Directions
     folder : betavae.hub.Folder, optional
-        What else its folder holds: figures, classifier, atlas, mixture, log, second decoder, notes.
+        The rest of the model folder: figures, classifier, atlas, mixture, log, second decoder, notes.
     device : str or torch.device, optional
         CUDA if present, else MPS, else the CPU, unless given.
     name : str
-        What sentences call the model.
+        The model's name in messages.
 
     Examples
     --------
@@ -75,9 +75,8 @@ class Editor:
                         force_download: bool = False) -> "Editor":
         """The shipped model, a model folder, or a Hub repository "user/repo".
 
-        ``device`` is CUDA if present, else MPS, else the CPU, unless given; ``title`` is shown instead of the name. The
-        rest is huggingface_hub's, of a repository: branch, tag or commit; the token, or False for none; where it is
-        cached; nothing but the cache; or all of it anew.
+        ``device`` is CUDA if present, else MPS, else the CPU, unless given. ``title`` is shown instead of the name. The
+        other arguments are huggingface_hub's: ``revision`` is a branch, tag or commit; ``token`` is False for none.
 
         Raises
         ------
@@ -100,7 +99,7 @@ class Editor:
         Raises
         ------
         PublishError, HubError
-            The model has no figures, which the card tells, or the Hub refuses: see ``betavae.release.publish``.
+            The model has no figures for the card, or the Hub refuses: see ``betavae.release.publish``.
         """
         with tempfile.TemporaryDirectory() as folder:
             self.save_pretrained(folder)
@@ -112,19 +111,19 @@ class Editor:
         return hub.model_hash(self.model)
 
     def open(self, source, crop: str = "auto", name: str | None = None) -> Photo:
-        """A photo with its faces found, the largest of them framed: see ``betavae.Photo``.
+        """A photo with its faces, the largest of them framed: see ``betavae.Photo``.
 
         Parameters
         ----------
         source : path, bytes or PIL image
         crop : "auto" | "aligned" | "centre"
         name : str, optional
-            What sentences call it; its file's name unless given.
+            The photo's name in messages; its file's name unless given.
 
         Raises
         ------
         ImageError, ValueError
-            A picture that cannot be used, or a ``crop`` that does not exist or fit. A photo without a face is no error yet.
+            The picture cannot be used, or ``crop`` does not exist or fit. A photo without a face is not an error here.
         """
         return Photo(source, self._encoded, crop, name)
 
@@ -135,7 +134,7 @@ class Editor:
         ----------
         image : path, bytes, PIL image or Photo, or a list of these
         crop : "auto" | "aligned" | "centre"
-            How a photo is framed, unless it is a ``Photo``, which is framed already.
+            How to frame a photo. A ``Photo`` is framed already.
 
         Returns
         -------
@@ -147,7 +146,7 @@ class Editor:
         NoFaceError
             A photo has no face.
         ImageError, ValueError
-            A picture that cannot be used, or a ``crop`` that does not exist or fit.
+            The picture cannot be used, or ``crop`` does not exist or fit.
         """
         images = image if isinstance(image, (list, tuple)) else [image]
         return torch.cat([self._photo(photo, crop).z for photo in images])
@@ -162,7 +161,7 @@ class Editor:
         return source if isinstance(source, Photo) else self.open(source, crop)
 
     def input(self, image, crop: str = "auto") -> Image.Image:
-        """What the model is shown of a photo: RGB, ``config.image_size`` square; arguments and errors as of ``encode``."""
+        """The model's input for a photo: RGB, ``config.image_size`` square. Arguments and errors are those of ``encode``."""
         return preprocess(self._photo(image, crop).aligned(), self.config)
 
     def put_back(self, photo, strengths: Mapping[str, float], locks: Iterable[str] = ()) -> Image.Image:
@@ -177,8 +176,8 @@ class Editor:
         Returns
         -------
         PIL.Image.Image
-            The photo's size, orientation, mode, ICC profile and EXIF; what lies outside of the face's square is the photo's,
-            bit for bit. ``Photo.save`` keeps profile and EXIF in the file.
+            It has the photo's size, orientation, mode, ICC profile and EXIF. Pixels outside of the face's square are the
+            photo's, bit for bit. ``Photo.save`` keeps profile and EXIF in the file.
 
         Raises
         ------
@@ -191,7 +190,7 @@ class Editor:
         return photo.finished(*self.put_into(photo.pixels, photo.framed, photo.z, strengths, locks))
 
     def with_displacement(self, direction: Direction) -> Direction:
-        """A direction of your own with the field by which its edits move a photo: ``custom.with_displacement``."""
+        """The direction with its displacement field, which moves a photo's pixels: ``custom.with_displacement``."""
         return custom.with_displacement(direction, lambda z: self.model.decode(z.to(self.device)), self.directions)
 
     @torch.inference_mode()
@@ -199,15 +198,15 @@ class Editor:
                sharp: bool = False) -> list[Image.Image]:
         """Latents (n, d) or (d,) -> n RGB images, ``config.image_size`` square.
 
-        With ``sharp`` they are twice that size: a second decoder has added detail that the latent does not hold.
+        With ``sharp`` they are twice that size: a second decoder adds detail that the latent does not hold.
 
-        ``background``, what ``input`` gives of a photo, is where a model with masks puts the faces, by the masks of the
+        A model with masks lays the faces over ``background``, which ``input`` makes from a photo. It uses the masks of the
         latents ``placed`` if given: see ``VAE.decode``.
 
         Raises
         ------
         ValueError
-            ``z`` has another shape, or a value that is not finite; or ``sharp`` is asked of a model without a second decoder.
+            ``z`` has another shape or a value that is not finite, or ``sharp`` is set and the model has no second decoder.
         """
         behind = None if background is None else to_tensor([background]).to(self.device)
         sharpener = self.sharpener if sharp else None
@@ -224,7 +223,7 @@ class Editor:
     def cutout(self, z: Tensor, placed: Tensor | None = None) -> list[Image.Image]:
         """Latents (n, d) or (d,) -> n RGBA images: faces without a background, of a model with masks.
 
-        They are cut out by the masks of the latents ``placed``, of the same shape, if given: see ``decode``.
+        The masks are those of the latents ``placed`` (same shape) if given: see ``decode``.
 
         Raises
         ------
@@ -238,8 +237,8 @@ class Editor:
              background: Image.Image | None = None, mask: str = "unedited", sharp: bool = False) -> list[Image.Image]:
         """``decode(shift(z, strengths, locks), background)``: the faces z (n, d) with directions added, {"Smiling": 1.5}.
 
-        ``mask`` chooses by whose outline a model with masks lays the face on: the "unedited" one's, as the published recipe
-        does, or the "edited" one's.
+        ``mask`` chooses the outline that a model with masks uses: that of the "unedited" face, as the published recipe does,
+        or of the "edited" one.
 
         Raises
         ------
@@ -251,9 +250,9 @@ class Editor:
 
     def side_by_side(self, image, strengths: Mapping[str, float], locks: Iterable[str] = (),
                      crop: str = "auto") -> list[Image.Image]:
-        """Original, reconstruction and edit of a photo: what the model is shown of it, what it makes of it, and with the edit.
+        """Three pictures of a photo: the model's input, its reconstruction, and the reconstruction with the edit.
 
-        Arguments and errors as of ``encode`` and ``edit``.
+        Arguments and errors are those of ``encode`` and ``edit``.
         """
         photo = self._photo(image, crop)
         shown, z = self.input(photo), self.encode(photo)
@@ -263,8 +262,8 @@ class Editor:
                  locks: Iterable[str] = ()) -> tuple[np.ndarray, np.ndarray]:
         """A photo with an edit of one of its faces put back: (edited pixels uint8 (h, w, 3), mask bool (h, w)).
 
-        The photo's own pixels are moved and shaded (``displacement.put_back``); outside of the mask they are the photo's, bit
-        for bit. What an edit of the person adds keeps to the person.
+        The photo's own pixels are moved and shaded (``displacement.put_back``). Pixels outside of the mask do not change. An
+        edit of the person adds nothing to the background, and the other way round.
 
         Parameters
         ----------
@@ -287,9 +286,9 @@ class Editor:
     @torch.inference_mode()
     def compose(self, pixels: np.ndarray, frame: np.ndarray, z: Tensor, edited: Tensor, displacement: np.ndarray | None,
                 touched: Callable[[np.ndarray], np.ndarray | None]) -> tuple[np.ndarray, np.ndarray]:
-        """``put_into`` of an edit that is known by its latents, z and ``edited``, each (1, d), and its ``displacement``.
+        """``put_into`` for an edit given by its latents, z and ``edited``, each (1, d), and its ``displacement``.
 
-        ``touched`` gives of the person's matte (``person.matte``) where something may be added: ``displacement.put_back``.
+        ``touched`` maps the person's matte (``person.matte``) to where the edit may add something: ``displacement.put_back``.
         """
         side = self.config.image_size
         behind = to_tensor([Image.fromarray(cut(pixels, square(frame, self.config, side), side, side))]).to(self.device)
@@ -303,9 +302,9 @@ class Editor:
     ) -> Tensor:
         """Z + sum of strength * direction, (n, d): the latents that ``edit`` decodes.
 
-        ``locks`` names directions that keep their place: what the classifier reads from the picture stays (``locks.hold``);
-        of a model without one, and of a direction that it does not read, the score in the latent (``Directions.shift``).
-        ``own`` are directions of one's own, which may be named as well.
+        ``locks`` names directions that must not change. The classifier's reading of the picture is held (``locks.hold``). For a
+        model without a classifier, or a name that it does not read, the score in the latent is held (``Directions.shift``).
+        ``own`` are further directions that may be named.
 
         Raises
         ------
@@ -319,11 +318,11 @@ class Editor:
         return z + hold(z, strengths, locks, space, self._reading, self.classifier.names)
 
     def wear(self, z: Tensor, other: Tensor, groups: Iterable[str], amount: float = 1.0) -> dict[str, float]:
-        """The strengths that bring a face z (d,) to where the face ``other`` (d,) stands, in some groups of directions.
+        """The strengths that bring a face z (d,) to the scores of the face ``other`` (d,), in some groups of directions.
 
-        They go with ``edit`` like any others, with locks and side effects. Directions overlap, so their strengths are solved
-        for together (ridge regression, ``WEAR_RIDGE``): at ``amount`` 1 the percentiles come near the other's, at 0.5 the
-        scores are half-way there. What the other has beyond the training faces ends where they do.
+        ``edit`` takes them like any others. Directions overlap, so their strengths are solved for together (ridge regression,
+        ``WEAR_RIDGE``): at ``amount`` 1 the percentiles come near the other face's, at 0.5 the scores are half-way there.
+        Scores beyond those of the training faces are clipped to them.
 
         Parameters
         ----------
@@ -350,18 +349,18 @@ class Editor:
         z, other = self._latents(z), self._latents(other)
         percentiles = space.percentiles(other[0])
         gaps = torch.tensor([space.reach(z[0], name, percentiles[name]) for name in names]).double()
-        # What a strength of each changes of every score, (k, k).
+        # (k, k): by how much one strength of each direction changes every score.
         effects = space.readings(names).double() @ torch.stack([space[name].vector for name in names]).double().T
         strengths = torch.linalg.solve(effects.T @ effects + WEAR_RIDGE * torch.eye(len(names)), effects.T @ gaps)
         return {name: amount * strength for name, strength in zip(names, strengths.tolist(), strict=True)}
 
     def remaining(self, z: Tensor, strengths: Mapping[str, float], locks: Iterable[str],
                   own: Directions | None = None) -> dict[str, float]:
-        """What share of each wanted effect on a face z (d,) the locks leave, 1 for all of it.
+        """The share of each wanted effect on a face z (d,) that the locks leave: 1 is all of it.
 
-        It is the change with the locks over the change without them: of what the classifier reads from the picture, or of the
-        score in the latent where it does not read the name. Only names with a strength are in the answer; one that the edit
-        would not change is 0.
+        It is the change with the locks over the change without them. The change is that of the classifier's reading of the
+        picture, or of the score in the latent if the classifier does not read the name. Only names with a strength are in the
+        answer; a name that the edit does not change has 0.
 
         Raises
         ------
@@ -378,12 +377,12 @@ class Editor:
         return {name: held / free if abs(free) > 1e-6 else 0.0 for name, (free, held) in changes.items()}
 
     def _reading(self, z: Tensor) -> Tensor:
-        """What the classifier reads of the pictures of latents (n, d): (n, k), differentiable."""
-        assert self.classifier is not None  # every caller asks first
+        """The classifier's readings of the pictures of latents (n, d): (n, k), differentiable."""
+        assert self.classifier is not None  # callers check it
         return self.classifier.standard(self.model.decode(z.to(self.device)))
 
     def spectrum(self, z: Tensor, name: str, steps: int = 7, locks: Iterable[str] = ()) -> tuple[Tensor, list[float]]:
-        """A face z (d,) led along one direction, from one end of the data to the other: latents (steps, d) and strengths.
+        """A face z (d,) at ``steps`` places along one direction, over the range of the data: latents (steps, d), strengths.
 
         Raises
         ------
@@ -394,28 +393,28 @@ class Editor:
         return torch.cat([self.shift(z, {name: strength}, locks) for strength in strengths]), strengths
 
     def apply(self, recipe: Recipe, z: Tensor | None = None, background: Image.Image | None = None) -> list[Image.Image]:
-        """The pictures of a recipe: of the faces z (n, d), or else of the face that it carries. ``background``: ``decode``.
+        """The pictures of a recipe, for the faces z (n, d), or for the recipe's own face. ``background``: see ``decode``.
 
         Raises
         ------
         RecipeError
-            The recipe is of another model, or there is neither z nor a face in it.
+            The recipe belongs to another model, or has no face and z is not given.
         DirectionsError
-            A direction of the recipe is unknown here.
+            The model does not have a direction of the recipe.
         ValueError
-            The recipe is of sharp pictures, and the model has no second decoder.
+            The recipe asks for sharp pictures, and the model has no second decoder.
         """
         self.check(recipe)
         z = self.face(recipe) if z is None else z
         return self.edit(z, recipe.strengths, recipe.locks, background, sharp=recipe.sharp)
 
     def face(self, recipe: Recipe) -> Tensor:
-        """The face (1, d) that a recipe carries, before its edit.
+        """The face (1, d) of a recipe, before its edit.
 
         Raises
         ------
         RecipeError
-            It carries none, or is of another model.
+            It has no face, or belongs to another model.
         """
         self.check(recipe)
         if recipe.latent is not None:
@@ -430,19 +429,19 @@ class Editor:
         Raises
         ------
         RecipeError
-            It is one.
+            The recipe belongs to another model.
         """
         if recipe.model != self.hash:
             raise RecipeError(f"The recipe is of the model {recipe.model} and this is {self.hash}, in which its numbers "
                               "mean something else; open it with its own model.")
 
     def side_effects(self, z: Tensor, strengths: Mapping[str, float], locks: Iterable[str] = ()) -> list[SideEffect]:
-        """What an edit of a face z (d,) changes besides what it is meant to, as the classifier sees the pictures.
+        """The side effects of an edit of a face z (d,), by the classifier's readings of the pictures.
 
         Returns
         -------
         list of SideEffect
-            Everything that the classifier reads and that has no strength, the largest change first.
+            All readings whose names have no strength, the largest change first.
 
         Raises
         ------
@@ -457,7 +456,7 @@ class Editor:
 
     @torch.inference_mode()
     def changes(self, before: Tensor, after: Tensor) -> list[SideEffect]:
-        """All that changes from the face ``before`` (d,) to ``after`` (d,), as the classifier sees their pictures.
+        """All changes from the face ``before`` (d,) to ``after`` (d,), by the classifier's readings of their pictures.
 
         Raises
         ------
@@ -487,11 +486,11 @@ class Editor:
         Parameters
         ----------
         temperature : float
-            Scale of the noise; below 1 the faces are more usual.
+            Scale of the noise; below 1 the faces are nearer to the average.
         truncation : float, optional
             Bound of every number of the noise, in deviations (``latent.noise``).
         source : "prior" | "mixture"
-            N(0, I), or the mixture that was fitted to where the faces are.
+            N(0, I), or the mixture fitted to the latents of the training faces.
 
         Raises
         ------

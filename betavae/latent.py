@@ -1,4 +1,4 @@
-"""Geometry of the latent space: pure functions of tensors, alike for the library, the app and the command line."""
+"""Geometry of the latent space: pure functions of tensors, shared by the library, the app and the command line."""
 
 import torch
 from torch import Tensor
@@ -13,8 +13,8 @@ def lerp(a: Tensor, b: Tensor, t: Tensor) -> Tensor:
 def slerp(a: Tensor, b: Tensor, t: Tensor) -> Tensor:
     """Great arc (Shoemake 1985) with the length interpolated linearly: (d,), (d,), (n,) -> (n, d).
 
-    Samples of N(0, I) lie near a sphere, so the straight line between two of them cuts through a region the decoder
-    has seldom seen; the arc does not. For parallel or opposite vectors, where the arc is not defined, it is ``lerp``.
+    Samples of N(0, I) lie near a sphere. The straight line between two of them crosses a region that the decoder has seldom
+    seen; the arc does not. Parallel or opposite vectors define no arc: for them it is ``lerp``.
     """
     t = t[:, None]
     length_a, length_b = a.norm(), b.norm()
@@ -27,7 +27,7 @@ def slerp(a: Tensor, b: Tensor, t: Tensor) -> Tensor:
 
 
 INTERPOLATIONS = {"lerp": lerp, "slerp": slerp}
-# How a leg of a path is timed: t from 0 to 1 -> the share of the leg that is behind.
+# The timing of a leg of a path: t from 0 to 1 -> the share of the leg that is done.
 EASINGS = {
     "linear": lambda t: t,
     "ease in-out": lambda t: t * t * (3 - 2 * t),
@@ -39,8 +39,8 @@ EASINGS = {
 def along(faces: Tensor, t: Tensor, method: str = "slerp", easing: str = "linear", closed: bool = False) -> Tensor:
     """Points of the path through faces (m, d), in their order: t (n,) -> (n, d), the first at t = 0, the last at t = 1.
 
-    Every leg takes the same time. A ``closed`` path goes on from the last face to the first, and is there at t = 1: at
-    t = 0, 1/n, ... (n - 1)/n it is a loop without a seam.
+    Every leg takes the same time. A ``closed`` path returns from the last face to the first, which it reaches at t = 1:
+    t = 0, 1/n, ... (n - 1)/n make a loop without a seam.
 
     Parameters
     ----------
@@ -72,12 +72,12 @@ def along(faces: Tensor, t: Tensor, method: str = "slerp", easing: str = "linear
 
 
 def evenly(n: int, closed: bool = False) -> Tensor:
-    """N places on a path, (n,): from 0 to 1; on a ``closed`` one up to a step before 1, which is the first face again."""
+    """N positions on a path, (n,): from 0 to 1; on a ``closed`` path up to one step before 1, where the first face is."""
     return torch.arange(n) / (n if closed else max(1, n - 1))
 
 
 def neighbours(z: Tensor, n: int, seed: int, radius: float) -> Tensor:
-    """``n`` latents at the distance ``radius`` from z (d,), on all sides: (n, d), the same on every machine for one seed.
+    """``n`` latents at the distance ``radius`` from z (d,), in random directions: (n, d), the same everywhere for one seed.
 
     Two draws from N(0, I) are about sqrt(2 d) apart.
     """
@@ -94,8 +94,8 @@ def traverse(z: Tensor, latent: int, values: Tensor) -> Tensor:
 def noise(n: int, latents: int, seed: int, truncation: float | None = None) -> Tensor:
     """``n`` draws from N(0, I): (n, d), the same on every machine for one seed (drawn on the CPU).
 
-    With ``truncation`` t every number is from N(0, 1) bounded to [-t, t]: not drawn anew, but moved to where it would
-    be there, quantile for quantile, so that a seed's faces stay themselves while t changes.
+    With ``truncation`` t every number is from N(0, 1) truncated to [-t, t]. Each draw is mapped to the same quantile of the
+    truncated distribution, so a seed gives similar faces for every t.
 
     Raises
     ------
@@ -107,7 +107,7 @@ def noise(n: int, latents: int, seed: int, truncation: float | None = None) -> T
         return e
     if not truncation > 0:
         raise ValueError(f"The truncation is {truncation!r}; it must be above 0.")
-    # In double precision: single would put what is far out at infinity.
+    # In double precision: in single precision values far out become infinite.
     tail = torch.special.ndtr(torch.tensor(-truncation, dtype=torch.float64))
     quantile = tail + torch.special.ndtr(e.double()) * (1 - 2 * tail)
     return torch.special.ndtri(quantile).clamp(-truncation, truncation).float()

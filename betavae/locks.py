@@ -1,7 +1,7 @@
-"""Locks that hold what a picture shows: an edit is corrected until the classifier reads the locked attributes as before.
+"""Locks by the picture: an edit is corrected until the classifier reads the locked attributes as before.
 
-A lock in the latent (``Directions.shift``) keeps a linear score, and what the decoder makes of the step may still change the
-attribute. Here the attribute is read from the decoded picture, and the step follows the local slopes of that reading.
+A lock in the latent (``Directions.shift``) keeps a linear score, but the attribute may still change in the decoded picture.
+Here the classifier reads the attribute from the picture, and the step follows the local slopes of its reading.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -11,8 +11,8 @@ from torch import Tensor
 
 from betavae.directions import Directions
 
-# What a locked reading may be off by and what the wanted effect may be, in logits, against one deviation of the latents:
-# first on the way, in damped steps, since slopes change along it; then to close the gap that is left. Chosen on generated faces
+# Tolerances, in logits, of a locked reading and of the wanted effect, against one deviation of the latents: first for damped
+# steps on the way, since slopes change along it; then for the steps that close the remaining gap. Chosen on generated faces
 # (benchmarks/locks.py --seed 100).
 ON_THE_WAY, STEPS, DAMPING = (0.1, 0.5), 8, 0.4
 CLOSING, CLOSING_STEPS = (0.25, 1.0), 2
@@ -21,9 +21,9 @@ Reader = Callable[[Tensor], Tensor]
 
 
 def slopes(read: Reader, z: Tensor, columns: Sequence[int]) -> tuple[Tensor, Tensor]:
-    """Readings (n, k) of faces z (n, d), of some of the columns that ``read`` gives, and their slopes (n, k, d) at z.
+    """Readings (n, k) of faces z (n, d) in some columns of ``read``, and their slopes (n, k, d) at z.
 
-    ``read`` is differentiable: latents (n, d) to readings (n, columns), each face's its own.
+    ``read`` maps latents (n, d) to readings (n, columns). It is differentiable, and row i depends on face i alone.
     """
     with torch.inference_mode(False), torch.enable_grad():
         z = z.detach().clone().requires_grad_()
@@ -34,19 +34,19 @@ def slopes(read: Reader, z: Tensor, columns: Sequence[int]) -> tuple[Tensor, Ten
 
 def hold(z: Tensor, strengths: Mapping[str, float], locks: Iterable[str], space: Directions, read: Reader,
          names: Sequence[str]) -> Tensor:
-    """The steps (n, d) of an edit of the faces z (n, d) that leave the readings of the locked attributes where they are.
+    """The steps (n, d) of an edit of the faces z (n, d) that keep the readings of the locked attributes.
 
-    A locked attribute that has a strength stays where that strength alone brings it. The step is a regularised Gauss-Newton
-    solution (Nocedal and Wright 2006, chapter 10): near the unlocked step by Mahalanobis distance, with the readings of the
-    locked attributes at their targets and those of the wanted ones near what the unlocked step makes of them. Locks whose
-    name ``read`` does not give are held in the latent, as ``Directions.shift`` does.
+    A locked attribute with a strength is kept at the reading that this strength alone gives. The step is a regularised
+    Gauss-Newton solution (Nocedal and Wright 2006, chapter 10): near the unlocked step by Mahalanobis distance, with the locked
+    readings at their targets and the wanted ones near those of the unlocked step. Names that ``read`` does not have are held in
+    the latent, as ``Directions.shift`` does.
 
     Parameters
     ----------
     read : callable
         Latents (n, d) to readings (n, len(names)) of their pictures, differentiable: see ``slopes``.
     names : list of str
-        What the readings are of.
+        The names of the columns.
 
     Raises
     ------
@@ -69,7 +69,7 @@ def hold(z: Tensor, strengths: Mapping[str, float], locks: Iterable[str], space:
             .cpu()
         )
     metric = space.covariance.double()
-    if unread:  # only along steps that leave their scores
+    if unread:  # restrict to steps that keep their scores
         readings = space.readings(unread).double()
         across = metric @ readings.T
         metric = metric - across @ torch.linalg.pinv(readings @ across) @ across.T
@@ -79,7 +79,7 @@ def hold(z: Tensor, strengths: Mapping[str, float], locks: Iterable[str], space:
         slack = torch.tensor([locked ** 2] * len(held) + [kept ** 2] * len(wanted), dtype=torch.double).diag()
         values, slope = slopes(read, z + step.float(), columns)
         across = metric @ slope.transpose(1, 2)  # (n, d, k)
-        anchor = free if i < STEPS else step  # what the solution stays near
+        anchor = free if i < STEPS else step  # the solution stays near it
         excess = values - target + (slope @ (anchor - step)[..., None])[..., 0]
         solution = anchor - (across @ torch.linalg.solve(slope @ across + slack, excess[..., None]))[..., 0]
         step = step + (DAMPING if i < STEPS else 1.0) * (solution - step)
