@@ -68,7 +68,7 @@ def main(arguments: list[str] | None = None) -> int:
     """The command line; returns the exit status."""
     options = _parser().parse_args(arguments)
     if options.command == "edit":
-        options.plain |= options.sharp  # nothing sharpens a photo's own pixels
+        options.plain |= options.sharp  # a photo's own pixels are never sharpened
     try:
         if options.command == "space":
             return space.main(options)
@@ -117,7 +117,7 @@ def _make(editor: Editor, options: argparse.Namespace) -> int:
 
 
 def _pictures(editor: Editor, options: argparse.Namespace) -> tuple[list[Image.Image], Path, int, Recipe | None]:
-    """What ``write`` takes."""
+    """The arguments of ``write``."""
     recipe = None
     if options.command == "sample":
         images = editor.decode(
@@ -147,14 +147,14 @@ def _pictures(editor: Editor, options: argparse.Namespace) -> tuple[list[Image.I
 
 
 def _recipe(editor: Editor, options: argparse.Namespace) -> Recipe:
-    """What --recipe, --set, --lock and --sharp ask for together."""
+    """The recipe that --recipe, --set, --lock and --sharp make together."""
     if not options.photos and not options.recipe:
         raise ValueError("There is nothing to edit: give a photo, or a recipe that carries a face.")
     recipe = Recipe.read(options.recipe) if options.recipe else Recipe(editor.hash)
     editor.check(recipe)
     recipe = dataclasses.replace(recipe, strengths={**recipe.strengths, **_strengths(options.set)},
                                  locks=(*recipe.locks, *options.lock), sharp=recipe.sharp or options.sharp)
-    # What is wrong is said once, not for each photo.
+    # Report a mistake once, not for each photo.
     editor.directions.shift(recipe.strengths, recipe.locks)
     if recipe.sharp and (options.plain or not options.photos):
         editor.decode(editor.directions.mean, sharp=recipe.sharp)
@@ -162,7 +162,7 @@ def _recipe(editor: Editor, options: argparse.Namespace) -> Recipe:
 
 
 def _edit(editor: Editor, options: argparse.Namespace) -> int:
-    """Photos, each into a file; those that fail are told at the end and stop nobody else."""
+    """Edit photos, each into a file. Failures are listed at the end and do not stop the others."""
     recipe = _recipe(editor, options)
     if (options.out is None) == (options.out_dir is None):
         raise ValueError("Give either --out FILE, for one photo, or --out-dir FOLDER, for any number.")
@@ -223,7 +223,7 @@ def _place(text: str) -> tuple[float, float]:
 
 
 def _faces(editor: Editor, options: argparse.Namespace) -> int:
-    """A line for each face: its number, where it is, where its eyes are, and how sure the detector is."""
+    """Print a line for each face: number, box, eyes, and the detector's score."""
     for path in options.photos:
         faces = editor.open(path).faces
         print(f"{path.name}: {len(faces)} face{'s' * (len(faces) != 1)}")
@@ -235,7 +235,7 @@ def _faces(editor: Editor, options: argparse.Namespace) -> int:
 
 
 def _stream(editor: Editor, options: argparse.Namespace) -> int:
-    """Random faces, each into a file; any number of them, since no more than a chunk is held."""
+    """Write random faces, each into a file. Memory holds one chunk at a time."""
     options.out_dir.mkdir(parents=True, exist_ok=True)
     z = editor.sample(options.count, options.seed, options.temperature, options.truncation, options.source)
     digits = len(str(options.count - 1))
@@ -271,7 +271,7 @@ def _parser() -> argparse.ArgumentParser:
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     common = argparse.ArgumentParser(add_help=False)
     common.add_argument("--model", help="a model folder or a Hub repository user/repo (default: the shipped model)")
-    common.add_argument("--device", help="cuda, mps or cpu (default: the first of these that is here)")
+    common.add_argument("--device", help="cuda, mps or cpu (default: the first that is available)")
     common.add_argument("--directions", type=Path, nargs="+", default=[], metavar="FILE",
                         help="more directions: packs (.safetensors) or single vectors (.pt, .npy)")
     picture = argparse.ArgumentParser(add_help=False, parents=[common])
@@ -296,7 +296,7 @@ def _parser() -> argparse.ArgumentParser:
     edit.add_argument("--eyes", nargs=2, metavar="X,Y", help="where the eyes are, left and right in the photo, in pixels")
     edit.add_argument("--recipe", type=Path, metavar="FILE", help="an edit to start from: JSON, or a PNG saved with its recipe")
     edit.add_argument("--set", nargs="+", default=[], metavar="NAME=STRENGTH")
-    edit.add_argument("--lock", nargs="+", default=[], metavar="NAME", help="directions that keep their place")
+    edit.add_argument("--lock", nargs="+", default=[], metavar="NAME", help="directions that must not change")
     spectrum = commands.add_parser("spectrum", parents=[framed, stepped, drawn],
                                    help="a photo along one direction, from one end of the data to the other")
     spectrum.add_argument("--attribute", required=True, metavar="NAME")
@@ -310,7 +310,7 @@ def _parser() -> argparse.ArgumentParser:
     sample.add_argument("--temperature", type=float, default=1.0)
     sample.add_argument("--truncation", type=float, help="bound of the noise, in deviations (default: none)")
     sample.add_argument("--source", choices=SOURCES, default="prior",
-                        help="N(0, I), or the mixture fitted to where the faces are (default: prior)")
+                        help="N(0, I), or the mixture fitted to the training faces (default: prior)")
     walk = commands.add_parser("traverse", parents=[framed, stepped, drawn], help="a photo along one latent")
     walk.add_argument("--reach", type=float, default=3.0, help="from -REACH to +REACH (default: 3)")
     walk.add_argument("--latent", type=int, required=True)
@@ -320,9 +320,9 @@ def _parser() -> argparse.ArgumentParser:
     make.add_argument("name")
     make.add_argument("--with", dest="positives", nargs="+", type=Path, required=True, metavar="PHOTO")
     make.add_argument("--without", dest="negatives", nargs="+", type=Path, required=True, metavar="PHOTO")
-    faces = commands.add_parser("faces", parents=[common], help="who is in a photo")
+    faces = commands.add_parser("faces", parents=[common], help="list the faces in a photo")
     faces.add_argument("photos", nargs="+", type=Path, metavar="PHOTO")
-    commands.add_parser("directions", parents=[common], help="what can be edited")
+    commands.add_parser("directions", parents=[common], help="list the directions")
     space.add_arguments(commands.add_parser("space", help="put the app on the Hugging Face Hub, as a Space"))
     return parser
 

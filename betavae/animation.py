@@ -1,4 +1,4 @@
-"""Pictures in motion: frames in, the bytes of a GIF or an MP4 out. Frame by frame, so that a caller can say how far it is."""
+"""Animations: frames in, the bytes of a GIF or MP4 out. Frames are added one by one, so callers can report progress."""
 
 import io
 from collections.abc import Iterator, Sequence
@@ -14,15 +14,15 @@ QUALITY = "18"  # x264's constant rate factor; at 18 the loss is hardly visible
 
 
 class Gif:
-    """An endless GIF. A frame has 256 colours of its own; fps is rounded to what hundredths of a second can say."""
+    """An endless GIF. Every frame has its own 256 colours; a frame lasts a whole number of hundredths of a second."""
 
     def __init__(self, fps: int):
-        self.duration = 10 * max(2, round(100 / fps))  # milliseconds; browsers slow down what is shorter than 20
+        self.duration = 10 * max(2, round(100 / fps))  # milliseconds; browsers slow down frames shorter than 20
         self.frames: list[Image.Image] = []
 
     def add(self, frame: Image.Image) -> None:
         """Append an RGB frame, of the size of the others."""
-        # Colours chosen on a small copy are as good for smooth pictures, and twenty times as fast.
+        # For smooth pictures, colours chosen on a small copy are as good, and twenty times as fast.
         palette = frame.resize((64, 64)).quantize(256, Image.Quantize.MEDIANCUT)
         self.frames.append(frame.quantize(palette=palette, dither=Image.Dither.NONE))
 
@@ -58,11 +58,11 @@ class Mp4:
 FORMATS: dict[str, type[Gif | Mp4]] = {"gif": Gif, "mp4": Mp4}
 MIME = {"gif": "image/gif", "mp4": "video/mp4"}
 LOOP_FPS = 20
-REST = 8  # frames that a loop rests at both ends
+REST = 8  # frames of the rest at both ends
 
 
 def loop(way: Sequence[Image.Image], kind: str) -> bytes:
-    """The file, of one of FORMATS, of RGB frames of one size there and back, with a rest at both ends."""
+    """The bytes of a loop in one of FORMATS: RGB frames of one size, forwards and backwards, with a rest at both ends."""
     writer = FORMATS[kind](LOOP_FPS)
     for frame in [*[way[0]] * REST, *way[1:-1], *[way[-1]] * REST, *way[-2:0:-1]]:
         writer.add(frame)

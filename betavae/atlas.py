@@ -1,4 +1,4 @@
-"""What every latent of a model is worth and means: its KL, and in words what goes up and down with it."""
+"""The atlas: for every latent of a model its KL, and in words what correlates with it."""
 
 from dataclasses import dataclass
 
@@ -9,9 +9,9 @@ from betavae.attributes import attribute
 from betavae.editor import Editor
 from betavae.image import extend, preprocess, to_tensor
 
-# Measured correlations in words: at least this much, and how the sentence is put.
+# Correlations in words: (least absolute correlation, form of the phrase).
 WORDS = ((0.6, "{}"), (0.35, "partly {}"), (0.2, "{}, a little"))
-ASLEEP = 0.1  # nats; a latent with less is not used
+UNUSED = 0.1  # nats; a latent with less is not used
 
 VERBS = {
     "yaw": "turns the head", "pitch": "nods", "mouth_open": "opens the mouth", "eye_open": "opens the eyes",
@@ -30,7 +30,7 @@ VERBS = {
 
 @dataclass(frozen=True)
 class Meaning:
-    """A column that a latent is correlated with: Pearson's ``r`` over the training faces, and its 95 % interval."""
+    """A column that correlates with a latent: Pearson's ``r`` over the training faces, and its 95 % interval."""
 
     name: str
     label: str
@@ -43,8 +43,7 @@ class Meaning:
 class Latent:
     """One latent and what it does.
 
-    Its number; its KL in nats, None where it was not measured; its effect in words; the measured meanings behind the words,
-    best first.
+    Its index; its KL in nats, None if not measured; its effect in words; the meanings behind the words, best first.
     """
 
     index: int
@@ -74,8 +73,8 @@ def latents(editor: Editor) -> list[Latent]:
 
 
 def words(kl: float | None, meanings: tuple[Meaning, ...]) -> str:
-    """What a latent does, in words; "" where nothing was measured."""
-    if kl is not None and kl < ASLEEP:
+    """The effect of a latent in words; "" if nothing was measured."""
+    if kl is not None and kl < UNUSED:
         return "not used"
     if not meanings:
         return ""
@@ -90,16 +89,16 @@ def missing(editor: Editor) -> list[str]:
 
 
 def best(editor: Editor, name: str) -> tuple[Latent, Meaning] | None:
-    """The latent that is most correlated with a column, if the column is among the meanings of any."""
+    """The latent that correlates most with a column; None if no latent has the column among its meanings."""
     pairs = [(latent, meaning) for latent in latents(editor) for meaning in latent.meanings if meaning.name == name]
     return max(pairs, key=lambda pair: abs(pair[1].r), default=None)
 
 
 @torch.inference_mode()
 def transfer(z: Tensor, editor: Editor, other: Editor) -> Tensor:
-    """The latent (e,) by which another model knows the face z (d,) of this one: it is shown its picture.
+    """The latent (e,) of another model for the face z (d,) of this one: it encodes the decoded picture.
 
-    Where the other's crop is wider, the picture's edges go on.
+    If the other model's crop is wider, the picture is extended by its edges.
     """
     frame = extend(editor.decode(z)[0], editor.config)
     mu, _ = other.model.encode(to_tensor([preprocess(frame, other.config)]).to(other.device))

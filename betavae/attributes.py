@@ -1,13 +1,13 @@
-"""What a person calls each direction, and where its slider stands. Plain data, for any front end."""
+"""The label and the place of each direction's slider. Plain data, for any front end."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
 class Attribute:
-    """``label`` is what a person says, ``group`` one of GROUPS, ``primary`` whether its slider shows at first.
+    """``label`` is shown to people, ``group`` is one of GROUPS, ``primary`` says whether the slider shows at first.
 
-    ``words`` are what else people look for it by. What is not ``listed`` has no place on the page, only in code and the API.
+    ``words`` are further search terms. A direction that is not ``listed`` is in code and the API, but not on the page.
     """
 
     label: str
@@ -83,5 +83,5 @@ PRESETS = {
 
 
 def attribute(name: str) -> Attribute:
-    """The entry of a direction; one that has none is shown under its own name, in the last group, without "more"."""
+    """The entry of a direction. One without an entry is shown under its own name, in the last group, at first."""
     return ATTRIBUTES.get(name) or Attribute(name.replace("_", " "), GROUPS[-1], True)

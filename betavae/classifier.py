@@ -1,4 +1,4 @@
-"""What a picture shows, read from its pixels alone: the instrument by which edits are measured."""
+"""The classifier that measures edits: it reads attributes and quantities from pixels alone."""
 
 import json
 from dataclasses import dataclass
@@ -16,21 +16,21 @@ WIDTHS = (32, 64, 128, 192)
 
 
 class ClassifierError(ValueError):
-    """A classifier that cannot be loaded. The message is one sentence that names the file."""
+    """The classifier cannot be loaded. The message is one sentence that names the file."""
 
 
 class Classifier(nn.Module):
     """Pictures (n, 3, 64, 64) in [0, 1] -> (n, k): a logit for each attribute, then each quantity in its unit.
 
-    It sees pixels and never a latent, so it cannot flatter a latent edit. A small residual network; trained by
-    ``train/classifier.py`` on real faces, sharp and blurred, since what it will judge is smooth.
+    It sees pixels and never a latent, so it cannot favour a latent edit. It is a small residual network, trained by
+    ``train/classifier.py`` on real faces, sharp and blurred, since the pictures that it judges are smooth.
 
     Parameters
     ----------
     attributes : list of str
         Names of the logits.
     quantities : list of str
-        Names of what follows them.
+        Names of the columns after them.
     """
 
     mean: Tensor
@@ -43,7 +43,7 @@ class Classifier(nn.Module):
         self.blocks = nn.Sequential(*(Block(a, b) for a, b in pairwise(WIDTHS)))
         self.norm = nn.GroupNorm(16, WIDTHS[-1])
         self.head = nn.Linear(WIDTHS[-1], len(self.names))
-        # Quantities are learned standardised; mean and deviation of the training faces give them their unit.
+        # Quantities are learned standardised; mean and deviation of the training faces restore their units.
         self.register_buffer("mean", torch.zeros(len(self.names)))
         self.register_buffer("deviation", torch.ones(len(self.names)))
 
@@ -53,14 +53,14 @@ class Classifier(nn.Module):
         return self.attributes + self.quantities
 
     def features(self, x: Tensor) -> Tensor:
-        """(n, 3, 64, 64) -> (n, 192), what the columns are read from."""
+        """(n, 3, 64, 64) -> (n, 192), the input of the last layer."""
         h = self.blocks(self.stem(2 * x - 1))  # (n, 192, 4, 4)
         return F.silu(self.norm(h)).mean((2, 3))
 
     def standard(self, x: Tensor) -> Tensor:
         """(n, 3, 64, 64) -> (n, k): attributes in logits, quantities in standard deviations of the training faces.
 
-        Changes of different columns can be compared.
+        In these units, changes of different columns can be compared.
         """
         return self.head(self.features(x))
 
@@ -99,9 +99,9 @@ class Classifier(nn.Module):
 class SideEffect:
     """How one attribute or quantity changes from one picture to another.
 
-    ``before`` and ``after`` are in [0, 1]: an attribute's probability; for a quantity the share of training faces below
-    it, were they normally distributed. ``change`` is the same change in logits, or in deviations of the training faces,
-    which tell apart what probabilities near 0 or 1 do not.
+    ``before`` and ``after`` are in [0, 1]: an attribute's probability, or for a quantity the share of training faces below it
+    (if normally distributed). ``change`` is the change in logits, or in deviations of the training faces: it also shows
+    changes of probabilities near 0 or 1.
     """
 
     name: str
@@ -111,7 +111,7 @@ class SideEffect:
 
 
 def side_effects(classifier: Classifier, before: Tensor, after: Tensor) -> list[SideEffect]:
-    """Every change from one picture (1, 3, 64, 64) to another, the largest by ``after - before`` first."""
+    """The changes from one picture (1, 3, 64, 64) to another, largest ``after - before`` first."""
     logits = classifier.standard(torch.cat([before, after]))
     count = len(classifier.attributes)
     shares = torch.cat([logits[:, :count].sigmoid(), torch.special.ndtr(logits[:, count:])], 1)

@@ -1,4 +1,4 @@
-"""What a model is, as data: the contents of ``config.json``. Imports neither torch nor anything else of ours."""
+"""The configuration of a model: the contents of ``config.json``. It imports neither torch nor another module of ours."""
 
 import dataclasses
 import json
@@ -13,8 +13,8 @@ OUTPUTS = ("sigmoid", "tanh")
 PADDINGS = ("reflect", "zeros", "valid")
 HEAD_PADDINGS = ("same", "reflect", "zeros")
 KERNELS = (4, 5)
-# A file that says less than this says nothing; other fields that it leaves out have the defaults of ``VAEConfig``, so
-# files from before a field was there mean what they meant.
+# Fields that a file must have. Others have the defaults of ``VAEConfig``, so files from before a field existed keep their
+# meaning.
 REQUIRED = ("image_size", "latents", "crop", "encoder", "decoder")
 
 # The aligned CelebA frame: 178 x 218 pixels, eyes near (69, 111) and (108, 111).
@@ -65,7 +65,7 @@ class VAEConfig:
     norm : "group" | "batch" | "none"
         Normalisation of every layer.
     norm_eps : float
-        What the normalisation adds to the variance.
+        Added to the variance by the normalisation.
     latent_norm : bool
         Whether mu and logvar are batch-normalised.
     groups : int
@@ -80,19 +80,18 @@ class VAEConfig:
     head_padding : "same" | "reflect" | "zeros"
         Padding of that convolution; "same" is ``padding``.
     output : "sigmoid" | "tanh"
-        The picture's non-linearity. A tanh network sees and makes pixels in [-1, 1] inside; outside of the model they are
-        in [0, 1] for both.
+        The last non-linearity. A tanh network works with pixels in [-1, 1]; the model's interface has [0, 1] for both.
     padding : "reflect" | "zeros" | "valid"
         Padding of every convolution but transposed ones, which have zeros. "valid", in strided encoders: none.
     flow : int
         Layers of a normalising flow after the posterior's Gaussian (0: none).
     mask : bool
-        Whether a second decoder of the same shape tells from z where the face is.
+        Whether a second decoder of the same shape predicts the mask of the face from z.
 
     Raises
     ------
     ValueError
-        A field has a value that no model can be built from; the sentence names it and the valid ones.
+        A field has an invalid value; the message names it and the valid ones.
     """
 
     image_size: int = 64
@@ -200,7 +199,7 @@ class VAEConfig:
 
     @property
     def upsamplings(self) -> int:
-        """How often the decoder doubles the resolution."""
+        """Number of times that the decoder doubles the resolution."""
         return len(self.decoder) - 1 + (self.head != "conv")
 
     @property
@@ -242,6 +241,6 @@ class VAEConfig:
 
 
 def choice(field: str, value, valid: Sequence) -> None:
-    """Raise a ValueError that names the valid ones unless ``value`` is one of them."""
+    """Raise a ValueError that names the valid values unless ``value`` is one of them."""
     if value not in valid:
         raise ValueError(f"{field} is {value!r}; choose from {', '.join(map(str, valid))}.")

@@ -1,7 +1,7 @@
-"""Make a direction of your own: from a few faces, or from one face minus another; and read other people's.
+"""Directions of your own: made from a few faces or from two, or read from a file.
 
-What a few faces cannot tell is told: how well the direction recognises a face it has not seen, how much it would change
-with other faces, and which known directions it resembles.
+A report says how far such a direction can be trusted: how well it recognises an unseen face, how much it would change with
+other faces, and which known directions it resembles.
 """
 
 import dataclasses
@@ -22,19 +22,19 @@ from betavae.latent import noise
 ENOUGH_FACES = 10      # on each side; with fewer, one face weighs a tenth of the direction or more
 STABLE = 0.8           # cosine between the direction and those of resampled faces
 BOOTSTRAPS = 200
-FLOW_FACES = 32        # between whose pictures a displacement field is sought
+FLOW_FACES = 32        # faces that a displacement field is estimated from
 
 
 @dataclass(frozen=True)
 class Report:
     """How far a direction made of a few faces can be trusted.
 
-    leave_one_out : share of the faces that are put on the right side by the direction made of the others; None where
-        a side has a single face
+    leave_one_out : share of the faces that the direction made of the others puts on the right side; None if a side has a
+        single face
     stability : mean cosine, in the metric of the population, between the direction and those of 200 bootstrap samples
-        of the faces; None likewise
-    nearest : the three known directions most alike, with their cosines
-    warning : one sentence where there is reason to doubt it, else None
+        of the faces; None if a side has a single face
+    nearest : the three most similar known directions, with their cosines
+    warning : one sentence if there is reason to doubt the direction, else None
     """
 
     leave_one_out: float | None
@@ -51,7 +51,7 @@ def from_faces(name: str, positives: Tensor, negatives: Tensor, space: Direction
     positives, negatives : Tensor
         (n, d) and (m, d) latents; one of each is "this face minus that one".
     space : Directions
-        Whose mean and covariance measure the latents, and whose names are taken.
+        Its mean and covariance are the metric; its names are taken.
 
     Raises
     ------
@@ -73,9 +73,9 @@ def from_faces(name: str, positives: Tensor, negatives: Tensor, space: Direction
 
 
 def with_displacement(direction: Direction, decode: Callable[[Tensor], Tensor], space: Directions) -> Direction:
-    """The direction with the field by which its edits move a photo, where it has none: of a few faces of the population.
+    """The direction with its displacement field, estimated on a few random faces if it has none yet.
 
-    ``decode`` makes the pictures (m, 3, s, s) of latents (m, d): see ``betavae.displacement.estimate``.
+    ``decode`` maps latents (m, d) to pictures (m, 3, s, s): see ``betavae.displacement.estimate``.
     """
     if direction.displacement is not None:
         return direction
@@ -87,8 +87,8 @@ def with_displacement(direction: Direction, decode: Callable[[Tensor], Tensor], 
 def read(path: str | Path, space: Directions) -> Directions:
     """Directions from a file: a pack that ``Directions.save`` wrote, or one vector (d,) as .pt or .npy.
 
-    A bare vector is taken as the published ones are: its own length is strength 1, its name is the file's. Nothing is
-    unpickled beyond tensors.
+    Strength 1 of a bare vector is its own length, as for the published ones; its name is the file's. Only tensors are
+    unpickled.
 
     Raises
     ------
@@ -118,7 +118,7 @@ def read(path: str | Path, space: Directions) -> Directions:
 
 
 def from_vectors(vectors: Mapping[str, Tensor], space: Directions) -> Directions:
-    """Bare vectors (d,) as directions of ``space``: the length of each is its strength 1.
+    """Bare vectors (d,) as directions of ``space``; strength 1 is the length of each.
 
     Raises
     ------
@@ -134,8 +134,8 @@ def _direction(name: str, vector: Tensor, method: str, positives: int, negatives
     length = float(vector.double() @ torch.linalg.solve(space.covariance.double(), vector.double()))
     if not np.isfinite(length) or length < 1e-9:
         raise DirectionsError(f"The direction {name} has no length: both sides have the same mean, or a value is not finite.")
-    # Its score, v . inverse(S) (z - m) / length, has the variance 1 / length; the faces themselves are not here to be
-    # counted, so their distribution is taken as normal.
+    # Its score, v . inverse(S) (z - m) / length, has the variance 1 / length. The training faces are not at hand, so the
+    # scores are taken as normally distributed.
     normal = NormalDist(0, length ** -0.5)
     quantiles = tuple(normal.inv_cdf(min(max(q / 100, 0.001), 0.999)) for q in range(101))
     return Direction(name, vector, method, positives, negatives, "strength", 1.0, quantiles)

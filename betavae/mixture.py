@@ -1,4 +1,4 @@
-"""A Gaussian mixture in the latent space: where the faces are, which N(0, I) is only the prior of."""
+"""A Gaussian mixture in the latent space: the distribution of the training faces, where N(0, I) is only the prior."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,7 +13,7 @@ from betavae.latent import noise
 
 
 class MixtureError(ValueError):
-    """A mixture that cannot be used. The message is one sentence that names what is wrong."""
+    """The mixture cannot be used. The message is one sentence that names what is wrong."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Mixture:
     Raises
     ------
     MixtureError
-        The shapes do not belong together, or a value is none that a mixture can have.
+        The shapes do not match, or a value is invalid.
     """
 
     weights: Tensor
@@ -62,9 +62,8 @@ class Mixture:
     def sample(self, n: int, seed: int, temperature: float = 1.0, truncation: float | None = None) -> Tensor:
         """``n`` draws: (n, d), the same on every machine for one seed (drawn on the CPU).
 
-        A draw is its component's mean plus noise in the shape of its covariance. The noise is that of
-        ``latent.sample``: ``temperature`` scales it, ``truncation`` bounds it, and a draw keeps its component when
-        either changes.
+        A draw is the mean of a component plus noise with the component's covariance. As in ``latent.sample``,
+        ``temperature`` scales the noise and ``truncation`` bounds it; neither changes a draw's component.
 
         Raises
         ------
@@ -72,7 +71,7 @@ class Mixture:
             See ``latent.noise``.
         """
         e = noise(n, self.latents, seed, truncation).double()
-        # A generator of their own, so that the components of the first faces do not depend on how many are drawn.
+        # A separate generator, so that the components of the first faces do not depend on how many are drawn.
         pick = torch.rand(n, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
         edges = self.weights.double().cumsum(0)
         index = torch.searchsorted(edges / edges[-1], pick, right=True).clamp(max=len(edges) - 1)

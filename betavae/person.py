@@ -1,4 +1,4 @@
-"""Where the person is in a photo, and where the background: a matte, by which an edit of either leaves the other alone."""
+"""The matte of a photo: where the person is and where the background, so that an edit of one leaves the other alone."""
 
 import functools
 from pathlib import Path
@@ -23,11 +23,11 @@ RADIUS, EPSILON = 1 / 24, 1e-3  # of the guided filter: half its window, in side
 
 
 class PersonError(ValueError):
-    """A network that cannot be loaded. The message is one sentence that names the file."""
+    """The network cannot be loaded. The message is one sentence that names the file."""
 
 
 class Person(nn.Module):
-    """Aligned frames (n, 3, 88, 72) in [0, 1] -> logits (n, 1, 88, 72) of being of the person: hair and clothes count.
+    """Aligned frames (n, 3, 88, 72) in [0, 1] -> logits (n, 1, 88, 72) of the person, hair and clothes included.
 
     A small U-Net (Ronneberger et al. 2015), trained by ``train/person.py``.
     """
@@ -82,7 +82,7 @@ def _layer(channels: int, width: int, kernel: int = 3, stride: int = 1) -> nn.Se
 
 
 def guided_filter(guide: np.ndarray, values: np.ndarray, radius: int, epsilon: float) -> np.ndarray:
-    """``values`` (h, w) smoothed, but for the edges of the picture ``guide`` (h, w, 3), both in [0, 1]: (h, w).
+    """``values`` (h, w) smoothed except at edges of the picture ``guide`` (h, w, 3), both in [0, 1]: (h, w).
 
     He, Sun and Tang 2010, "Guided Image Filtering", section 3.4: in every window of 2 radius + 1 pixels the result is an
     affine function of the guide's colour, the nearest to ``values`` by least squares with the ridge ``epsilon``.
@@ -105,9 +105,9 @@ def guided_filter(guide: np.ndarray, values: np.ndarray, radius: int, epsilon: f
 
 @torch.inference_mode()
 def matte(network: Person, pixels: np.ndarray, frame: np.ndarray, config: VAEConfig) -> np.ndarray:
-    """How far what the model sees of a photo belongs to the person: float32 (SIDE, SIDE) in [0, 1], over the model's square.
+    """The person's matte over the model's square of a photo: float32 (SIDE, SIDE), from 0 (background) to 1 (person).
 
-    The network's answer, sharpened along the photo's own edges (``guided_filter``).
+    It is the network's probability, sharpened along the photo's edges (``guided_filter``).
 
     Parameters
     ----------
@@ -116,7 +116,7 @@ def matte(network: Person, pixels: np.ndarray, frame: np.ndarray, config: VAECon
     frame : (2, 3)
         The similarity that maps aligned-frame coordinates (178 x 218) to the photo's.
     config : VAEConfig
-        Whose ``crop`` is the model's square.
+        Its ``crop`` is the model's square.
     """
     frame = np.asarray(frame, dtype=np.float64)
     whole = cut(pixels, frame @ np.diag([FRAME_WIDTH / WIDTH, FRAME_HEIGHT / HEIGHT, 1]), WIDTH, HEIGHT)

@@ -1,4 +1,4 @@
-"""The model that was published for the ``capacity`` recipe, ayushshah/beta-vae-capacity-annealing-celeba: its files as ours.
+"""Read the model published for the ``capacity`` recipe, ayushshah/beta-vae-capacity-annealing-celeba.
 
 Its folder has ``model.safetensors`` without a configuration, and one tensor (d,) a direction in ``directions/NAME.pt``.
 """
@@ -16,10 +16,10 @@ from betavae.directions import Directions
 
 # Its last convolution pads with zeros, all others reflect.
 CONFIG = VAEConfig(head_padding="zeros")
-# The strengths that its slider offers, and their step.
+# Lowest and highest strength of its sliders, and the step.
 TRACK = (-3.0, 3.0, 0.1)
 PATTERNS = ("directions/*.pt", "directions/*.npy")
-# (in its names, in ours), applied one after the other.
+# (pattern in its tensors' names, our name), applied in turn.
 NAMES = (
     (r"^encoder\.0\.", "encoder.stem."),
     (r"^encoder\.1\.", "encoder.norm."),
@@ -34,20 +34,20 @@ NAMES = (
 
 
 def recognised(names: Iterable[str]) -> bool:
-    """Whether a file with tensors of these names is of that model."""
+    """Whether these are the names of that model's tensors."""
     return {"encoder.0.weight", "fc_mu.weight", "fc_logvar.weight", "fc.weight", "decoder.8.weight"} <= set(names)
 
 
 def weights(tensors: Mapping[str, Tensor]) -> tuple[VAEConfig, dict[str, Tensor]]:
-    """The configuration of that model, and its tensors under our names; whether they fit is for strict loading to say."""
+    """The configuration of that model, and its tensors under our names. Strict loading checks that they fit."""
     return (dataclasses.replace(CONFIG, latents=len(tensors["fc_mu.weight"])),
             {_ours(name): tensor for name, tensor in tensors.items()})
 
 
 def directions(folder: Path, latents: int) -> Directions:
-    """The directions of such a folder, none where it has none; their sliders are as in the published app.
+    """The directions of such a folder, with the sliders of the published app.
 
-    Where the data ends is not published, so nothing is said of it: the latents are measured by N(0, I).
+    The range of the data is not published, so the metric is that of N(0, I).
 
     Raises
     ------
@@ -55,7 +55,7 @@ def directions(folder: Path, latents: int) -> Directions:
         A file is damaged, holds more than a tensor, or has another size.
     """
     space = Directions([], latents)
-    # A vector may be there in both kinds of file.
+    # A vector may be there in both formats.
     files = {path.stem: path for pattern in reversed(PATTERNS) for path in sorted(folder.glob(pattern))}
     found = []
     for _, path in sorted(files.items()):

@@ -1,4 +1,4 @@
-"""An edit as a small JSON, to keep, to send and to resume: in a file, in the address bar, inside a saved PNG."""
+"""An edit as a small JSON, to keep, send and resume: in a file, in the address bar, inside a saved PNG."""
 
 import dataclasses
 import json
@@ -17,14 +17,14 @@ MAX_SEED = 2**63 - 1
 
 
 class RecipeError(ValueError):
-    """A recipe that cannot be used. The message is one sentence that names the bad value and the valid ones."""
+    """The recipe cannot be used. The message is one sentence that names the bad value and the valid ones."""
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """What an edit is, apart from any picture; ``Editor.apply`` makes the pictures.
+    """An edit without its pictures, which ``Editor.apply`` makes.
 
-    The face is that of a seed, or a latent; or neither, and the edit is for any face.
+    The face is given by a seed or by a latent. A recipe with neither applies to any face.
 
     Parameters
     ----------
@@ -33,20 +33,20 @@ class Recipe:
     strengths : mapping of str to float
         By direction, in the directions' unit.
     locks : sequence of str
-        Directions that keep their place: see ``Directions.shift``.
+        Directions that must not change: see ``Editor.shift``.
     seed : int, optional
         The face is ``Editor.sample(1, seed, temperature)``.
     temperature : float
-        Of the seed's face.
+        That of the seed's face.
     latent : sequence of d floats, optional
         The face before the edit.
     sharp : bool
-        Its pictures are the second decoder's: see ``Editor.decode``.
+        Whether the second decoder makes the pictures: see ``Editor.decode``.
 
     Raises
     ------
     RecipeError
-        A field has a value of the wrong kind, or the face is given twice.
+        A field has a value of the wrong kind, or the recipe has both a seed and a latent.
     """
 
     model: str
@@ -83,7 +83,7 @@ class Recipe:
         object.__setattr__(self, "locks", tuple(self.locks))
 
     def to_json(self) -> str:
-        """One line; what has its default value is left out."""
+        """The recipe as one line of JSON, without fields that have their default."""
         fields = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
         if self.seed is None:
             del fields["temperature"]
@@ -93,7 +93,7 @@ class Recipe:
 
     @classmethod
     def from_json(cls, text: str) -> "Recipe":
-        """Read what ``to_json`` wrote, or what somebody typed.
+        """Read what ``to_json`` wrote, or a recipe written by hand.
 
         Raises
         ------
@@ -126,7 +126,7 @@ class Recipe:
 
     @classmethod
     def in_picture(cls, path: str | Path | IO[bytes]) -> "Recipe | None":
-        """The recipe inside a picture; None for one without, and for any other file.
+        """The recipe inside a picture; None if there is none, and for any other file.
 
         Raises
         ------
@@ -135,7 +135,7 @@ class Recipe:
         """
         try:
             with Image.open(path) as image:
-                text = image.info.get(KEYWORD)  # of the chunks before the pixels: nothing is decoded
+                text = image.info.get(KEYWORD)  # from the chunks before the pixels, so nothing is decoded
                 if text is None and image.format != "PNG":
                     comment = image.getexif().get_ifd(ExifTags.IFD.Exif).get(ExifTags.Base.UserComment, b"")
                     start = CHARSET + f"{KEYWORD} ".encode()

@@ -14,7 +14,7 @@ from betavae.files import load_tensors, save_tensors
 
 
 class SharpenerError(ValueError):
-    """A sharpener that cannot be loaded. The message is one sentence that names the file."""
+    """The sharpener cannot be loaded. The message is one sentence that names the file."""
 
 
 @dataclass(frozen=True)
@@ -28,9 +28,9 @@ class SharpConfig:
     image_size : int
         Side s of the honest decode in pixels, even; the sharp picture's is 2 s.
     width : int
-        Channels at s / 2 pixels, where most of the work is done.
+        Channels at s / 2 pixels, the resolution of the residual blocks.
     blocks : int
-        Residual blocks there.
+        Number of residual blocks.
     """
 
     latents: int
@@ -75,7 +75,7 @@ class Sharpener(nn.Module):
         return (upsampled(picture) + self.last(h)).clamp(0, 1)
 
     def save(self, path: str | Path, weights: str) -> None:
-        """Its weights in float16; ``weights`` is the hash of the model that it belongs to (``betavae.hub.model_hash``)."""
+        """Write the weights in float16, with the hash ``weights`` of the model it belongs to (``betavae.hub.model_hash``)."""
         tensors = {name: value.detach().half().cpu().contiguous() for name, value in self.state_dict().items()}
         save_tensors(tensors, path, metadata={"format": "pt", "config": json.dumps(dataclasses.asdict(self.config)),
                                            "weights": weights})
@@ -122,7 +122,7 @@ class ModulatedBlock(nn.Module):
 
 
 def upsampled(picture: Tensor) -> Tensor:
-    """(n, 3, s, s) -> (n, 3, 2s, 2s), bilinear: what a sharp picture is compared with to see what was added."""
+    """(n, 3, s, s) -> (n, 3, 2s, 2s), bilinear: the sharp picture minus this is the added detail."""
     return F.interpolate(picture, scale_factor=2, mode="bilinear", align_corners=False)
 
 

@@ -19,12 +19,12 @@ from betavae.hub import ROOT
 from betavae.release import write
 from betavae.repository import Content, push
 
-# What the app needs of the repository, and nothing else.
+# The parts of the repository that the app needs.
 PARTS = ("app.py", "betavae", "assets/celeba64", "assets/examples", "directions", "LICENSE")
 SCREENSHOT = "assets/screenshot.png"
-# What a new Space asks for by each kind of hardware; free ones, by nothing.
+# The Hub's name for each kind of hardware; None is its default, a free CPU.
 HARDWARE = {"cpu": None, "gpu": "t4-small", "zero": "zero-a10g"}
-CPU_WHEELS = "https://download.pytorch.org/whl/cpu"  # torch without CUDA, which alone is some 5 GB
+CPU_WHEELS = "https://download.pytorch.org/whl/cpu"  # torch without CUDA, which is some 5 GB
 HEADER = {
     "title": "Face Latents", "emoji": "🎛️", "colorFrom": "indigo", "colorTo": "yellow", "sdk": "gradio", "app_file": "app.py",
     "pinned": False, "license": "mit", "short_description": "Edit faces in the latent space of a β-VAE",
@@ -33,23 +33,23 @@ HEADER = {
 
 
 class SpaceError(ValueError):
-    """A Space that cannot be made. The message is one sentence."""
+    """The Space cannot be made. The message is one sentence."""
 
 
 def files(repo: str, model: str | None = None, hardware: str = "cpu") -> dict[str, Content]:
-    """What a Space holds: path there -> file here, or content.
+    """The files of a Space: path there -> file here, or content.
 
     Parameters
     ----------
     model : str, optional
         A Hub repository user/name that the Space opens instead of the shipped model.
     hardware : "cpu" | "gpu" | "zero"
-        A CPU, a GPU of its own, or one that is lent for each call (ZeroGPU).
+        A CPU, a GPU of the Space's own, or ZeroGPU, which lends one for each call.
 
     Raises
     ------
     SpaceError
-        The app is not beside the package, ``model`` is no such name, or a requirement is not installed here.
+        The app is not beside the package, ``model`` is not user/name, or a requirement is not installed.
     """
     if hardware not in HARDWARE:
         raise SpaceError(f"--hardware is {hardware!r}; choose from {', '.join(HARDWARE)}.")
@@ -73,12 +73,12 @@ def files(repo: str, model: str | None = None, hardware: str = "cpu") -> dict[st
 
 
 def requirements(hardware: str = "cpu") -> str:
-    """requirements.txt of a Space: the versions that are installed here, exactly; Gradio is the header's ``sdk_version``.
+    """requirements.txt of a Space: exactly the versions installed here. Gradio's is ``sdk_version`` in the header.
 
     Raises
     ------
     SpaceError
-        One is not installed here.
+        A requirement is not installed here.
     """
     lines = [f"--extra-index-url {CPU_WHEELS}"] if hardware == "cpu" else []
     for line in (ROOT / "requirements.txt").read_text(encoding="utf-8").splitlines():
@@ -104,7 +104,7 @@ def header(repo: str | None = None, model: str | None = None) -> dict:
 
 
 def readme(repo: str | None = None, model: str | None = None) -> str:
-    """README.md of a Space: its header, and what it is."""
+    """README.md of a Space: its header and a description."""
     of = f"[{model}](https://huggingface.co/{model})" if model else "the model that comes with it"
     text = f"""# Face Latents
 
