@@ -2,6 +2,7 @@
 
 import { speaker } from "./stage.js";
 import { state } from "./state.js";
+import { animation as words } from "./words.js";
 
 export default function mount({ element, props, trigger, watch }) {
 const say = speaker(element.querySelector(".status"));
@@ -18,7 +19,7 @@ let job = null;
 let address = null;
 
 function time() {
-  element.querySelector("output").value = `${Number(seconds.value).toFixed(1)} s`;
+  element.querySelector("output").value = words.seconds(Number(seconds.value));
   seconds.parentElement.style.setProperty("--at", (seconds.value - seconds.min) / (seconds.max - seconds.min));
 }
 
@@ -32,14 +33,14 @@ function start() {
   busy(true);
   stop.disabled = true;  // until the server has it: there is nothing to stop before
   bar.value = 0;
-  say("Waiting for the first frame …");
+  say(words.waiting);
   trigger("submit", { ...state.path, job, format, seconds: Number(seconds.value), closed: closed.checked });
 }
 
 // The server stops drawing, and says so: a new export before that would be stopped with this one.
 function cancel() {
   stop.disabled = true;
-  say("Stopping …");
+  say(words.stopping);
   trigger("stop", { job });
 }
 
@@ -47,12 +48,11 @@ async function show({ kind, file }) {
   const blob = await (await fetch(file)).blob();
   if (address) URL.revokeObjectURL(address);
   address = URL.createObjectURL(blob);
-  const picture = kind === "gif" ? Object.assign(new Image(), { alt: "The animation" })
+  const picture = kind === "gif" ? Object.assign(new Image(), { alt: words.alt })
     : Object.assign(document.createElement("video"), { autoplay: true, loop: true, muted: true, playsInline: true });
   picture.src = address;
   const link = Object.assign(document.createElement("a"), { href: address, download: `faces.${kind}` });
-  const size = blob.size < 1e6 ? `${Math.round(blob.size / 1e3)} kB` : `${(blob.size / 1e6).toFixed(1)} MB`;
-  link.textContent = `Download ${kind.toUpperCase()}, ${size}`;
+  link.textContent = words.download(kind, blob.size);
   result.replaceChildren(picture, link);
   result.hidden = false;
 }
@@ -61,8 +61,8 @@ async function receive(message) {
   // The first message is the empty one that the component was made with.
   if (!job || message?.job !== job) return;
   if (message.error) say(message.error, true);
-  else if (message.cancelled) say("Cancelled.");
-  else say(`${message.done} of ${message.total} frames`);
+  else if (message.cancelled) say(words.cancelled);
+  else say(words.progress(message.done, message.total));
   stop.disabled = false;
   bar.value = message.total ? message.done / message.total : 0;
   if (message.file) await show(message);
@@ -77,7 +77,7 @@ element.addEventListener("click", (event) => {
   if (button?.dataset.format) {
     format = button.dataset.format;
     for (const other of element.querySelectorAll("[data-format]")) other.setAttribute("aria-pressed", other === button);
-    make.textContent = `Make ${format.toUpperCase()}`;
+    make.textContent = words.make(format);
   } else if (button) {
     if (button.dataset.do === "cancel") cancel();
     else start();

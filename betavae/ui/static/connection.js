@@ -1,6 +1,8 @@
 // Whether the server can be reached: what the connection lost is sent again as soon as it answers.
 
-export const CONNECTION_LOST = "The connection was lost.";
+import { CONNECTION_LOST } from "./words.js";
+
+export { CONNECTION_LOST };
 
 const WAITS = [500, 1000, 2000, 4000];  // milliseconds before the next try, the last of them from then on
 

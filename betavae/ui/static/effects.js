@@ -1,6 +1,7 @@
 // What an edit changed besides what it was meant to, as a classifier sees the pictures; each with a lock.
 
 import { latest } from "./stage.js";
+import { effects as words } from "./words.js";
 
 const SHOWN = 4;        // at most, of those that
 const SMALLEST = 0.05;  // change by this much, in probability or in share of the faces
@@ -30,25 +31,23 @@ export class SideEffects {
 
   show(found) {
     const rows = (found ?? []).filter(({ before, after }) => Math.abs(after - before) >= SMALLEST).slice(0, SHOWN);
-    this.element.querySelector(".quiet").textContent = !found ? "Release a slider to see what else it changed."
-      : rows.length ? "Also changed" : "Nothing else changed.";
+    this.element.querySelector(".quiet").textContent = !found ? words.invitation
+      : rows.length ? words.also : words.none;
     this.element.querySelector("ul").replaceChildren(...rows.map((row) => this.item(row)));
   }
 
   item({ name, label, before, after, quantity }) {
     const item = document.createElement("li");
-    const percent = (share) => Math.round(100 * share);
     item.innerHTML = `<span></span> <b></b> <button type="button" class="link" data-do="lock-effect"></button>`;
     item.querySelector("span").textContent = label;
-    item.querySelector("b").textContent = `${quantity ? "above " : ""}${percent(before)} → ${percent(after)} %`;
-    item.title = quantity ? `${label}: above how many of 100 faces it stands, before and after (its percentile)`
-      : `${label}: how sure a classifier of pictures is, before and after`;
+    item.querySelector("b").textContent = words.change(before, after, quantity);
+    item.title = quantity ? words.quantity(label) : words.probability(label);
     const button = item.querySelector("button");
     const locked = this.isLocked(name);
     button.dataset.effect = name;
-    button.textContent = locked ? "locked" : "lock";
+    button.textContent = locked ? words.locked : words.lock;
     button.disabled = locked !== false;
-    button.setAttribute("aria-label", `${button.textContent} ${label}`);
+    button.setAttribute("aria-label", words.lockOf(button.textContent, label));
     return item;
   }
 }

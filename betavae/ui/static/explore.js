@@ -1,8 +1,9 @@
 // The page holds the latent; the server is asked for pictures of it and remembers nothing.
 
-import { CONNECTION_LOST, connection } from "./connection.js";
+import { connection } from "./connection.js";
 import { latest, paint, speaker } from "./stage.js";
 import { state } from "./state.js";
+import { CONNECTION_LOST, explore as words } from "./words.js";
 
 export default function mount({ element, props, server, trigger }) {
 const stage = element.querySelector(".stage");
@@ -50,11 +51,10 @@ const compare = props.compare && latest(models, (request) => server.across(reque
   models.replaceChildren(...answer.rows.map((row) => {
     const line = document.createElement("div");
     line.className = "model";
-    const words = document.createElement("div");
-    words.append(Object.assign(document.createElement("b"), { textContent: row.model }));
-    const told = row.latent === null ? "none of its latents is known to"
-      : `z${row.latent}, ${row.kl === null ? "KL unknown" : `${row.kl.toFixed(2)} nats`}, r = ${row.r.toFixed(2).replace("-", "−")}`;
-    words.append(Object.assign(document.createElement("small"), { textContent: told }));
+    const name = document.createElement("div");
+    name.append(Object.assign(document.createElement("b"), { textContent: row.model }));
+    const told = row.latent === null ? words.none : words.kin(row);
+    name.append(Object.assign(document.createElement("small"), { textContent: told }));
     const strip = document.createElement("div");
     strip.className = "strip";
     for (const picture of row.pictures ?? []) {
@@ -62,7 +62,7 @@ const compare = props.compare && latest(models, (request) => server.across(reque
       paint(cell, picture);
       strip.append(cell);
     }
-    line.append(words, strip);
+    line.append(name, strip);
     return line;
   }));
 }, wrong);
@@ -75,7 +75,7 @@ function place(latent) {
   input.value = z[latent];
   track.style.setProperty("--at", share(z[latent]));
   track.style.setProperty("--own", share(own[latent]));
-  row.querySelector("output").value = z[latent].toFixed(1).replace("-", "−");
+  row.querySelector("output").value = words.value(z[latent]);
 }
 
 function set(latent, value) {
@@ -113,7 +113,7 @@ async function receive(ask) {
 const actions = {
   random: () => receive(() => server.generate({})),
   reset: () => load({ z: own, caption }),
-  edit: () => trigger("select", { z, caption: caption.startsWith("Explored") ? caption : `Explored: ${caption}` }),
+  edit: () => trigger("select", { z, caption: words.explored(caption) }),
   more(button) {
     element.querySelector(".atlas").classList.add("all");
     button.remove();
@@ -124,7 +124,7 @@ for (const [latent, row] of rows) {
   row.querySelector(".strip").append(...props.values.map((value) => {
     const button = document.createElement("button");
     button.type = "button";
-    button.title = button.ariaLabel = `Latent ${latent} at ${value}`;
+    button.title = button.ariaLabel = words.step(latent, value);
     button.dataset.value = value;
     button.append(Object.assign(document.createElement("canvas"), { width: 96, height: 96 }));
     return button;

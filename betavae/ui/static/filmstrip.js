@@ -1,5 +1,7 @@
 // The history as a filmstrip: a picture a step, a lane a branch.
 
+import { filmstrip as words } from "./words.js";
+
 export class Filmstrip {
   // strip: an <ol>; go(node) shows a step, pin(node) compares with it.
   constructor(strip, history, { go, pin }) {
@@ -34,11 +36,13 @@ export class Filmstrip {
     item.classList.toggle("root", !parent);
     item.classList.toggle("branch", Boolean(parent) && lane !== parent.lane);
     item.innerHTML = `<button type="button" class="frame"><img alt=""></button><span></span>
-      <button type="button" class="pin" data-do="pin" title="Compare with this step"
-        aria-label="Compare with this step">A</button>`;
+      <button type="button" class="pin" data-do="pin"></button>`;
+    const pin = item.querySelector(".pin");
+    pin.textContent = words.pinned;
+    pin.title = pin.ariaLabel = words.pin;
     item.querySelector("span").textContent = item.querySelector("span").title = caption;
-    item.querySelector(".frame").title = `Go on from: ${caption}`;
-    item.querySelector("img").alt = `Step ${step + 1}: ${caption}`;
+    item.querySelector(".frame").title = words.go(caption);
+    item.querySelector("img").alt = words.alt(step, caption);
     if (picture) item.querySelector("img").src = picture;
     return item;
   }

@@ -1,5 +1,7 @@
 // The photo with its faces' boxes, and two rings that are put on the eyes by hand.
 
+import { framing as words } from "./words.js";
+
 export class Framing {
   // choose(index) and eyes([[x, y], [x, y]]) are told what was asked for, in the photo's own pixels.
   constructor(element, { choose, eyes }) {
@@ -39,9 +41,8 @@ export class Framing {
     const own = photo.faces[photo.face ?? 0]?.eyes;
     this.at = own ? own.map((eye) => [...eye]) : [[0.42 * w, 0.42 * h], [0.58 * w, 0.42 * h]];
     this.boxes.replaceChildren(...photo.faces.map((_, i) => {
-      const button = Object.assign(document.createElement("button"), { type: "button", title: `Face ${i + 1}` });
+      const button = Object.assign(document.createElement("button"), { type: "button", title: words.face(i), ariaLabel: words.face(i) });
       button.dataset.face = i;
-      button.setAttribute("aria-label", `Face ${i + 1}`);
       button.setAttribute("aria-pressed", i === photo.face);
       return button;
     }));

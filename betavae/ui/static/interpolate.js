@@ -4,6 +4,7 @@ import { pictureWith, recipeOf } from "./recipe.js";
 import { session } from "./session.js";
 import { download, latest, paint, speaker } from "./stage.js";
 import { state } from "./state.js";
+import { interpolate as words } from "./words.js";
 
 export default function mount({ element, props, server, trigger, watch }) {
 const stage = element.querySelector(".stage");
@@ -44,11 +45,11 @@ const row = latest(strip, picturesOf, async ({ pictures, latents }, asked) => {
 // Between which two faces the position is.
 function place() {
   const leg = Math.min(faces.length - 2, Math.floor(at() * (faces.length - 1)));
-  return `${faces[leg].caption} → ${faces[leg + 1].caption}`;
+  return words.leg(faces[leg].caption, faces[leg + 1].caption);
 }
 
 function move() {
-  output.value = `${Math.round(100 * at())} %`;
+  output.value = words.position(at());
   position.setAttribute("aria-valuetext", `${output.value}, ${place()}`);
   position.parentElement.style.setProperty("--at", at());
   steps.forEach((step, i) => strip.children[i].classList.toggle("here", Math.abs(step - at()) < 0.001));
@@ -71,7 +72,7 @@ function divide() {
     const button = document.createElement("button");
     button.type = "button";
     button.dataset.at = step;
-    button.title = button.ariaLabel = `${Math.round(100 * step)} % of the way`;
+    button.title = button.ariaLabel = words.way(step);
     button.append(Object.assign(document.createElement("canvas"), { width: 128, height: 128 }));
     return button;
   }));
@@ -92,9 +93,9 @@ function listFaces() {
     const name = Object.assign(document.createElement("small"), { textContent: face.caption, title: face.caption });
     const tools = document.createElement("div");
     tools.className = "tools";
-    tools.append(tool("earlier", "‹", `Move ${face.caption} towards the start`, i === 0),
-      tool("remove", "×", `Remove ${face.caption}`, faces.length <= 2),
-      tool("later", "›", `Move ${face.caption} towards the end`, i === faces.length - 1));
+    tools.append(tool("earlier", "‹", words.earlier(face.caption), i === 0),
+      tool("remove", "×", words.remove(face.caption), faces.length <= 2),
+      tool("later", "›", words.later(face.caption), i === faces.length - 1));
     item.append(image, name, tools);
     return item;
   }));
@@ -130,7 +131,7 @@ function focus(where, what) {
 }
 
 function add(face) {
-  if (faces.length === props.most) say(`A path has at most ${props.most} faces; remove one first.`, true);
+  if (faces.length === props.most) say(words.full(props.most), true);
   else set([...faces, face]);
 }
 
@@ -141,7 +142,7 @@ async function save(picture, z, name) {
 
 // The strip's recipe is of its first face.
 async function saveStrip() {
-  if (!(await row.settled())) return say("The strip has not come yet. Save it when the connection is back.", true);
+  if (!(await row.settled())) return say(words.noStrip, true);
   const [{ firstChild: { width, height } }] = strip.children;
   const sheet = Object.assign(document.createElement("canvas"), { width: width * steps.length, height });
   [...strip.children].forEach(({ firstChild }, i) => sheet.getContext("2d").drawImage(firstChild, i * width, 0));
@@ -166,10 +167,10 @@ const actions = {
     set(faces.toSpliced(i, 1));
     focus(i, "remove");
   },
-  edit: () => trigger("select", { ...path(), positions: [at()], caption: `${output.value} of the way` }),
+  edit: () => trigger("select", { ...path(), positions: [at()], caption: words.way(at()) }),
   async save() {
     if (await live.settled()) await save(canvas, between, "between.png");
-    else say("The picture has not come yet. Save it when the connection is back.", true);
+    else say(words.noPicture, true);
   },
   "save-strip": saveStrip,
 };

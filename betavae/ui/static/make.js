@@ -1,9 +1,10 @@
 // The faces of both sides live here and nowhere else; the server makes a direction of their latents and forgets them.
 
-import { CONNECTION_LOST, connection } from "./connection.js";
+import { connection } from "./connection.js";
 import { session } from "./session.js";
 import { download, latest, paint, speaker } from "./stage.js";
 import { state } from "./state.js";
+import { CONNECTION_LOST, make as words } from "./words.js";
 
 export default function mount({ element, props, server, watch }) {
 const find = (selector) => element.querySelector(selector);
@@ -34,7 +35,7 @@ function draw() {
       item.append(Object.assign(new Image(), { src: picture, alt: caption, title: caption, draggable: false }));
       const remove = Object.assign(document.createElement("button"), { type: "button", textContent: "×" });
       Object.assign(remove.dataset, { do: "remove", index: i });
-      remove.ariaLabel = remove.title = `Remove ${caption}`;
+      remove.ariaLabel = remove.title = words.remove(caption);
       item.append(remove);
       return item;
     }));
@@ -66,7 +67,7 @@ function show(answer) {
 
 function move() {
   const value = Number(strength.value);
-  find("output").value = `${value < 0 ? "−" : "+"}${Math.abs(value).toFixed(1)}`;
+  find("output").value = words.strength(value);
   strength.parentElement.style.setProperty("--at", (value + 2) / 4);
   if (made) preview.ask({ latents: [plain, plain.map((x, i) => x + value * made.direction.vector[i])] });
 }
@@ -75,13 +76,13 @@ function append(side, faces) {
   const room = props.most - sides[side].length;
   sides[side].push(...faces.slice(0, room));
   update();
-  if (faces.length > room) say(`A side has at most ${props.most} faces; ${faces.length - room} were left out.`, true);
+  if (faces.length > room) say(words.tooMany(props.most, faces.length - room), true);
 }
 
 // Adds a direction to the Edit tab's sliders, in this page only; false if its name is taken.
 function join(direction) {
   const added = state.addDirection(direction);
-  if (!added) say(`There is a direction ${direction.name} already; choose another name.`, true);
+  if (!added) say(words.taken(direction.name), true);
   return added;
 }
 
@@ -98,7 +99,7 @@ const actions = {
     try {
       const answer = await server.pictures({ latents: [z] });
       if (answer.error) say(answer.error, true);
-      else append(side, [{ z, picture: answer.pictures[0], caption: "Edited face" }]);
+      else append(side, [{ z, picture: answer.pictures[0], caption: words.edited }]);
     } catch {
       say(CONNECTION_LOST, true);
       connection.once(() => actions.take(button));
@@ -109,7 +110,7 @@ const actions = {
     update();
   },
   add() {
-    if (made && join(made.direction)) say(`${made.direction.label} is a slider of the Edit tab now, under “Your own”.`);
+    if (made && join(made.direction)) say(words.isSlider(made.direction.label));
   },
   download() {
     if (!made) return;
@@ -145,7 +146,7 @@ function load(message) {
   if (message?.faces) append(message.side, message.faces);
   if (message?.directions) {
     const joined = message.directions.filter(join).map(({ label }) => label);
-    if (joined.length) say(`Sliders of the Edit tab now, under “Your own”: ${joined.join(", ")}.`);
+    if (joined.length) say(words.areSliders(joined));
   }
 }
 session.recall("sides").then((kept) => {

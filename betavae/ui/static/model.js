@@ -1,5 +1,6 @@
-import { CONNECTION_LOST, connection } from "./connection.js";
+import { connection } from "./connection.js";
 import { speaker } from "./stage.js";
+import { CONNECTION_LOST, model as words } from "./words.js";
 
 const WIDTH = 460;
 const HEIGHT = 220;
@@ -33,14 +34,14 @@ function chart({ title, lines }) {
   const x = (value) => LEFT + (value / right) * (WIDTH - LEFT - 8);
   const share = (value) => (value - low + margin) / (high - low + 2 * margin);
   const y = (value) => HEIGHT - BOTTOM - share(value) * (HEIGHT - BOTTOM - 8);
-  const plot = svg("svg", { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, role: "img", "aria-label": `${title}, against images seen` });
+  const plot = svg("svg", { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, role: "img", "aria-label": words.chart(title) });
   for (const value of ticks(low - margin, high + margin, TICKS)) {
     plot.append(svg("line", { x1: LEFT, x2: WIDTH, y1: y(value), y2: y(value) }),
-      svg("text", { x: LEFT - 6, y: y(value) + 4, "text-anchor": "end" }, value.toLocaleString("en")));
+      svg("text", { x: LEFT - 6, y: y(value) + 4, "text-anchor": "end" }, words.number(value)));
   }
   for (const value of ticks(0, right, TICKS)) {
     const anchor = x(value) > WIDTH - 30 ? "end" : value ? "middle" : "start";
-    plot.append(svg("text", { x: x(value), y: HEIGHT - 6, "text-anchor": anchor }, value.toLocaleString("en")));
+    plot.append(svg("text", { x: x(value), y: HEIGHT - 6, "text-anchor": anchor }, words.number(value)));
   }
   const caption = document.createElement("figcaption");
   caption.append(Object.assign(document.createElement("b"), { textContent: title }));
@@ -70,9 +71,9 @@ if (form) {
   current?.setAttribute("aria-current", "page");
 
   async function open(name) {
-    if (!name) return say("Write the name of a repository, as user/repo.", true);
+    if (!name) return say(words.noName, true);
     form.setAttribute("aria-busy", "true");
-    say(`Loading ${name} …`);
+    say(words.loading(name));
     const answer = await server.open_model({ name }).catch(() => {
       connection.once(() => open(name));
       return { error: CONNECTION_LOST };

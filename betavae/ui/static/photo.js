@@ -1,6 +1,8 @@
 // The box that takes a photo: a file, a drop or a paste anywhere on the page, or the camera. What is taken is told to the page as
 // the event "photo-taken"; the box shows what the page has made of it ("photo-shown", "photo-refused").
 
+import { photo as words } from "./words.js";
+
 export default function mount({ element }) {
 const box = element.querySelector(".photo-box");
 const input = box.querySelector("input");
@@ -60,12 +62,12 @@ dialog.addEventListener("cancel", close);
 
 const actions = {
   async camera() {
-    if (!navigator.mediaDevices?.getUserMedia) return tell("This browser gives no camera to this page.");
+    if (!navigator.mediaDevices?.getUserMedia) return tell(words.noCameraHere);
     try {
       video.srcObject = await navigator.mediaDevices.getUserMedia({ video: { width: 1280 } });
       dialog.showModal();
     } catch ({ name }) {
-      tell(name === "NotAllowedError" ? "The camera was not allowed." : "No camera was found.");
+      tell(name === "NotAllowedError" ? words.cameraDenied : words.noCamera);
     }
   },
   shoot() {

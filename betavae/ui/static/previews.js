@@ -2,6 +2,7 @@
 
 import { latest } from "./stage.js";
 import { preset } from "./proposals.js";
+import { previews as words } from "./words.js";
 
 const REST = 300;  // milliseconds after the last change: a slider that goes on moving has the server to itself
 
@@ -42,7 +43,7 @@ export class Previews {
       const done = !Object.keys(moves).length;
       button.classList.toggle("done", done);
       button.setAttribute("aria-disabled", done);
-      button.querySelector("small").textContent = done ? "nothing left to change" : "";
+      button.querySelector("small").textContent = done ? words.done : "";
     }
     this.changed = performance.now();
     if (all.length) this.presets.ask({ latents: all.map(({ moves }) => this.latent(moves)) });

@@ -2,6 +2,7 @@
 
 import { latest, speaker } from "./stage.js";
 import { state } from "./state.js";
+import { sample as words } from "./words.js";
 
 export default function mount({ element, props, server, trigger }) {
 const stage = element.querySelector(".stage");
@@ -26,13 +27,6 @@ function request() {
   };
 }
 
-const said = {
-  prior: "Random faces, as the model would have them",
-  mixture: "Random faces, spread as real ones are",
-  both: "The same noise, both ways",
-  neighbours: "Neighbours of the face on the Edit tab",
-};
-
 function show(answer, asked) {
   shown = asked;
   answer.grids.forEach(({ name, label, pictures }, i) => {
@@ -47,13 +41,13 @@ function show(answer, asked) {
     pictures.forEach((picture, j) => {
       const button = faces.children[j] ?? faces.appendChild(document.createElement("button"));
       if (!button.firstChild) button.append(Object.assign(document.createElement("img"), { alt: "", draggable: false }));
-      Object.assign(button, { type: "button", title: `${label} ${j + 1}`, ariaLabel: `${label} ${j + 1}` });
+      Object.assign(button, { type: "button", title: words.face(label, j), ariaLabel: words.face(label, j) });
       Object.assign(button.dataset, { grid: name, index: j });
       button.firstChild.src = picture;
     });
   });
   while (grids.children.length > answer.grids.length) grids.lastChild.remove();
-  say(`${said[asked.source]}, seed ${asked.seed}`);
+  say(words.seed(words.said[asked.source], asked.seed));
 }
 
 const live = latest(stage, (asked) => server.draw(asked), show, (sentence) => say(sentence, true));
@@ -63,7 +57,7 @@ function place() {
     const { min, max, value, id } = track.querySelector("input");
     track.style.setProperty("--at", (value - min) / (max - min));
     const digits = id === "temperature" ? 2 : id === "count" ? 0 : 1;
-    const text = id === "truncation" && unlimited() ? "off" : Number(value).toFixed(digits);
+    const text = id === "truncation" && unlimited() ? words.unlimited : Number(value).toFixed(digits);
     track.parentElement.querySelector("output").value = text;
     track.querySelector("input").setAttribute("aria-valuetext", text);
   }

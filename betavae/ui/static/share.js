@@ -1,5 +1,7 @@
 // An edit to show to others: a card with before and after, and frames for a loop from one to the other.
 
+import { card as words } from "./words.js";
+
 const SIDE = 560;     // pixels of each picture on a card
 const MARGIN = 20;
 const FRAMES = 12;    // of a loop, one way
@@ -7,8 +9,8 @@ const LOOP = 384;     // pixels
 
 export const waysThere = Array.from({ length: FRAMES }, (_, i) => (1 - Math.cos((Math.PI * i) / (FRAMES - 1))) / 2);
 
-// before, after: canvases; words: what was done.
-export function card(before, after, words) {
+// before, after: canvases; edit: what was done, in words.
+export function card(before, after, edit) {
   const canvas = Object.assign(document.createElement("canvas"), { width: 2 * SIDE + 3 * MARGIN, height: SIDE + 3 * MARGIN + 44 });
   const context = canvas.getContext("2d");
   context.fillStyle = "#fff";
@@ -18,7 +20,7 @@ export function card(before, after, words) {
     const left = MARGIN + i * (SIDE + MARGIN);
     context.drawImage(picture, left, MARGIN, SIDE, SIDE);
     context.font = "600 17px system-ui, sans-serif";
-    const label = ["Before", "After"][i];
+    const label = [words.before, words.after][i];
     context.fillStyle = "#000a";
     context.fillRect(left + 12, MARGIN + SIDE - 42, context.measureText(label).width + 20, 30);
     context.fillStyle = "#fff";
@@ -26,10 +28,10 @@ export function card(before, after, words) {
   });
   context.fillStyle = "#1d1d1b";
   context.font = "600 24px system-ui, sans-serif";
-  context.fillText(words, MARGIN, SIDE + 3 * MARGIN + 12, canvas.width - 2 * MARGIN);
+  context.fillText(edit, MARGIN, SIDE + 3 * MARGIN + 12, canvas.width - 2 * MARGIN);
   context.fillStyle = "#6b6a64";
   context.font = "15px system-ui, sans-serif";
-  context.fillText("Face Latents", MARGIN, SIDE + 3 * MARGIN + 36);
+  context.fillText(words.title, MARGIN, SIDE + 3 * MARGIN + 36);
   return canvas;
 }
 

@@ -1,6 +1,7 @@
 // One direction's slider: value, percentile, the range of the data, reset, average and lock.
 
 import { percentile, quantile } from "./space.js";
+import { slider as words } from "./words.js";
 
 const STEPS = 200;     // of a track
 const MARGIN = 0.2;    // of the data's range, to both sides of it
@@ -24,7 +25,7 @@ export class Slider {
     text.title = name;
     text.htmlFor = this.input.id = `slider-${name}`;
     this.input.dataset.name = name;
-    this.standing.setAttribute("aria-label", `${label}: percentile`);
+    this.standing.setAttribute("aria-label", words.percentile(label));
     for (const button of row.querySelectorAll("button")) {
       button.title = button.title.replace("*", label);
       button.setAttribute("aria-label", button.title);
@@ -59,7 +60,7 @@ export class Slider {
       if (this.locked) {
         refused(this.held);
       } else if (!(percent >= 0 && percent <= 100)) {
-        refused(`The percentile of ${label} is ${this.standing.value || "empty"}; it must be from 0 to 100.`);
+        refused(words.noPercentile(label, this.standing.value));
       } else {
         this.reach(percent);
         changed();
@@ -74,7 +75,7 @@ export class Slider {
 
   // Why it does not move.
   get held() {
-    return `${this.direction.label} is locked; open its lock to move it.`;
+    return words.held(this.direction.label);
   }
 
   // Tab passes a slider in one stop, its track. Enter goes on to its buttons and its number, arrow keys between them, Escape back.
@@ -108,7 +109,7 @@ export class Slider {
   }
 
   get caption() {
-    return this.strength ? `${this.direction.label} ${this.output.value}` : `${this.direction.label} reset`;
+    return this.strength ? words.caption(this.direction.label, this.output.value) : words.reset(this.direction.label);
   }
 
   // The track of a face that stands at `own`: the data's range, a margin, and the face.
@@ -179,14 +180,14 @@ export class Slider {
     const { direction, strength, score } = this;
     const beyond = score < direction.low || score > direction.high;
     const rank = Math.min(99, Math.max(1, Math.round(percentile(score, direction.quantiles))));
-    const standing = beyond ? "beyond" : `above ${rank} %`;
+    const standing = beyond ? words.beyond : words.above(rank);
     this.input.value = strength;
     this.row.style.setProperty("--at", this.share(strength));
     this.row.classList.toggle("changed", strength !== 0);
     this.row.classList.toggle("beyond", beyond && strength !== 0);
-    this.output.value = strength || !this.locked ? valueText(strength, direction, this.digits) : "kept";
+    this.output.value = strength || !this.locked ? valueText(strength, direction, this.digits) : words.kept;
     if (this.standing !== document.activeElement) this.standing.value = standing;
-    this.input.setAttribute("aria-valuetext", `${this.output.value}, ${beyond ? "beyond all faces" : `${standing} of faces`}`);
+    this.input.setAttribute("aria-valuetext", `${this.output.value}, ${beyond ? words.beyondAll : words.ofFaces(standing)}`);
   }
 
   // What the locks leave of its effect; null where there is nothing to say.
@@ -194,14 +195,13 @@ export class Slider {
     const percent = share === null ? null : Math.round(100 * share);
     if (percent === this.percent) return;
     this.percent = percent;
-    this.remains.textContent = percent === null ? "" : `${percent} % left`;
-    this.remains.title = percent === null ? "" : `${percent} % of the effect remains under the locks`;
+    this.remains.textContent = percent === null ? "" : words.left(percent);
+    this.remains.title = percent === null ? "" : words.leftOf(percent);
   }
 }
 
 export function valueText(strength, { unit, per_strength }, digits) {
   const degrees = unit === "degrees";
   const size = degrees ? Math.abs(strength * per_strength).toFixed(0) : Math.abs(strength).toFixed(digits);
-  const sign = Number(size) === 0 ? "" : strength > 0 ? "+" : "−";
-  return sign + (Number(size) === 0 ? "0" : size) + (degrees ? "°" : "");
+  return words.value(strength, size, degrees);
 }

@@ -3,6 +3,7 @@
 import { valueText } from "./slider.js";
 import { pictureWith, recipeOf } from "./recipe.js";
 import { download, latest } from "./stage.js";
+import { slider as words } from "./words.js";
 
 const CELL = 128;  // pixels, in the saved picture
 
@@ -53,7 +54,7 @@ export class Spectrum {
   caption(cell) {
     return Object.entries(cell).map(([name, strength]) => {
       const { direction, digits } = this.sliders.get(name);
-      return `${direction.label} ${valueText(strength, direction, digits)}`;
+      return words.caption(direction.label, valueText(strength, direction, digits));
     }).join(", ");
   }
 

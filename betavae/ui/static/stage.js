@@ -1,6 +1,7 @@
 // Shared by the tabs: how a picture gets onto a canvas, and how the newest one wins.
 
-import { CONNECTION_LOST, connection } from "./connection.js";
+import { connection } from "./connection.js";
+import { CONNECTION_LOST } from "./words.js";
 
 // A picture that is read and can be drawn.
 export async function loaded(src) {
