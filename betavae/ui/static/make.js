@@ -14,15 +14,21 @@ const canvas = Object.fromEntries([...element.querySelectorAll("canvas")].map((c
 const strength = find("#made-strength");
 const name = find("#made-name");
 const sides = { positives: [], negatives: [] };
-let made = null;    // {direction, report, warning, pack} of the faces that are shown
+let of = null;      // {name, positives, negatives}: what a direction is wanted of
+let made = null;    // {of, direction, report, warning, pack} as the server made it
 let plain = null;   // the latent that the preview starts from
 
-const making = latest(result, (request) => server.make(request), show, (sentence) => {
-  made = null;
-  say(sentence, true);
-});
-
-const preview = latest(result, ({ latents }) => server.pictures({ latents }), async ({ pictures }) => {
+// The direction, made anew where it is wanted of other faces, and then the edited face without and with it.
+const live = latest(result, async ({ of: wanted, z, value }) => {
+  if (made?.of !== wanted) {
+    made = null;
+    const answer = await server.make(wanted);
+    if (answer.error) return answer;
+    made = { ...answer, of: wanted };
+    report();
+  }
+  return server.pictures({ latents: [z, z.map((x, i) => x + value * made.direction.vector[i])] });
+}, async ({ pictures }) => {
   await Promise.all([paint(canvas.plain, pictures[0]), paint(canvas.made, pictures[1])]);
 }, (sentence) => say(sentence, true));
 
@@ -46,30 +52,27 @@ function update() {
   draw();
   session.keep("sides", { ...sides, name: name.value });
   say("");
-  making.forget();
+  live.forget();
   result.hidden = !(sides.positives.length && sides.negatives.length);
-  if (result.hidden) return;
   const latents = (faces) => faces.map(({ z }) => z);
-  making.ask({ name: name.value.trim(), positives: latents(sides.positives), negatives: latents(sides.negatives) });
+  of = result.hidden ? null : { name: name.value.trim(), positives: latents(sides.positives), negatives: latents(sides.negatives) };
+  move();
 }
 
-function show(answer) {
-  made = answer;
+function report() {
   say("");
   find(".warning").textContent = made.warning ?? "";
   find("dl").replaceChildren(...made.report.flatMap(({ term, text }) => [
     Object.assign(document.createElement("dt"), { textContent: term }),
     Object.assign(document.createElement("dd"), { textContent: text }),
   ]));
-  plain = state.edited;
-  move();
 }
 
 function move() {
   const value = Number(strength.value);
   find("output").value = words.strength(value);
   strength.parentElement.style.setProperty("--at", (value + 2) / 4);
-  if (made) preview.ask({ latents: [plain, plain.map((x, i) => x + value * made.direction.vector[i])] });
+  if (of) live.ask({ of, z: (plain = state.edited), value });
 }
 
 function append(side, faces) {
@@ -78,6 +81,9 @@ function append(side, faces) {
   update();
   if (faces.length > room) say(words.tooMany(props.most, faces.length - room), true);
 }
+
+// Whether what is wanted has been made.
+const isMade = () => of && made?.of === of;
 
 // Adds a direction to the Edit tab's sliders, in this page only; false if its name is taken.
 function join(direction) {
@@ -110,10 +116,10 @@ const actions = {
     update();
   },
   add() {
-    if (made && join(made.direction)) say(words.isSlider(made.direction.label));
+    if (isMade() && join(made.direction)) say(words.isSlider(made.direction.label));
   },
   download() {
-    if (!made) return;
+    if (!isMade()) return;
     const bytes = Uint8Array.from(atob(made.pack), (character) => character.charCodeAt(0));
     download(new Blob([bytes]), `${made.direction.name.replace(/[^0-9A-Za-z]+/g, "-")}.safetensors`);
   },
@@ -158,7 +164,7 @@ session.recall("sides").then((kept) => {
 watch("value", () => load(props.value));
 // The face may have changed on another tab.
 new IntersectionObserver(([{ isIntersecting }]) => {
-  if (isIntersecting && made && state.edited.join() !== plain.join()) show(made);
+  if (isIntersecting && of && state.edited.join() !== plain.join()) move();
 }).observe(result);
 draw();
 }
