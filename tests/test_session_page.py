@@ -126,6 +126,26 @@ def test_a_new_tab_goes_on_with_what_was_left_last_and_another_model_does_not(vi
     assert other.locator(".photo-box img").is_hidden()
 
 
+def test_a_duplicated_tab_has_a_copy_of_its_own(visit):
+    page = visit()
+    smile = push(page, "Smiling", 0.5)
+    assert kept(page)["edit"]
+    with page.expect_popup() as opened:  # such a tab starts with the session storage of its opener, as a duplicate does
+        page.evaluate("window.open(location.href)")
+    other = opened.value
+    settled(other)
+    other.wait_for_function("document.querySelectorAll('.steps li').length === 2")
+    assert strengths(other) == {"Smiling": smile}
+    push(other, "Smiling", 0)
+    kept(other)
+    for tab, wanted in ((page, {"Smiling": smile}), (other, {})):
+        tab.reload()
+        settled(tab)
+        tab.wait_for_selector(".steps li")
+        assert strengths(tab) == wanted
+    assert len({tab.evaluate("sessionStorage['face-latents.tab']") for tab in (page, other)}) == 2
+
+
 def test_an_edit_goes_to_another_face_only_if_asked(visit, editor, portrait_file, server):
     recipe = json.loads(Recipe(editor.hash, {"Smiling": 1.0}).to_json())
     page = visit(address="/#recipe=" + quote(json.dumps(recipe)))

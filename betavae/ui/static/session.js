@@ -3,11 +3,27 @@
 const STORE = "parts";
 const DAYS = 30;  // after which what nobody came back to is deleted
 const TAB = "face-latents.tab";
+const PATIENCE = 500;  // milliseconds in which a page that is being left gives its tab's name free
 
 const done = (request) => new Promise((resolve, reject) => {
   request.onsuccess = () => resolve(request.result);
   request.onerror = () => reject(request.error);
 });
+
+const newName = () => crypto.getRandomValues(new Uint32Array(2)).join("-");
+
+// Whether no other living page goes by this name; as long as this page lives no other one will. A duplicated tab brings its
+// original's name along. Where the browser has no locks (on plain HTTP) that is not noticed.
+function claimed(name) {
+  return new Promise((resolve) => {
+    const hold = () => {
+      resolve(true);
+      return new Promise(() => {});
+    };
+    if (!navigator.locks) resolve(true);
+    else navigator.locks.request(`${TAB}.${name}`, { signal: AbortSignal.timeout(PATIENCE) }, hold).catch((error) => resolve(error.name !== "TimeoutError"));
+  });
+}
 
 // Parts are anything that can be cloned, files too. Each tab of the browser has its own, for each model.
 class Session {
@@ -16,14 +32,18 @@ class Session {
     this.opened = new Promise((resolve) => (this.ready = resolve));
   }
 
-  // `adopt`: a tab that has nothing yet goes on with what was left last. Whether this tab had something itself is `returned`.
+  // A duplicate goes on with a copy of its original. `adopt`: a tab that has nothing yet goes on with what was left last. Whether this tab had something itself is `returned`.
   // Where the browser has no database the session is `broken`: it recalls nothing and keeps nothing.
   async open(model, adopt) {
     this.model = model;
     try {
       this.tab = sessionStorage.getItem(TAB);
       this.returned = Boolean(this.tab);
-      if (!this.tab) sessionStorage.setItem(TAB, (this.tab = crypto.getRandomValues(new Uint32Array(2)).join("-")));
+      const original = this.returned && !(await claimed(this.tab)) ? this.tab : null;
+      if (!this.returned || original) {
+        sessionStorage.setItem(TAB, (this.tab = newName()));
+        await claimed(this.tab);
+      }
       const opening = indexedDB.open("face-latents", 1);
       opening.onupgradeneeded = () => opening.result.createObjectStore(STORE, { keyPath: ["model", "tab", "part"] });
       this.database = await done(opening);
@@ -31,6 +51,7 @@ class Session {
       const old = all.filter(({ time }) => Date.now() - time > DAYS * 86_400_000);
       for (const { key } of old) await done(this.store("readwrite").delete(key));
       const mine = all.filter(({ key: [of] }) => of === model);
+      if (original) await this.copy(original);
       if (!this.returned && adopt && mine.length) await this.copy(mine.sort((a, b) => b.time - a.time)[0].key[1]);
     } catch {
       this.broken = true;
