@@ -14,7 +14,7 @@ from betavae.repository import Content, push
 # Named one by one: reconstructions.png shows CelebA's own images, which may not be redistributed.
 FIGURES = {"edits": "Edits of a generated face", "samples": "Random faces", "traversals": "One latent a row, from −3 to 3",
            "curves": "Loss, reconstruction and KL while training", "effects": "What every direction changes"}
-RECORDS = ("run.json", "compare.json", "selection.json")
+RECORDS = ("run.json", "compare.json", "selection.json", "sharp.json")
 PAPER = "1804.03599"
 TERMS = "https://mmlab.ie.cuhk.edu.hk/projects/CelebA.html"
 CELEBA_TERMS = (f"[CelebA]({TERMS}): photographs of celebrities with 40 labels, for non-commercial research only. None of its "
@@ -128,6 +128,10 @@ def card(loaded: hub.Loaded, files: dict[str, Content], repo: str) -> str:
     terms, seen = (CELEBA_TERMS, CELEBA_SEEN) if source == "CelebA" else (
         f"Trained on {source}; whoever publishes this model says here under which terms.", OTHER_SEEN)
     example = names[0] if names else "NAME"
+    sharp = "" if loaded.folder.sharpener is None else """
+A second decoder (`sharp.safetensors`) draws at twice the size: `editor.decode(z, sharp=True)`. The detail that it adds is a
+network's guess and is not encoded in z; no figure below is measured on it.
+"""
     return f"""---
 {data.to_yaml()}
 ---
@@ -151,7 +155,7 @@ editor = Editor.from_pretrained("{repo}")
 z = editor.encode("photo.jpg")
 editor.edit(z, {{"{example}": 1.5}})[0].save("edited.png")
 ```
-
+{sharp}
 `directions/NAME.pt` has each direction as one tensor ({config.latents},): `edited = z + strength * direction`. How far
 the data reaches is in `directions.safetensors`.
 

@@ -13,6 +13,7 @@ from test_repository import files
 from betavae import Editor, hub
 from betavae.release import PublishError, publish, release
 from betavae.repository import HubError
+from betavae.sharp import SharpConfig, Sharpener
 from train import run as training
 from train.directions.simple import simple_directions
 from train.evaluation import evaluate
@@ -69,6 +70,30 @@ def test_the_card_is_one_that_the_library_reads(run, fake_hub):
     assert result.metric_value == 1234.5 and result.dataset_args["images"] == 40
     assert "1,234.5" in card.text and f'from_pretrained("{REPO}")' in card.text and "640 images" in card.text
     assert "figures/edits.png" in card.text and "samples.png" not in card.text
+
+
+def test_a_second_decoder_is_published_and_the_card_says_what_it_is(run, fake_hub, tiny):
+    publish(run, REPO)
+    there = fake_hub.repositories[REPO]
+    assert "second decoder" not in there.files["README.md"].decode() and Editor.from_pretrained(REPO).sharpener is None
+    sharpener = Sharpener(SharpConfig(8, 64, width=16, blocks=1))
+    torch.nn.init.normal_(sharpener.last.weight, std=0.05)
+    sharpener.save(run / "sharp.safetensors", hub.model_hash(tiny))
+    (run / "sharp.json").write_text(json.dumps({"weights": hub.model_hash(tiny), "lowpass": 1.5}))
+    publish(run, REPO)
+    assert {"sharp.safetensors", "sharp.json"} <= set(there.files)
+    assert "not encoded in z" in there.files["README.md"].decode()
+    z = torch.randn(1, 8)
+    (expected,), (opened,) = (Editor.from_pretrained(place, "cpu").decode(z, sharp=True) for place in (run, REPO))
+    assert opened.size == (128, 128) and opened.tobytes() == expected.tobytes()
+    # One of other weights is not published, and one that is gone here goes there.
+    sharpener.save(run / "sharp.safetensors", "0123456789ab")
+    with pytest.raises(PublishError, match=r"sharp.safetensors' is of the weights 0123456789ab"):
+        publish(run, REPO)
+    (run / "sharp.safetensors").unlink()
+    (run / "sharp.json").unlink()
+    publish(run, REPO)
+    assert not {"sharp.safetensors", "sharp.json"} & set(there.files)
 
 
 def test_a_second_version_takes_away_what_it_no_longer_has_and_leaves_what_is_others(run, fake_hub):
