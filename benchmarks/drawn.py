@@ -6,7 +6,8 @@
 
 SSIM and PSNR are of reconstructions from the posterior mean over the val faces; the mean training face is the baseline. MIG
 (Chen et al. 2018) and DCI (Eastwood and Williams 2018) compare the posterior means with the factors in ``factors.csv``,
-continuous ones split at their median. DCI's trees are grown on val and scored on test. Baseline: the same codes in random order.
+continuous ones split at their median. DCI's trees are grown on val and scored on test. The same codes in random order are the
+baseline.
 """
 
 import argparse
@@ -50,7 +51,8 @@ def levels(folder: Path, names: np.ndarray) -> np.ndarray:
 def scores(val: tuple[np.ndarray, np.ndarray], test: tuple[np.ndarray, np.ndarray]) -> str:
     """MIG on test, and DCI, of codes (n, d) and factors (n, k)."""
     table, _, informativeness = metrics.importances(*val, *test)
-    return (f"MIG {metrics.mig(metrics.discretise(test[0]), test[1]):.3f}, disentanglement {metrics.disentanglement(table):.3f}, "
+    mig = metrics.mig(metrics.discretise(test[0]), test[1])
+    return (f"MIG {mig:.3f}, disentanglement {metrics.disentanglement(table):.3f}, "
             f"completeness {metrics.completeness(table):.3f}, informativeness {informativeness:.3f}")
 
 
