@@ -317,12 +317,14 @@ class Editor:
             return z + space.shift(strengths, locks)
         return z + hold(z, strengths, locks, space, self._reading, self.classifier.names)
 
-    def wear(self, z: Tensor, other: Tensor, groups: Iterable[str], amount: float = 1.0) -> dict[str, float]:
+    def wear(self, z: Tensor, other: Tensor, groups: Iterable[str], amount: float = 1.0,
+             locks: Iterable[str] = ()) -> dict[str, float]:
         """The strengths that bring a face z (d,) to the scores of the face ``other`` (d,), in some groups of directions.
 
         ``edit`` takes them like any others. Directions overlap, so their strengths are solved for together (ridge regression,
         ``WEAR_RIDGE``): at ``amount`` 1 the percentiles come near the other face's, at 0.5 the scores are half-way there.
-        Scores beyond those of the training faces are clipped to them.
+        Scores beyond those of the training faces are clipped to them. Directions without a slider on the page
+        (``Attribute.listed``) get no strength.
 
         Parameters
         ----------
@@ -330,20 +332,24 @@ class Editor:
             Of ``betavae.attributes.GROUPS``.
         amount : float
             From 0 to 1.
+        locks : list of str
+            Directions that get no strength.
 
         Raises
         ------
         ValueError
             A group does not exist or has no direction here, ``amount`` is not from 0 to 1, or a latent has the wrong shape.
+        DirectionsError
+            A lock is unknown.
         """
         if not 0 <= amount <= 1:
             raise ValueError(f"amount is {amount!r}; it must be a number from 0 to 1.")
         space = self.directions
         here = [group for group in GROUPS if any(attribute(name).group == group for name in space)]
-        chosen = set(groups)
+        chosen, kept = set(groups), {space[name].name for name in locks}
         for group in sorted(chosen):
             choice("group", group, here)
-        names = [name for name in space if attribute(name).group in chosen]
+        names = [name for name in space if attribute(name).group in chosen and attribute(name).listed and name not in kept]
         if not names:
             return {}
         z, other = self._latents(z), self._latents(other)

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from browser import Server, Visitors, captioned
+from browser import Server, Visitors, captioned, pixels, settled
 from gradio_client import Client
 from gradio_client.exceptions import AppError
 from PIL import Image
@@ -52,6 +52,13 @@ def test_by_number_on_the_page_and_over_the_api(few, browser, tmp_path):
         field.fill(str(high))
         field.press("Enter")
         captioned(page, f"Face {high}")
+        page.click("[data-view=beside]")
+        page.wait_for_selector(".trio:not([hidden])")
+        settled(page)
+        assert page.locator("[data-view=photo]").is_hidden()  # there is no photo to put an edit back into
+        assert page.inner_text(".trio .kept").startswith("The model ")
+        assert 2 < np.abs(pixels(page, "given") - pixels(page, "seen")).mean() < 60
+        np.testing.assert_array_equal(pixels(page, "edited"), pixels(page, "seen"))
         field.fill("0")
         field.press("Enter")
         page.get_by_text(f"There is no face number 0 here; there are {len(gallery)}").wait_for()

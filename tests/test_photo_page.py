@@ -1,13 +1,16 @@
 """A visitor's photo on the stage, in a real browser: found, framed, edited, saved; and nothing of it left on the server."""
 
 import io
+import json
 import os
 import tempfile
+import urllib.parse
 from pathlib import Path
 
 import numpy as np
 import pytest
-from browser import captioned, change, pixels, set_slider, settled, upload
+import torch
+from browser import captioned, change, pixels, set_slider, settled, state, upload
 from PIL import ExifTags, Image
 from skimage.data import astronaut
 
@@ -80,10 +83,41 @@ def test_the_models_picture_and_the_photo_are_a_switch(visit, tmp_path):
     photo = pixels(page, "edit")
     page.click("[data-view=model]")
     page.wait_for_function("document.querySelector('#edit [data-canvas=edit]').width === 512")
-    assert "keeps" in page.inner_text(".kept") or "loses" in page.inner_text(".kept")
+    assert "keeps" in page.inner_text(".views .kept") or "loses" in page.inner_text(".views .kept")
     page.click("[data-view=photo]")
     page.wait_for_function("document.querySelector('#edit [data-canvas=edit]').width === 1024")
     np.testing.assert_allclose(pixels(page, "edit"), photo, atol=1)
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+def test_the_photo_what_the_model_sees_and_the_edit_side_by_side(visit, editor, tmp_path, width):
+    path = tmp_path / "me.png"
+    PORTRAIT.save(path)
+    page = visit(width=width, height=844)
+    assert page.locator("[data-view=beside]").is_hidden()  # a generated face is no photo
+    opened(page, path)
+    page.click("[data-view=beside]")
+    page.wait_for_selector(".trio:not([hidden])")
+    settled(page)
+    given, seen = pixels(page, "given"), pixels(page, "seen")
+    photo = editor.open(path)
+    for shown, expected in ((given, editor.input(photo)), (seen, editor.decode(photo.z)[0])):
+        small = np.asarray(Image.fromarray(shown.astype(np.uint8)).resize((64, 64), Image.Resampling.BOX), dtype=float)
+        assert np.abs(small - np.asarray(expected)).mean() < 6
+    assert np.abs(pixels(page, "edited") - given).mean() < 1  # there is no edit yet
+    assert page.inner_text(".trio .kept").startswith("The model keeps ")
+    set_slider(page, "Smiling", -2)
+    edited = pixels(page, "edited")
+    assert change(given, edited, (0.55, 0.95), (0.25, 0.75)) > 2 and np.array_equal(pixels(page, "given"), given)
+    boxes = [page.locator(f"[data-canvas={name}]").bounding_box() for name in ("given", "seen", "edited")]
+    assert len({round(box["width"]) for box in boxes}) == 1 and boxes[0]["width"] > 150
+    assert all(0 <= box["x"] and box["x"] + box["width"] <= width for box in boxes)
+    page.click("[data-do=undo]")
+    settled(page)
+    assert np.abs(pixels(page, "edited") - given).mean() < 1
+    page.click("[data-view=photo]")
+    page.wait_for_selector(".trio", state="hidden")
+    page.wait_for_function("document.querySelector('#edit [data-canvas=edit]').width === 1024")
 
 
 def test_a_phone_photo_held_upright_of_12_megapixels(visit, editor, tmp_path):
@@ -166,6 +200,58 @@ def test_a_photo_dropped_or_pasted_anywhere_is_taken(visit, tmp_path):
             document.querySelector(".panel").dispatchEvent(event);
         }""", [kind, field, name, list(data.getvalue())])
         captioned(page, name)
+
+
+def strengths(page) -> dict[str, float]:
+    """What the step that is on the stage has been moved by; the link says so."""
+    recipe = urllib.parse.unquote(page.evaluate("window.location.hash").removeprefix("#recipe="))
+    return json.loads(recipe)["strengths"] if recipe else {}
+
+
+def test_anothers_smile_is_worn_and_is_an_edit_like_any(visit, editor, tmp_path):
+    """A face of the model's own as the second photo: its expression, as the library has it; more of it, undone, locked, refused."""
+    second = tmp_path / "her.png"
+    editor.decode(editor.sample(1, 8, 0.8))[0].resize((512, 512)).save(second)
+    worn = editor.open(second)
+    page = visit()
+    z = torch.tensor(state(page, "state.edited"))
+    page.get_by_text("Wear another's smile").click()
+    page.set_input_files(".wear input[type=file]", second)
+    page.wait_for_function("document.querySelectorAll('.steps li').length === 2")
+    settled(page)
+    assert strengths(page) == pytest.approx(editor.wear(z, worn.z[0], ["Expression"]), abs=2e-3)
+    assert page.locator(".steps li.here span").inner_text() == "Expression of her.png"
+    # Half of it, as the same step; then the pose as well, as another.
+    whole = page.evaluate("window.location.hash")
+    page.locator(".amount input").fill("50")
+    page.wait_for_function("before => window.location.hash !== before", arg=whole)
+    assert page.locator(".steps li").count() == 2
+    half = {name: strength / 2 for name, strength in editor.wear(z, worn.z[0], ["Expression"]).items()}
+    assert strengths(page) == pytest.approx(half, abs=2e-3)
+    page.get_by_role("button", name="Pose", exact=True).click()
+    page.wait_for_function("document.querySelectorAll('.steps li').length === 3")
+    settled(page)
+    both = {name: strength / 2 for name, strength in editor.wear(z, worn.z[0], ["Expression", "Pose"]).items()}
+    assert strengths(page) == pytest.approx(both, abs=2e-3)
+    page.click("[data-do=undo]")
+    settled(page)
+    assert strengths(page) == pytest.approx(half, abs=2e-3)
+    page.click("[data-do=undo]")
+    settled(page)
+    # What is locked is left where it is.
+    page.locator("[data-name=Smiling]").focus()
+    page.keyboard.press("l")
+    page.get_by_role("button", name="Pose", exact=True).click()  # no more of it
+    page.wait_for_function("document.querySelector('.steps li.here span').textContent === 'Expression of her.png'")
+    settled(page)
+    held = {name: strength / 2 for name, strength in editor.wear(z, worn.z[0], ["Expression"], locks=["Smiling"]).items()}
+    assert "Smiling" not in held and strengths(page) == pytest.approx(held, abs=2e-3)
+    # A photo without a face is one sentence, and the edit stays.
+    wall = tmp_path / "wall.png"
+    Image.new("RGB", (300, 300), (120, 130, 140)).save(wall)
+    page.set_input_files(".wear input[type=file]", wall)
+    page.get_by_text("No face was found in wall.png; choose another photo to take from.").wait_for()
+    assert strengths(page) == pytest.approx(held, abs=2e-3)
 
 
 def test_nothing_of_a_photo_stays_on_the_server(visit, server, tmp_path):

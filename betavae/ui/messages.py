@@ -267,6 +267,24 @@ def held(editor: Editor, request: dict) -> dict:
             "remaining": editor.remaining(z, strengths, locks, own)}
 
 
+def worn(editor: Editor, request: dict) -> dict:
+    """What brings a face to another one's expression, pose or what else is asked for: {z, other, groups, locks} -> {strengths}.
+
+    See ``Editor.wear``; the page scales the strengths by how much of it is wanted.
+
+    Raises
+    ------
+    ValueError
+        The request is not of that form, or the editor refuses it.
+    """
+    groups, locks = request.get("groups"), request.get("locks") or []
+    for what, names in (("groups", groups), ("locks", locks)):
+        if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+            raise ValueError(f"The {what} are not a list of names.")
+    strengths = editor.wear(latent(request.get("z")), latent(request.get("other")), groups, locks=locks)
+    return {"strengths": {name: round(strength, 4) for name, strength in strengths.items()}}
+
+
 def loop(request: dict) -> dict:
     """The file of an edit there and back, {frames, format} -> {file}, a data URI; the frames are pictures in base64.
 

@@ -71,11 +71,43 @@ def face(editor: Editor, photo: Photo, name: str) -> dict:
     shown = editor.input(photo)
     message = messages.face(editor, photo.z[0], name, shown)
     person = matte(shipped(), photo.pixels, photo.framed, editor.config)
-    return message | {"photo": seen(photo) | {
+    return message | {"kept": kept(editor, shown, photo.z), "photo": seen(photo) | {
         "square": square(photo.framed, editor.config).ravel().tolist(),
         "matte": messages.data_uri(Image.fromarray((255 * person).round().astype(np.uint8))),
-        "kept": kept(editor, shown, photo.z),
     }}
+
+
+def numbered(editor: Editor, path: Path, caption: str, crop: str) -> dict:
+    """The message of a face of a data set: the model's own picture of it, and what that keeps.
+
+    Raises
+    ------
+    ImageError
+        The file cannot be used.
+    """
+    photo = editor.open(path, crop)
+    shown = editor.input(photo)
+    return messages.face(editor, photo.z[0], caption, shown) | {"kept": kept(editor, shown, photo.z)}
+
+
+def other(editor: Editor, request: dict) -> dict:
+    """The face in a second photo, which an edit may take from, {name, data, face?} -> {z, picture, name, face, faces}.
+
+    ``face`` is the number of the one that is meant, the largest where none is said, out of ``faces``.
+
+    Raises
+    ------
+    ValueError
+        The request is not of that form, the photo cannot be used, or there is no face in it.
+    """
+    name = str(request.get("name") or "The photo")
+    photo = editor.open(bytes_of(request), name=name)
+    if not photo.faces:
+        raise ValueError(f"No face was found in {name}; choose another photo to take from.")
+    if "face" in request:
+        photo.choose(messages.whole(request["face"], "face", 0, 10_000))
+    return {"z": [round(value, 5) for value in photo.z[0].tolist()], "picture": messages.data_uri(editor.input(photo)),
+            "name": name, "face": photo.face, "faces": len(photo.faces)}
 
 
 def seen(photo: Photo) -> dict:

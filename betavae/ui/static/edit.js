@@ -23,6 +23,7 @@ import { Spectrum } from "./spectrum.js";
 import { latest, speaker } from "./stage.js";
 import { state as shared } from "./state.js";
 import { Viewport } from "./viewport.js";
+import { Wear } from "./wear.js";
 
 export default function mount({ element, props, server, watch }) {
 const find = (selector) => element.querySelector(selector);
@@ -112,6 +113,11 @@ const effects = new SideEffects(find(".effects"), {
 });
 const sharing = new Sharing(element, { server: decoder, space, state: current, sliders, latents, picture, photos, link,
   settled: () => live.settled(), say });
+
+const wear = props.count ? new Wear(find(".wear"), { server, state: current, known: latents.known, release, move: (strengths) => {
+  panel.move(strengths);
+  update();
+} }) : null;
 
 // ---- while an edit changes ----
 
@@ -212,7 +218,7 @@ function arrange(state) {
     panel.place(face);
     find(".photo").disabled = !face.original;
     find(".with-face").hidden = Boolean(face.seed);  // a link carries a seed in any case
-    picture.enter(face);
+    picture.enter();
     picture.stage().then(() => comparison.with("start"));
   }
   panel.set(state.strengths);
@@ -271,6 +277,7 @@ async function opened(message) {
 
 document.addEventListener("photo-forgotten", async () => {
   photos.forget();
+  wear?.forget();
   history.clear();
   load(opening);
   await session.forget();
@@ -297,6 +304,7 @@ const actions = {
   ...photos.actions,
   ...question.actions,
   ...sharing.actions,
+  ...wear?.actions,
   reset: (button) => reset(panel.of(button)),
   average(button) {
     const slider = panel.of(button);
@@ -362,7 +370,7 @@ element.addEventListener("click", (event) => {
 
 // Its first click has moved the slider: both are one step.
 element.addEventListener("dblclick", ({ target }) => {
-  if (target.type !== "range") return;
+  if (!target.dataset.name) return;
   const slider = panel.of(target);
   reset(slider, slider.move);
 });
@@ -435,6 +443,7 @@ async function restore({ history: tree, own, view, address }) {
 // That, or the opening face; and then what a link brings.
 async function start() {
   await session.open(props.space.model, !link.waits);
+  await wear?.recall();
   const kept = await session.recall("edit");
   try {
     if (kept) await restore(kept);

@@ -5,7 +5,7 @@ import { Framing } from "./framing.js";
 import { session } from "./session.js";
 import { download } from "./stage.js";
 
-const base64 = (blob) => new Promise((resolve, reject) => {
+export const base64 = (blob) => new Promise((resolve, reject) => {
   const reader = new FileReader();
   reader.onload = () => resolve(reader.result.slice(reader.result.indexOf(",") + 1));
   reader.onerror = () => reject(reader.error);

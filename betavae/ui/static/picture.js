@@ -22,11 +22,12 @@ export class Picture {
   constructor(element, { server, space, state, file, zoom, masked, restage, fail }) {
     Object.assign(this, { server, space, state, file, zoom, masked, restage, fail });
     this.views = element.querySelector(".views");
-    this.kept = element.querySelector(".kept");
+    this.frame = element.querySelector(".stage");
+    this.trio = element.querySelector(".trio");
     this.canvas = Object.fromEntries([...element.querySelectorAll("canvas")].map((one) => [one.dataset.canvas, one]));
     this.photo = new PhotoStage();
     this.staging = null;
-    this.view = "photo";   // or "model": what is shown of a face that is a photo's
+    this.view = "photo";   // or "model" or "beside": what is shown of a face that is a photo's
     this.whole = false;    // all of the photo, or the face and what is around it
     this.moving = false;
     this.latest = null;    // the newest picture, { z, picture }
@@ -35,7 +36,12 @@ export class Picture {
 
   get onPhoto() {
     const { face } = this.state();
-    return Boolean(face?.photo) && this.view === "photo" && this.photo.of === face.photo;
+    return Boolean(face?.photo) && this.view !== "model" && this.photo.of === face.photo;
+  }
+
+  // Whether the photo, what the model sees of it and the edit are side by side.
+  get beside() {
+    return this.view === "beside" && Boolean(this.state().face?.original);
   }
 
   // The model's picture of a latent, where it is the newest one.
@@ -45,13 +51,29 @@ export class Picture {
 
   choose(view) {
     this.view = view;
-    for (const button of this.views.querySelectorAll("[data-view]")) button.setAttribute("aria-pressed", button.dataset.view === view);
+    this.showViews();
   }
 
   // Another face: nothing of the last one may shade it.
-  enter({ photo }) {
+  enter() {
     this.shading = null;
-    this.views.hidden = !photo;
+    this.showViews();
+  }
+
+  // What can be chosen for this face: a picture that is nobody's has no views, one of a data set no photo to put an edit back into.
+  showViews() {
+    const { face } = this.state();
+    this.views.hidden = !face?.original;
+    if (!face) return;
+    const shown = face.photo || this.view === "beside" ? this.view : "model";
+    for (const button of this.views.querySelectorAll("[data-view]")) {
+      button.setAttribute("aria-pressed", button.dataset.view === shown);
+      button.hidden = button.dataset.view === "photo" && !face.photo;
+    }
+    for (const button of this.views.querySelectorAll("[data-do]")) button.hidden = !face.photo;
+    this.views.querySelector("[data-do=whole]").disabled = shown !== "photo";
+    const words = face.kept ? `The model ${face.kept}.` : "";
+    for (const place of [this.views, this.trio]) place.querySelector(".kept").textContent = words;
   }
 
   // A slider moves: the photo is moved at once; its shading comes with the decode.
@@ -72,9 +94,12 @@ export class Picture {
       : Math.max(FINE, Math.min(FINEST, FINE * times, Math.ceil(this.photo.view(this.whole)[0])));
   }
 
-  redraw(strengths = this.state().strengths, target = this.canvas.edit, shading = this.shading) {
-    const { whole, side } = this;
-    const source = this.photo.draw({ field: totalField(this.space, strengths), ...shading, touch: touchOf(strengths), whole, side });
+  redraw(strengths = this.state().strengths, target = this.beside ? this.canvas.edited : this.canvas.edit, shading = this.shading) {
+    const { photo } = this;
+    const square = this.beside && target.isConnected;
+    const view = square ? photo.square : photo.view(this.whole);
+    const side = square ? COARSE : this.side;
+    const source = photo.draw({ field: totalField(this.space, strengths), ...shading, touch: touchOf(strengths), view, side });
     target.wanted = source;
     if (target.width !== side) target.width = target.height = side;
     const context = target.getContext("2d");
@@ -104,8 +129,11 @@ export class Picture {
   async show(latest, strengths) {
     this.latest = latest;
     const { face } = this.state();
-    if (face.photo && this.view === "photo" && !this.onPhoto) await this.stage();
-    if (!this.onPhoto) return this.paint(this.canvas.edit, latest.picture, face);
+    if (face.photo && this.view !== "model" && !this.onPhoto) await this.stage();
+    if (!this.onPhoto) {
+      if (this.beside) await this.paint(this.canvas.edited, latest.picture, face);
+      return this.paint(this.canvas.edit, latest.picture, face);
+    }
     const shading = await this.shadingOf(face, latest.picture, strengths);
     if (this.state().face !== face || !this.onPhoto) return false;
     this.shading = shading;
@@ -134,6 +162,18 @@ export class Picture {
     return this.paint(this.canvas.before, picture, step ? step.state.face : face);
   }
 
+  // The photo and what the model sees of it, both as large as the model's square, beside the edit.
+  async showBeside() {
+    const { beside } = this;
+    this.trio.hidden = !beside;
+    this.frame.classList.toggle("beside", beside);
+    if (!beside) return;
+    const { face } = this.state();
+    if (this.onPhoto) this.redraw({}, this.canvas.given, null);
+    else await this.paint(this.canvas.given, face.original, face);
+    await this.paint(this.canvas.seen, face.picture, face);
+  }
+
   // What the model drew of the face with these strengths as the stage would show it, on a canvas of its own.
   async rendered(picture, strengths) {
     const { face } = this.state();
@@ -149,10 +189,14 @@ export class Picture {
     return { displacement: field && [...field], touch: touchOf(strengths) };
   }
 
-  // The face's photo onto the photo stage.
+  // The face's photo onto the photo stage, and what is beside it.
   async stage() {
+    await this.stagePhoto();
+    await this.showBeside();
+  }
+
+  async stagePhoto() {
     const { face: { photo } } = this.state();
-    this.views.hidden = !photo;
     document.dispatchEvent(new CustomEvent("photo-shown", { detail: photo ? { picture: photo.picture, name: photo.name } : null }));
     if (!photo || this.photo.of === photo) return;
     if (this.staging?.photo !== photo) this.staging = { photo, shown: this.load(photo) };
@@ -184,6 +228,5 @@ export class Picture {
     if (this.state().face.photo !== photo) return;
     this.photo.show({ picture: fits, size: photo.size, square: photo.square, matte });
     this.photo.of = photo;
-    this.kept.textContent = photo.kept ? `The model's picture ${photo.kept}.` : "";
   }
 }

@@ -200,10 +200,9 @@ export class PhotoStage {
     return [side, 0, x - side / 2, 0, side, y - side / 2];
   }
 
-  // A square picture of so many pixels a side. field as of totalField; residual as of residualOf, with its side n; touch as in the
-  // shader.
-  draw({ field, residual, n, touch, whole, side }) {
-    const view = this.view(whole);
+  // A square picture of so many pixels a side. view: its place in the photo, six numbers; field as of totalField; residual as of
+  // residualOf, with its side n; touch as in the shader.
+  draw({ field, residual, n, touch, view, side }) {
     if (this.canvas.width !== side) this.canvas.width = this.canvas.height = side;
     if (!this.gl) return this.drawHere({ field, residual, n, touch, view });
     const { gl } = this;

@@ -68,6 +68,12 @@ def build(editor: Editor, gallery: Gallery | None = None) -> gr.HTML:
     def save(request):
         return photos.saved(editor, request)
 
+    def other(request):
+        return photos.other(editor, request)
+
+    def wear(request):
+        return messages.worn(editor, request)
+
     with gr.Row(elem_classes="workbench"):
         with gr.Column(elem_classes="source", scale=0, min_width=196):
             components.html("photo")
@@ -78,7 +84,7 @@ def build(editor: Editor, gallery: Gallery | None = None) -> gr.HTML:
                                    placeholder=f"of {len(gallery):,}")
             thumbnails = components.html("thumbnails", messages.thumbnails(examples), elem_id="examples",
                                          note=credit())
-        answers = [messages.answering(function) for function in (pictures, effects, held, resume, fields, open, save,
+        answers = [messages.answering(function) for function in (pictures, effects, held, resume, fields, open, save, other, wear,
                                                                       messages.loop)]
         stage = components.html("edit", opening, [messages.at_once(decode), *answers],
                                 groups=catalogue(editor), count=sum(attribute(name).listed for name in editor.directions),
@@ -98,7 +104,7 @@ def build(editor: Editor, gallery: Gallery | None = None) -> gr.HTML:
             if value is None:
                 return gr.skip()
             try:
-                return messages.photo(editor, gallery.path(value), f"Face {value:g}", gallery.crop)
+                return photos.numbered(editor, gallery.path(value), f"Face {value:g}", gallery.crop)
             except ValueError as error:
                 messages.toast(str(error))
                 return gr.skip()
