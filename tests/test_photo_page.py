@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from browser import captioned, change, pixels, set_slider, settled, state, upload
+from browser import captioned, change, drag, pixels, set_slider, settled, state, upload
 from PIL import ExifTags, Image
 from skimage.data import astronaut
 
@@ -89,6 +89,46 @@ def test_the_models_picture_and_the_photo_are_a_switch(visit, tmp_path):
     np.testing.assert_allclose(pixels(page, "edit"), photo, atol=1)
 
 
+def test_a_lock_holds_in_the_photo_while_a_slider_moves_and_in_the_file(visit, editor, tmp_path):
+    path = tmp_path / "me.png"
+    PORTRAIT.save(path)
+    page = visit()
+    opened(page, path)
+    z = torch.tensor(state(page, "state.edited"))
+    before, locks = pixels(page, "edit"), ["yaw", "Male"]
+    for name in locks:
+        page.locator(f"[data-name={name}]").focus()
+        page.keyboard.press("l")
+        settled(page)
+    assert drag(page, "yaw", 1.0) == 0
+    np.testing.assert_array_equal(pixels(page, "edit"), before)
+    # While a slider moves the page keeps the locked scores by itself.
+    page.eval_on_selector("[data-name=Smiling]", """input => {
+        input.value = -2;
+        input.dispatchEvent(new Event("input", { bubbles: true }));
+    }""")
+    settled(page)
+    moving = torch.tensor(state(page, "state.edited"))
+    at = [editor.directions.names.index(name) for name in locks]
+    scores = editor.directions.scores(torch.stack([z, moving, editor.shift(z, {"Smiling": -2})[0]]))[:, at]
+    torch.testing.assert_close(scores[1], scores[0], atol=2e-3, rtol=0)
+    assert (scores[2] - scores[0]).abs().max() > 0.05, "without the locks they would move"
+    # Released, the edit is the library's, on the stage and in the file.
+    set_slider(page, "Smiling", -2)
+    edited = torch.tensor(state(page, "state.edited"))
+    torch.testing.assert_close(edited, editor.shift(z, {"Smiling": -2}, locks)[0], atol=1e-3, rtol=0)
+    made = np.asarray(Image.open(saved(page, tmp_path))).astype(int)
+    expected = np.asarray(editor.put_back(PORTRAIT, {"Smiling": -2}, locks)).astype(int)
+    assert np.abs(made - expected).mean() < 0.1
+    free = np.asarray(editor.put_back(PORTRAIT, {"Smiling": -2})).astype(int)
+    assert np.abs(expected - free).mean() > 0.05
+    page.click("[data-do=whole]")
+    page.wait_for_selector("[data-do=whole][aria-pressed=true]")
+    settled(page)
+    stage = Image.fromarray(pixels(page, "edit").astype(np.uint8)).resize((512, 512), Image.Resampling.BOX)
+    assert np.abs(np.asarray(stage).astype(int) - made).mean() < 2
+
+
 @pytest.mark.parametrize("width", [1280, 390])
 def test_the_photo_what_the_model_sees_and_the_edit_side_by_side(visit, editor, tmp_path, width):
     path = tmp_path / "me.png"
@@ -111,7 +151,7 @@ def test_the_photo_what_the_model_sees_and_the_edit_side_by_side(visit, editor, 
     assert change(given, edited, (0.55, 0.95), (0.25, 0.75)) > 2 and np.array_equal(pixels(page, "given"), given)
     boxes = [page.locator(f"[data-canvas={name}]").bounding_box() for name in ("given", "seen", "edited")]
     assert len({round(box["width"]) for box in boxes}) == 1 and boxes[0]["width"] > 150
-    assert all(0 <= box["x"] and box["x"] + box["width"] <= width for box in boxes)
+    assert all(box["x"] >= 0 and box["x"] + box["width"] <= width for box in boxes)
     page.click("[data-do=undo]")
     settled(page)
     assert np.abs(pixels(page, "edited") - given).mean() < 1
@@ -209,7 +249,7 @@ def strengths(page) -> dict[str, float]:
 
 
 def test_anothers_smile_is_worn_and_is_an_edit_like_any(visit, editor, tmp_path):
-    """A face of the model's own as the second photo: its expression, as the library has it; more of it, undone, locked, refused."""
+    """A face of the model's own as the second photo: its expression, as the library has it; less of it, undone, locked."""
     second = tmp_path / "her.png"
     editor.decode(editor.sample(1, 8, 0.8))[0].resize((512, 512)).save(second)
     worn = editor.open(second)

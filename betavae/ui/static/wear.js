@@ -1,8 +1,9 @@
 // Another face's expression, pose, hair: what is chosen of it goes to where that face stands, as an edit like any other.
 
-import { connection, CONNECTION_LOST } from "./connection.js";
+import { connection } from "./connection.js";
 import { base64 } from "./photos.js";
 import { session } from "./session.js";
+import { CONNECTION_LOST, wear as words } from "./words.js";
 
 const rounded = (strength) => Number(strength.toFixed(4));
 
@@ -27,7 +28,7 @@ export class Wear {
       this.take([...event.dataTransfer.files].find(({ type }) => !type || type.startsWith("image/")));
     });
     this.amount.addEventListener("input", () => {
-      element.querySelector("output").textContent = `${this.amount.value} %`;
+      element.querySelector("output").textContent = words.amount(this.amount.value);
       element.style.setProperty("--at", this.amount.value / 100);
       this.apply().catch(() => {});  // what is wrong is said when it is released
     });
@@ -90,12 +91,12 @@ export class Wear {
     this.other = other;
     const image = this.element.querySelector("img");
     image.hidden = !other;
-    if (other) Object.assign(image, { src: other.picture, alt: `The face in ${other.name}` });
-    this.element.querySelector(".second span").textContent = other?.name ?? "Drop a second photo, or choose one";
+    if (other) Object.assign(image, { src: other.picture, alt: words.alt(other.name) });
+    this.element.querySelector(".second span").textContent = other?.name ?? words.invitation;
     this.element.querySelector(".taking").hidden = !other;
     const next = this.element.querySelector("[data-do=next-face]");
     next.hidden = !(other?.faces > 1);
-    if (other) next.textContent = `Face ${other.face + 1} of ${other.faces}: take the next one`;
+    if (other) next.textContent = words.next(other.face, other.faces);
   }
 
   get buttons() {
@@ -162,7 +163,7 @@ export class Wear {
       return connection.once(() => this.wear());
     }
     this.refuse(null);
-    const what = this.groups.join(", ") || "Nothing";
-    this.release(`${what} of ${this.other.name}`, `wear ${this.other.name} ${this.other.face} ${what}`);
+    const caption = words.caption(this.groups, this.other.name);
+    this.release(caption, `wear ${this.other.face} ${caption}`);
   }
 }

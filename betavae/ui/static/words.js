@@ -116,3 +116,11 @@ export const slider = {
   // The size as digits; nothing has no sign.
   value: (strength, size, degrees) => (Number(size) === 0 ? "0" : `${strength > 0 ? "+" : MINUS}${size}`) + (degrees ? "°" : ""),
 };
+
+export const wear = {
+  alt: (name) => `The face in ${name}`,
+  amount: (value) => `${value} %`,
+  caption: (groups, name) => `${groups.join(", ") || "Nothing"} of ${name}`,
+  invitation: "Drop a second photo, or choose one",
+  next: (face, faces) => `Face ${face + 1} of ${faces}: take the next one`,
+};

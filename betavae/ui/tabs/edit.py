@@ -84,8 +84,8 @@ def build(editor: Editor, gallery: Gallery | None = None) -> gr.HTML:
                                    placeholder=f"of {len(gallery):,}")
             thumbnails = components.html("thumbnails", messages.thumbnails(examples), elem_id="examples",
                                          note=credit())
-        answers = [messages.answering(function) for function in (pictures, effects, held, resume, fields, open, save, other, wear,
-                                                                      messages.loop)]
+        answers = [messages.answering(function) for function in (pictures, effects, held, resume, fields, open, save, other,
+                                                                 wear, messages.loop)]
         stage = components.html("edit", opening, [messages.at_once(decode), *answers],
                                 groups=catalogue(editor), count=sum(attribute(name).listed for name in editor.directions),
                                 latents=editor.config.latents, space=space(editor), presets=presets(editor),
