@@ -1,9 +1,8 @@
 """Put an edit back into the photo: the photo's own pixels are moved and shaded, never redrawn.
 
-What moves when a direction is followed is a field of the direction, the same for every face: a grid of displacements per
-unit of strength, estimated once by optical flow between the model's own pictures (``estimate``). An edit moves the
-photo by the sum of its directions' fields, times their strengths, and then adds what the two decodes still differ by
-(``put_back``).
+Every direction has a displacement field, the same for every face: a grid of displacements per unit of strength, estimated
+once by optical flow between the model's own pictures (``estimate``). An edit moves the photo by the sum of its directions'
+fields times their strengths, and then adds the remaining difference of the two decodes (``put_back``).
 
 Coordinates are continuous: the first pixel of a picture has its centre at (0.5, 0.5), as in OpenGL and CSS. In the
 *model's square*, the part of the aligned frame that the model sees, u = (x, y) goes from (0, 0) to (1, 1).
@@ -21,21 +20,21 @@ from betavae.config import VAEConfig
 from betavae.directions import GRID, Direction, Directions
 from betavae.image import square
 
-FLOW_SIDE = 128      # pixels of the pictures between which flow is sought
-FACES = 200          # over which it is the median
-SHARE = 0.75         # of the way from the middle to the nearer end of the data, at which it is sought
+FLOW_SIDE = 128      # side in pixels of the pictures for optical flow
+FACES = 200          # the field is the median over so many
+SHARE = 0.75         # strength of the edit, as a share of the way to the nearer end of the data
 SMOOTH = 2.0         # deviation of the Gaussian over the field, in pixels of FLOW_SIDE
-EXPLAINED = 0.03     # of what changes in the pictures, in mean square; a field that explains less is none
-GAIN = 1.4           # how much further a photo is moved than flow between two blurred pictures finds
-STEPS = 4            # in which a place is followed back to where it came from
-FINE = 256           # places on a side of the square that are followed; in between it is linear
+EXPLAINED = 0.03     # least share of the pictures' mean square change that a field must explain
+GAIN = 1.4           # factor on the field, since flow between blurred pictures underestimates motion
+STEPS = 4            # integration steps of the field
+FINE = 256           # side of the grid of integrated points; linear in between
 BORDER = 0.12        # width of the rim of the square in which an edit fades to nothing, in sides of the square
 LOW_PASS = 0.75 / 64  # deviation of the Gaussian over the residual, in sides of the square
 SHARPEN = 0.2        # of the photo's finest detail, added where a pixel is halfway between two of the photo's
 TILE = 1 << 20       # pixels of the photo that are worked on at a time
 
 
-# Things that are not in the photo, or that go on beyond the model's square: these only the model's own picture shows.
+# Edits of things that are not in the photo or reach beyond the model's square: only the model's own picture shows them.
 NOT_IN_THE_PHOTO = ("Eyeglasses", "Wearing_Hat", "Wearing_Earrings", "Wearing_Necklace", "Wearing_Necktie", "Bald",
                     "background_brightness", "background_warmth", "background_tint")
 
@@ -48,8 +47,8 @@ def estimate(decode: Callable[[Tensor], Tensor], direction: Direction, z: Tensor
     """The displacement field of a direction, from the pictures of faces z (n, d): float16 (2, GRID, GRID), or None.
 
     Optical flow (DIS; Kroeger et al. 2016) from every face's picture with the direction added, and taken away, to its plain
-    picture; the median over the faces, half the difference of both ways, smoothed. The value at a place is where its content
-    came from, with the opposite sign: content found at u after strength s was at u - s d(u).
+    picture: the median over the faces, half the difference of both ways, smoothed. Content found at u after strength s was at
+    u - s d(u) before.
 
     Parameters
     ----------
@@ -59,7 +58,7 @@ def estimate(decode: Callable[[Tensor], Tensor], direction: Direction, z: Tensor
     Returns
     -------
     Tensor or None
-        Displacement in x and in y for strength 1, in sides of the model's square; None where nothing moves.
+        Displacement in x and in y for strength 1, in sides of the model's square; None if nothing moves.
     """
     dose = SHARE * max(1e-3, min(-direction.low, direction.high))
     flow = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
@@ -99,7 +98,7 @@ def _grey(pictures: Tensor) -> list[np.ndarray]:
 
 
 def total(directions: Directions, strengths: Mapping[str, float]) -> np.ndarray | None:
-    """By how much an edit moves a photo: float32 (2, GRID, GRID), in sides of the model's square, or None where nothing moves.
+    """The displacement field of an edit: float32 (2, GRID, GRID) in sides of the model's square, or None if nothing moves.
 
     The sum of the directions' fields times their strengths, times GAIN.
 
@@ -120,7 +119,7 @@ def can_put_back(name: str) -> bool:
 
 
 def on_the_wire(direction: Direction) -> dict | None:
-    """A direction's field as a page has it, {"scale": float, "data": text}, or None: what ``total`` gives for strength 1.
+    """A direction's field for the page, {"scale": float, "data": text}, or None: ``total`` at strength 1.
 
     ``data`` is base64 of 2 x GRID x GRID signed bytes, first all of x, then all of y, row by row from the top; a byte times
     ``scale`` is a displacement in sides of the model's square.
@@ -133,12 +132,12 @@ def on_the_wire(direction: Direction) -> dict | None:
 
 
 def touch(matte: np.ndarray | None, strengths: Mapping[str, float]) -> np.ndarray | None:
-    """Where an edit may add something to a photo, for ``put_back``: the person, or the background, or both (None).
+    """The mask of where an edit may add something to a photo, for ``put_back``: person, background, or both (None).
 
     Parameters
     ----------
     matte : (k, k), optional
-        How far a place belongs to the person (``betavae.person.matte``).
+        The person's matte (``betavae.person.matte``).
     """
     of_background = {name.startswith("background") for name, strength in strengths.items() if strength}
     if matte is None or len(of_background) != 1:
@@ -150,7 +149,7 @@ def touch(matte: np.ndarray | None, strengths: Mapping[str, float]) -> np.ndarra
 
 
 def fade(u: np.ndarray) -> np.ndarray:
-    """How much of an edit is left at coordinates of the model's square, along one axis: 1 inside, 0 at the border and outside.
+    """The weight of an edit along one axis of the model's square: 1 inside, 0 at the border and outside.
 
     The mask is ``fade(x) * fade(y)``. In GLSL: ``smoothstep(0., BORDER, min(u, 1. - u))``.
     """
@@ -159,11 +158,10 @@ def fade(u: np.ndarray) -> np.ndarray:
 
 
 def followed(displacement: np.ndarray) -> np.ndarray:
-    """From where everything came: v - u over the model's square, float32 (FINE, FINE, 2) in sides of the square.
+    """Backward displacements v - u over the model's square, float32 (FINE, FINE, 2) in sides of the square.
 
-    ``displacement`` (2, n, n) is followed backwards in STEPS equal steps, each by what it is at the place reached (a stationary
-    velocity field; Arsigny et al. 2006): so that even far moves neither fold nor tear, and what moves far takes its
-    surroundings along. It fades to nothing at the square's border, over which nothing therefore comes.
+    ``displacement`` (2, n, n) is integrated backwards in STEPS equal steps as a stationary velocity field (Arsigny et al.
+    2006), so that even large moves neither fold nor tear. It fades to zero at the square's border, so nothing crosses it.
     """
     field = _image(displacement)
     u = np.meshgrid(*[(np.arange(FINE, dtype=np.float32) + 0.5) / FINE] * 2)
@@ -242,7 +240,7 @@ def put_back(pixels: np.ndarray, frame: np.ndarray, config: VAEConfig, before: T
 
 
 def _residual(before: Tensor, after: Tensor, moves: np.ndarray | None) -> np.ndarray:
-    """What the decodes still differ by once the first is moved, low-passed: float32 (s, s, 3)."""
+    """The difference of the decodes after the first is moved, low-passed: float32 (s, s, 3)."""
     plain, edited = (_image(picture[0].detach().float().cpu().numpy()) for picture in (before, after))
     side = len(plain)
     if moves is not None:
@@ -264,8 +262,8 @@ def _sample(image: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
 
 
 def _moved(pixels: np.ndarray, x: np.ndarray, y: np.ndarray, shift: np.ndarray) -> np.ndarray:
-    """The photo at pixel centres (x, y) plus a shift in pixels, as sharp as it is; beyond its edges it is mirrored."""
-    # OpenCV cannot read from pictures of more than 32,767 pixels a side: it is given the part that is read.
+    """The photo at pixel centres (x, y) plus a shift in pixels, resampled without blur and mirrored beyond its edges."""
+    # OpenCV cannot read pictures of more than 32,767 pixels a side, so it gets only the part that is read.
     reach = int(np.ceil(np.abs(shift).max())) + 5
     y0, y1 = max(0, int(y[0, 0]) - reach), int(y[-1, 0]) + reach + 1
     x0, x1 = max(0, int(x[0, 0]) - reach), int(x[0, -1]) + reach + 1

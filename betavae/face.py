@@ -1,7 +1,7 @@
-"""Find the faces in a photo, and the similarity that frames each as the training data is framed.
+"""Find the faces in a photo, and the similarity that frames each as in the training data.
 
 The models were trained on CelebA's aligned frame, 178 x 218 pixels with the eyes, nose and mouth near ``TEMPLATE``. A photo's
-face is brought there by the similarity (turn, scale, shift) that fits its five points best.
+face is mapped there by the similarity (turn, scale, shift) that fits its five points best.
 
 Coordinates are pixels, (x, y); the first pixel's centre is at (0.5, 0.5). The five points are the eyes, the nose and the
 corners of the mouth, left to right in an upright picture.
@@ -21,23 +21,23 @@ from betavae.image import cut
 CROPS = ("auto", "aligned", "centre")
 MODELS = Path(__file__).resolve().parent / "models"
 
-# Mean landmarks of CelebA's aligned frame and by how much the refiner's points are off from them on average, over 2,000
-# training images: python -m benchmarks.framing --fit.
+# Mean landmarks of CelebA's aligned frame, and the mean error of the refiner's points, over 2,000 training images:
+# python -m benchmarks.framing --fit.
 TEMPLATE = np.array([[70.23, 113.20], [108.36, 113.29], [88.97, 134.69], [72.73, 153.20], [106.12, 153.31]])
 BIAS = np.array([[-0.57, 0.48], [-0.01, 0.44], [-0.21, 3.12], [-0.84, 1.57], [0.03, 1.48]])
 
-LEVELS = (640, 1280, 2560)  # longest sides of the copies that are searched; beyond them YuNet misses what fills the picture
-TURNS = (45, -45, 90, -90, 180)  # degrees, of the copies that are searched where nothing stands upright
-SCORE = 0.8                 # of the detector, and of the refiner: below it a find is no face
+LEVELS = (640, 1280, 2560)  # longest sides of the copies to search; YuNet misses faces that fill a larger picture
+TURNS = (45, -45, 90, -90, 180)  # degrees to turn the copies by if no upright face is found
+SCORE = 0.8                 # least score of a face, by the detector and by the refiner
 MIRRORED = [1, 0, 2, 4, 3]  # the five points of a mirrored picture, in their order
-PATCH, PATCH_SIDE = 48, 96  # what the refiner sees: pixels, and how much of the aligned frame, around ...
+PATCH, PATCH_SIDE = 48, 96  # the refiner's input: pixels, and side in the aligned frame, around PATCH_CENTRE
 PATCH_CENTRE = (89.3, 125.5)
-LARGE = 1 / 8               # of the photo's longest side: with a face of that size smaller ones are not searched for
+LARGE = 1 / 8               # of the photo's longest side: beside a face of that size, smaller ones are not searched for
 
 
 @dataclass(frozen=True)
 class Face:
-    """A face in a photo: ``landmarks`` (5, 2) in the photo's pixels, and how sure the detector is, ``score`` in [0, 1]."""
+    """A face in a photo: ``landmarks`` (5, 2) in the photo's pixels, and the detector's ``score`` in [0, 1]."""
 
     landmarks: np.ndarray
     score: float
@@ -62,10 +62,9 @@ class Face:
 def find(pixels: np.ndarray) -> list[Face]:
     """The faces of an upright RGB photo, uint8 (h, w, 3), largest first.
 
-    YuNet (Wu et al. 2023) looks at smaller copies of the photo; where it finds nothing, at copies that are turned. The output
-    network of MTCNN (Zhang et al. 2016) then finds the five points again on each face's own upright crop, and what it does not
-    take for a face is left out. Faces from 40 pixels on, of photos up to 2,560 pixels a side; of larger photos from 1/64 of the
-    longer side on.
+    YuNet (Wu et al. 2023) searches smaller copies of the photo, and turned copies if it finds nothing. The output network of
+    MTCNN (Zhang et al. 2016) then finds the five points again on each face's upright crop, and rejects what is no face. It
+    finds faces from 40 pixels on in photos up to 2,560 pixels a side, and from 1/64 of the longer side on in larger ones.
     """
     height, width = pixels.shape[:2]
     faces: list[Face] = []
@@ -76,7 +75,7 @@ def find(pixels: np.ndarray) -> list[Face]:
         back = np.array([width / copy.shape[1], height / copy.shape[0]])
         found = _confirmed(pixels, _search(copy), back)
         if not found and side == LEVELS[0]:
-            # A face on its side is often taken for a worse one at another turn: the best find tells which it is.
+            # A face on its side is often found at several turns, with lower scores at the wrong ones: take the best.
             turns = (_confirmed(pixels, _turned(copy, angle), back) for angle in TURNS)
             found = max(turns, key=lambda turn: max((face.score for face in turn), default=0.0))
         for face in found:
@@ -87,20 +86,20 @@ def find(pixels: np.ndarray) -> list[Face]:
 
 
 def _confirmed(pixels: np.ndarray, found: list[Face], back: np.ndarray) -> list[Face]:
-    """What was found in a copy, ``back`` times smaller, with points refined in the photo, without what is no face."""
+    """The faces found in a copy ``back`` times smaller, with points refined in the photo; false finds are left out."""
     refined = (_refined(pixels, Face(face.landmarks * back, face.score)) for face in found)
     return [face for face in refined if face]
 
 
 def _add(faces: list[Face], face: Face) -> None:
-    """Add a face unless it is one that is there already, seen at another size."""
+    """Add a face unless it was already found at another size."""
     middle = face.landmarks.mean(0)
     if all(np.hypot(*(middle - other.landmarks.mean(0))) > 0.3 * max(face.size, other.size) for other in faces):
         faces.append(face)
 
 
 def _search(copy: np.ndarray) -> list[Face]:
-    """What YuNet finds in uint8 (h, w, 3)."""
+    """The faces that YuNet finds in uint8 (h, w, 3)."""
     height, width = copy.shape[:2]
     detector = _yunet()
     detector.setInputSize((width, height))
@@ -110,7 +109,7 @@ def _search(copy: np.ndarray) -> list[Face]:
 
 
 def _turned(copy: np.ndarray, angle: float) -> list[Face]:
-    """What YuNet finds in the copy turned by ``angle`` degrees, counter-clockwise, in the coordinates of the copy itself."""
+    """The faces that YuNet finds in the copy turned by ``angle`` degrees counter-clockwise, in the copy's coordinates."""
     height, width = copy.shape[:2]
     turn = cv2.getRotationMatrix2D((width / 2, height / 2), angle, 1.0)
     w, h = (np.abs(turn[:, :2]) @ (width, height)).round().astype(int)
@@ -121,9 +120,9 @@ def _turned(copy: np.ndarray, angle: float) -> list[Face]:
 
 
 def _refined(pixels: np.ndarray, face: Face) -> Face | None:
-    """The face with points found on its own upright crop; None if that shows no face."""
+    """The face with its points found again on its upright crop; None if the crop shows no face."""
     points, score = face.landmarks, 0.0
-    for _ in range(2):  # the second time on a crop that the first has put upright
+    for _ in range(2):  # the second time on the crop that the first made upright
         frame = similarity(TEMPLATE, points)
         corner = np.array(PATCH_CENTRE) - PATCH_SIDE / 2
         place = frame @ np.array([[PATCH_SIDE / PATCH, 0, corner[0]], [0, PATCH_SIDE / PATCH, corner[1]], [0, 0, 1]])
@@ -148,7 +147,7 @@ def _onet(patch: np.ndarray) -> tuple[np.ndarray, float]:
     return np.mean(points, 0), float(np.mean(scores))
 
 
-# OpenCV's networks hold the picture that they are at: one for each thread.
+# OpenCV's networks keep their current picture, so each thread has its own.
 _here = threading.local()
 
 
@@ -201,7 +200,7 @@ def apply(matrix: np.ndarray, points: np.ndarray) -> np.ndarray:
 
 
 def _centred(matrix: np.ndarray) -> np.ndarray:
-    """A map between continuous coordinates as OpenCV has it, where pixel centres are whole numbers."""
+    """A map of continuous coordinates in OpenCV's coordinates, whose pixel centres are whole numbers."""
     moved = matrix.copy()
     moved[:, 2] += matrix[:, :2] @ (0.5, 0.5) - 0.5
     return moved
@@ -222,7 +221,7 @@ def centre(width: int, height: int) -> np.ndarray:
 
 
 def whole(width: int, height: int) -> np.ndarray:
-    """The frame that is all of a photo, of an image that is aligned already: (2, 3).
+    """The frame (2, 3) that covers a whole image, for images that are aligned already.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Files written whole or not at all."""
+"""Write files whole or not at all."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,12 +9,12 @@ from torch import Tensor
 
 
 def write(path: str | Path, content: str | bytes) -> None:
-    """Replace a file's content at one moment.
+    """Replace a file's content atomically.
 
     Raises
     ------
     OSError
-        Nothing can be written there. The old file is untouched, and nothing half written is left.
+        Nothing can be written there. The old file is untouched, and no partial file is left.
     """
     path = Path(path)
     part = path.with_name(path.name + ".part")
@@ -29,7 +29,7 @@ def write(path: str | Path, content: str | bytes) -> None:
 def save_tensors(tensors: Mapping[str, Tensor], path: str | Path, metadata: Mapping[str, str] | None = None) -> None:
     """Write a .safetensors file: ``write``, with the permissions of any new file.
 
-    safetensors' own ``save_file`` makes files that only their owner can read, and reports a full disk as an error of its own.
+    safetensors' own ``save_file`` makes files that only their owner can read, and raises its own error on a full disk.
 
     Raises
     ------
@@ -53,5 +53,5 @@ def load_tensors(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str]]:
 
 
 def sentence(error: OSError) -> str:
-    """What went wrong with which file, without the number of the error."""
+    """The message of an error, with the file's name and without the error's number."""
     return f"{error.filename!r}: {error.strerror}." if error.filename and error.strerror else str(error)

@@ -1,4 +1,4 @@
-"""The faces of a data set by number: a picture from a folder on this machine, as ``app.py --data DIR`` offers it."""
+"""The faces of a data set by number, for ``app.py --data DIR``."""
 
 from pathlib import Path
 
@@ -7,14 +7,14 @@ SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
 
 
 class GalleryError(ValueError):
-    """A folder or a number without a picture. The message is one sentence."""
+    """The folder has no picture, or none of this number. The message is one sentence."""
 
 
 class Gallery:
     """Numbered pictures: a CelebA folder, official or Kaggle's, or any folder of pictures.
 
-    A picture whose name is a number, as CelebA's are, has that number; where there are others, they are counted from 1 in
-    the order of their names. ``crop`` is how they are framed: "aligned" for CelebA's.
+    If all names are numbers, as CelebA's are, they are the pictures' numbers; else the pictures are counted from 1 in the order
+    of their names. ``crop`` is their framing: "aligned" for CelebA's.
 
     Raises
     ------
@@ -47,7 +47,7 @@ class Gallery:
         Raises
         ------
         GalleryError
-            There is none.
+            There is no such picture.
         """
         if number not in self._paths:
             shown = f"{number:g}" if isinstance(number, (int, float)) else repr(number)

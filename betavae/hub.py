@@ -1,4 +1,4 @@
-"""A model folder, here or on the Hugging Face Hub: config.json, model.safetensors, and what may lie beside them."""
+"""A model folder, here or on the Hugging Face Hub: config.json, model.safetensors, and optional files."""
 
 import hashlib
 import json
@@ -22,32 +22,32 @@ from betavae.model import VAE
 from betavae.repository import HubError, fetch
 from betavae.sharp import Sharpener
 
-# The folder with assets/ and directions/: the repository's, or inside of the package where that was installed from a wheel.
+# The folder with assets/ and directions/: the repository, or a folder in the package if it was installed from a wheel.
 _PACKAGE = Path(__file__).resolve().parent
 ROOT = _PACKAGE / "shipped" if (_PACKAGE / "shipped").is_dir() else _PACKAGE.parent
 SHIPPED = ROOT / "assets" / "celeba64"
 FILES = ("config.json", "model.safetensors", "directions.safetensors", "metrics.json")
-# What the app also shows where a folder has it.
+# Optional files of a model folder.
 EXTRAS = ("atlas.json", "classifier.safetensors", "log.jsonl", "mixture.safetensors", "sharp.safetensors")
 
 INITIALISERS = ("normal_", "uniform_", "trunc_normal_", "zero_", "fill_", "copy_")  # methods of tensors
 
-MAX_BYTES = 2**29  # of a repository that is downloaded
+MAX_BYTES = 2**29  # largest repository to download
 
 
 class ModelError(ValueError):
-    """A model that cannot be loaded. The message is one sentence that names the file."""
+    """The model cannot be loaded. The message is one sentence that names the file."""
 
 
 def resolve(name: str | Path | None, **source) -> Path:
-    """A model folder from nothing (the shipped model), a folder's path, or the name of a Hub repository, "user/repo".
+    """The model folder for None (the shipped model), a folder's path, or the name of a Hub repository, "user/repo".
 
     A folder that exists wins over a repository of the same name. ``source``: see ``download``.
 
     Raises
     ------
     ModelError
-        Neither such a folder nor such a repository, or the Hub cannot be reached.
+        There is no such folder or repository, or the Hub cannot be reached.
     """
     if name is None:
         return SHIPPED
@@ -56,15 +56,15 @@ def resolve(name: str | Path | None, **source) -> Path:
 
 
 def download(repo: str, **source) -> Path:
-    """The model folder of a Hub repository, "user/repo", downloaded where it is not in the local cache.
+    """The model folder of a Hub repository, "user/repo", downloaded if it is not in the local cache.
 
     ``source`` has huggingface_hub's ``revision``, ``token``, ``cache_dir``, ``local_files_only`` and ``force_download``.
-    With ``token=False`` a repository is opened as anybody may: no private one, also not from the cache.
+    With ``token=False`` only public repositories open, and no private one from the cache.
 
     Raises
     ------
     ModelError
-        It is no such name, there is none, it holds more than a model needs, or the Hub cannot be reached.
+        The name is not user/repo, there is no such repository, it is too large, or the Hub cannot be reached.
     """
     if len(Path(repo).parts) != 2 or Path(repo).is_absolute():
         raise ModelError(f"There is no model folder {repo!r}; give a folder or a Hub repository as user/repo.")
@@ -76,7 +76,7 @@ def download(repo: str, **source) -> Path:
 
 @dataclass(frozen=True)
 class Folder:
-    """What a model folder may hold besides the model and its directions."""
+    """The optional contents of a model folder."""
 
     metrics: dict = field(default_factory=dict)
     classifier: Classifier | None = None
@@ -84,11 +84,11 @@ class Folder:
     mixture: Mixture | None = None
     log: list[dict] = field(default_factory=list)
     sharpener: Sharpener | None = None
-    notes: tuple[str, ...] = ()  # on files that were set aside
+    notes: tuple[str, ...] = ()  # messages on files that were set aside
 
 
 class Loaded(NamedTuple):
-    """A model, its directions, and what else is in its folder."""
+    """A model, its directions, and the rest of its folder."""
 
     model: VAE
     directions: Directions
@@ -96,7 +96,7 @@ class Loaded(NamedTuple):
 
 
 def load(folder: Path) -> Loaded:
-    """All that a model folder holds.
+    """The contents of a model folder.
 
     Raises
     ------
@@ -131,11 +131,11 @@ def load(folder: Path) -> Loaded:
 
 
 class StaleFile(UserWarning):
-    """A file that lies beside a model and belongs to another. It is set aside."""
+    """A file beside a model belongs to another model and is set aside."""
 
 
 def stamp(path: str | Path, weights: str) -> None:
-    """Write into a file of a model folder, .safetensors or .json, to which weights (``model_hash``) it belongs."""
+    """Write the hash of the weights it belongs to (``model_hash``) into a .safetensors or .json file of a model folder."""
     path = Path(path)
     if path.suffix == ".json":
         write(path, json.dumps({"weights": weights} | _read_json(path) | {"weights": weights}, indent=1) + "\n")
@@ -145,7 +145,7 @@ def stamp(path: str | Path, weights: str) -> None:
 
 
 def stamped(path: str | Path) -> str | None:
-    """The weights that a file was made for, by its ``stamp``; None where it does not say."""
+    """The hash of the weights that a file belongs to, by its ``stamp``; None if it has none."""
     path = Path(path)
     if path.suffix == ".json":
         return _read_json(path).get("weights")
@@ -204,10 +204,10 @@ def _read_log(path: Path) -> list[dict]:
 
 
 class Uninitialised(TorchFunctionMode):
-    """Within it, modules are made without initial values.
+    """A context in which modules are made without initial values.
 
-    On meta tensors PyTorch makes these by its decompositions, whose import alone (torch._dynamo) takes longer than loading a
-    model.
+    For meta tensors PyTorch computes them with its decompositions, and importing those (torch._dynamo) takes longer than
+    loading a model.
     """
 
     def __torch_function__(self, func, types, args=(), kwargs=None):
@@ -218,7 +218,7 @@ class Uninitialised(TorchFunctionMode):
 
 
 def opens(folder: Path) -> bool:
-    """Whether a folder looks like a model's: it has weights, and a configuration or the published model's names."""
+    """Whether a folder looks like a model folder: it has weights, and a configuration or the published model's names."""
     path = folder / "model.safetensors"
     if not path.is_file() or (folder / "config.json").is_file():
         return path.is_file()
@@ -232,8 +232,8 @@ def opens(folder: Path) -> bool:
 def load_model(folder: Path) -> VAE:
     """The model of a folder, in eval mode on the CPU.
 
-    Loading is strict: every tensor of the config's model, no other, of the right shape, and finite. The published
-    model of the ``capacity`` recipe, which has no config.json, is known by its tensors' names.
+    Loading is strict: exactly the tensors of the config's model, of the right shape, and finite. The published model of the
+    ``capacity`` recipe has no config.json and is recognised by its tensors' names.
 
     Raises
     ------
@@ -256,7 +256,7 @@ def load_model(folder: Path) -> VAE:
         config, weights = published.weights(weights)
     else:
         raise ModelError(f"The model folder {str(folder)!r} has no file config.json.")
-    # Meta tensors, and no initialisation: nothing is made only to be overwritten.
+    # Meta tensors without initialisation: no value is computed only to be overwritten.
     with torch.device("meta"), Uninitialised():
         model = VAE(config)
     try:
@@ -271,7 +271,7 @@ def load_model(folder: Path) -> VAE:
 
 
 def directions_path(folder: Path) -> Path | None:
-    """A trained folder carries its directions; those of a shipped model are in directions/ under the model's name."""
+    """The file of a folder's directions: in the folder, or for a shipped model in directions/ under its name."""
     if (folder / "directions.safetensors").exists():
         return folder / "directions.safetensors"
     return ROOT / "directions" / f"{folder.name}.safetensors" if folder.resolve().parent == SHIPPED.parent else None
@@ -280,8 +280,8 @@ def directions_path(folder: Path) -> Path | None:
 def save(model: VAE, folder: str | Path) -> None:
     """Write config.json and model.safetensors, each whole or not at all.
 
-    The weights are rounded to float16, which halves the file; what it costs is in the figures of a run, which are
-    measured on the saved model. Buffers stay as they are: running variances and counts may be outside of its range.
+    The weights are rounded to float16, which halves the file; a run's figures are measured on the saved model. Buffers are not
+    rounded: running variances and counts may exceed float16.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -293,7 +293,7 @@ def save(model: VAE, folder: str | Path) -> None:
 
 
 def save_all(loaded: Loaded, folder: str | Path) -> None:
-    """Write a model folder that ``load`` reads as ``loaded``; every file says to which weights it belongs."""
+    """Write a model folder that ``load`` reads as ``loaded``; files are stamped with the hash of the weights."""
     folder, rest = Path(folder), loaded.folder
     save(loaded.model, folder)
     weights = model_hash(loaded.model)

@@ -1,4 +1,4 @@
-"""Pixels to tensors and back: the one owner of reading, crop, resize, range, and their exact inverses."""
+"""Pixels to tensors and back: reading, crop, resize, range, and their exact inverses."""
 
 import io
 import warnings
@@ -12,11 +12,11 @@ from torch import Tensor
 
 from betavae.config import FRAME_HEIGHT, FRAME_WIDTH, VAEConfig
 
-# A photo of 100 megapixels decodes to 300 MB; nothing a face needs is bigger.
+# A photo of 100 megapixels decodes to 300 MB; no face needs more.
 MAX_PIXELS = 100_000_000
 MIN_SIDE = 16
 FORMATS = ["JPEG", "PNG", "WebP", "AVIF", "GIF", "BMP", "TIFF"]
-try:  # what phones write; Pillow itself cannot read it
+try:  # phones write HEIC, which Pillow itself cannot read
     from pillow_heif import register_heif_opener
     register_heif_opener()
     FORMATS.insert(3, "HEIC")
@@ -25,7 +25,7 @@ except ImportError:
 
 
 class ImageError(ValueError):
-    """A picture that cannot be used. The message is one sentence that a person can act on."""
+    """The picture cannot be used. The message is one sentence that a person can act on."""
 
 
 def read(source: str | Path | bytes | Image.Image) -> Image.Image:
@@ -40,7 +40,7 @@ def read(source: str | Path | bytes | Image.Image) -> Image.Image:
 
 
 def load(source: str | Path | bytes | Image.Image, name: str | None = None) -> Image.Image:
-    """Open a file, bytes or a PIL image as it is stored, its first frame, with all pixels read; errors call it ``name``.
+    """The first frame of a file, bytes or PIL image as it is stored, with all pixels read; ``name`` is for messages.
 
     Raises
     ------
@@ -50,7 +50,7 @@ def load(source: str | Path | bytes | Image.Image, name: str | None = None) -> I
     name = name or name_of(source)
     try:
         with warnings.catch_warnings():
-            # Pillow warns of large images; the limit below refuses them before a pixel is decoded.
+            # Pillow warns of large images; our limit refuses them before a pixel is decoded.
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
             if isinstance(source, Image.Image):
                 image = source
@@ -58,7 +58,7 @@ def load(source: str | Path | bytes | Image.Image, name: str | None = None) -> I
                 image = Image.open(io.BytesIO(source) if isinstance(source, bytes) else source)
         _check_size(image, name)
         image.load()
-        image.getexif()  # damaged tags are met here, not later
+        image.getexif()  # damaged tags raise here, not later
     except ImageError:
         raise
     except Image.DecompressionBombError as error:
@@ -74,12 +74,12 @@ def load(source: str | Path | bytes | Image.Image, name: str | None = None) -> I
 
 
 def name_of(source: object) -> str:
-    """What a sentence calls a picture: its file's name in quotes, or "this picture"."""
+    """The name of a picture in messages: its file's name in quotes, or "This picture"."""
     return f"{Path(source).name!r}" if isinstance(source, (str, Path)) else "This picture"
 
 
 def upright(image: Image.Image, turn: bool = True) -> Image.Image:
-    """An image as ``load`` gives it, in 8-bit RGB, and with ``turn`` as EXIF says that it is looked at.
+    """An image from ``load`` in 8-bit RGB; with ``turn``, in the orientation given by EXIF.
 
     Transparency is laid over mid grey, 16-bit and floating-point images are scaled to their own range, CMYK and palettes are
     converted.
@@ -96,7 +96,7 @@ def _check_size(image: Image.Image, name: str) -> None:
 
 
 def white(image: Image.Image) -> float:
-    """The value of white in an image of more than 8 bits: 65,535, or the largest there is where that is not its range."""
+    """The value of white in an image of more than 8 bits: 65,535 if that is its range, else its largest value."""
     values = np.nan_to_num(np.asarray(image, dtype=np.float64))
     return 65535.0 if image.mode.startswith("I;16") or 255 < values.max() <= 65535 else float(values.max())
 
@@ -121,10 +121,10 @@ def crop_box(config: VAEConfig, width: int = FRAME_WIDTH, height: int = FRAME_HE
 
 
 def square(frame: np.ndarray, config: VAEConfig, side: int = 1) -> np.ndarray:
-    """The similarity from what the model sees of a photo, as a square of that side, to the photo: (2, 3).
+    """The similarity (2, 3) that maps the model's square, with ``side`` as its side, to the photo.
 
-    ``frame`` (2, 3) is that from the aligned frame, 178 x 218. All coordinates are continuous: the first pixel's centre is
-    (0.5, 0.5). ``cut(pixels, square(frame, config, n), n, n)`` is the picture.
+    ``frame`` (2, 3) maps the aligned frame, 178 x 218, to the photo. All coordinates are continuous: the first pixel's centre
+    is (0.5, 0.5). ``cut(pixels, square(frame, config, n), n, n)`` is the picture.
     """
     left, top, right, bottom = crop_box(config)
     scaling = np.array([[(right - left) / side, 0, left], [0, (bottom - top) / side, top], [0, 0, 1]])
@@ -132,22 +132,22 @@ def square(frame: np.ndarray, config: VAEConfig, side: int = 1) -> np.ndarray:
 
 
 def crop(frame: Image.Image, config: VAEConfig) -> Image.Image:
-    """That part of an aligned frame (178 x 218, or any size of that shape), at the frame's own scale."""
+    """The model's part of an aligned frame (178 x 218, or any size of that shape), at the frame's own scale."""
     return frame.crop(crop_box(config, *frame.size))
 
 
 def extend(face: Image.Image, config: VAEConfig) -> Image.Image:
-    """An aligned frame, 178 x 218, with ``face`` in the place that ``crop`` takes; its edges go on outside."""
+    """An aligned frame, 178 x 218, with ``face`` where ``crop`` takes it; outside, the face's edges are repeated."""
     left, top, right, bottom = crop_box(config)
     pixels = np.asarray(face.resize((right - left, bottom - top), Image.Resampling.BICUBIC))
     return Image.fromarray(np.pad(pixels, ((top, FRAME_HEIGHT - bottom), (left, FRAME_WIDTH - right), (0, 0)), "edge"))
 
 
 def cut(pixels: np.ndarray, matrix: np.ndarray, width: int, height: int) -> np.ndarray:
-    """A turned and scaled window of a picture, as uint8 (height, width, 3): what is at p in it is at ``matrix`` (p, 1) there.
+    """A turned and scaled window of a picture, uint8 (height, width, 3): ``matrix`` maps the window to the picture.
 
-    Both in continuous coordinates: the first pixel's centre is (0.5, 0.5). Where the window is the coarser one the pixels that
-    fall together are averaged; where it leaves the picture it is filled by reflection. The picture is never copied whole.
+    Coordinates are continuous: the first pixel's centre is (0.5, 0.5). If the window is coarser than the picture, pixels are
+    averaged; beyond the picture it is filled by reflection. The picture is never copied whole.
 
     Parameters
     ----------
@@ -155,8 +155,8 @@ def cut(pixels: np.ndarray, matrix: np.ndarray, width: int, height: int) -> np.n
     matrix : (2, 3)
         A similarity.
     """
-    scale = max(1.0, np.hypot(matrix[0, 0], matrix[1, 0]))  # the picture's pixels to one of the window
-    finer = 2 if scale > 1 else 1  # twice as fine and then averaged: what is left of the scale is below 2
+    scale = max(1.0, np.hypot(matrix[0, 0], matrix[1, 0]))  # pixels of the picture to one of the window
+    finer = 2 if scale > 1 else 1  # sample twice as fine, then average: the remaining scale is below 2
     corners = np.array([[0, 0], [width, 0], [0, height], [width, height]]) @ matrix[:, :2].T + matrix[:, 2]
     size = np.array(pixels.shape[1::-1])
     x0, y0 = np.clip(np.floor(corners.min(0)) - 2, 0, size - 1).astype(int)

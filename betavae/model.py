@@ -51,8 +51,8 @@ class VAE(nn.Module):
     def encode(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Images (n, 3, s, s) in [0, 1] -> ``mu``, ``logvar``, each (n, d): q(z|x) = N(mu, diag(exp(logvar))).
 
-        Of a model with a flow: where the flow takes the Gaussian's mean, and the log-variance as the flow stretches each
-        latent there. That is the posterior to first order, without the covariances that a flow is there for.
+        For a model with a flow: the flow's image of the Gaussian's mean, and the log-variance scaled by the flow there. That is
+        the posterior to first order, without covariances.
         """
         mu, logvar, context = self.encoder(x)
         if self.flow is None:
@@ -61,11 +61,11 @@ class VAE(nn.Module):
         return z, logvar + 2 * log_scale
 
     def decode(self, z: Tensor, background: Tensor | None = None, placed: Tensor | None = None) -> Tensor:
-        """Latents (n, d) -> images (n, 3, s, s) in [0, 1], whatever the range inside of the network is.
+        """Latents (n, d) -> images (n, 3, s, s) in [0, 1], for every config.
 
-        A model with masks has learned to draw the face alone. It is laid over ``background``, images (n, 3, s, s) or
-        (1, 3, s, s) in [0, 1], by the mask that belongs to z, or to ``placed`` (n, d) where that is given: the unedited
-        faces, whose outlines an edit may have left. Without a background, over mid grey. Other models draw their own.
+        A model with masks draws the face alone. It is laid over ``background``, images (n, 3, s, s) or (1, 3, s, s) in [0, 1],
+        or else over mid grey, by the mask of z, or of the unedited faces ``placed`` (n, d) if given. Other models draw the
+        background themselves.
         """
         if self.mask_decoder is None:
             return torch.sigmoid(self.decoder(z))
@@ -75,7 +75,7 @@ class VAE(nn.Module):
         return mask * picture + (1 - mask) * (0.5 if background is None else background)
 
     def cutout(self, z: Tensor, placed: Tensor | None = None) -> Tensor:
-        """Latents (n, d) -> (n, 4, s, s) in [0, 1]: the face and its mask. Of models with ``config.mask``.
+        """Latents (n, d) -> (n, 4, s, s) in [0, 1]: the face and its mask, for models with ``config.mask``.
 
         The mask is that of the latents ``placed`` (n, d), if given.
 
@@ -89,9 +89,9 @@ class VAE(nn.Module):
         return torch.sigmoid(torch.cat([self.decoder(z), self.mask_decoder(z if placed is None else placed)], 1))
 
     def forward(self, x: Tensor, noise: Tensor | None = None) -> VAEOutput:
-        """Encode, draw z = mu + exp(logvar / 2) * noise and let the flow move it, decode to logits.
+        """Encode, draw z = mu + exp(logvar / 2) * noise, apply the flow, decode to logits.
 
-        ``noise`` (n, d) is standard normal and drawn here when absent; a caller that must be reproducible passes it.
+        ``noise`` (n, d) is standard normal; it is drawn here unless given, which makes the pass reproducible.
         """
         mu, logvar, context = self.encoder(x)
         noise = torch.randn_like(mu) if noise is None else noise
@@ -102,7 +102,7 @@ class VAE(nn.Module):
 
 
 class Encoder(nn.Module):
-    """(n, 3, s, s) -> mu, logvar, and what a flow is told of the image, (n, FLOW_CONTEXT), or None without one."""
+    """(n, 3, s, s) -> mu, logvar, and the flow's context (n, FLOW_CONTEXT), None without a flow."""
 
     def __init__(self, config: VAEConfig):
         super().__init__()
@@ -137,7 +137,7 @@ class Encoder(nn.Module):
         self.context = nn.Linear(features, FLOW_CONTEXT) if config.flow else None
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
-        """Pictures (n, 3, s, s) in [0, 1] -> mu and logvar, each (n, d), and what a flow is conditioned on, or None."""
+        """Pictures (n, 3, s, s) in [0, 1] -> mu and logvar, each (n, d), and the flow's context, or None."""
         h = 2 * x - 1 if self.centred else x
         if self.block == "residual":
             h = self.blocks(self.activation(self.norm(self.stem(h))))
@@ -155,11 +155,11 @@ class Encoder(nn.Module):
 
 
 class Flow(nn.Module):
-    """A normalising flow (Rezende & Mohamed 2015) of affine couplings (Dinh et al. 2017), told of the image by a context.
+    """A normalising flow (Rezende & Mohamed 2015) of affine couplings (Dinh et al. 2017), conditioned on the image's context.
 
-    In every layer the odd latents move the even ones, or the other way round: z_i <- z_i * exp(s_i) + t_i with s and t of
-    the others and of the context, so the Jacobian is triangular and its log-determinant is the sum of the s_i. The last
-    linear layers start at zero: a new flow moves nothing.
+    In every layer the odd latents transform the even ones, or the other way round: z_i <- z_i * exp(s_i) + t_i, where s and t
+    depend on the others and on the context, so the Jacobian is triangular and its log-determinant is the sum of the s_i. The
+    last linear layers start at zero: a new flow is the identity.
     """
 
     def __init__(self, config: VAEConfig):
@@ -226,7 +226,7 @@ class Decoder(nn.Module):
     def forward(self, z: Tensor) -> Tensor:
         """Latents (n, d) -> logits (n, channels, s, s)."""
         h = self.norm(self.linear(z)).unflatten(1, self.base)  # (n, d) -> (n, c, 4, 4)
-        # What is unflattened is laid out channels first, whatever the weights are: convolutions want them alike.
+        # ``unflatten`` gives channels first; convolutions are fastest if picture and weights have the same layout.
         h = h.contiguous(memory_format=torch.channels_last)
         return self.scale * self.head(self.blocks(h)).float()
 
@@ -256,8 +256,8 @@ class ResidualBlock(nn.Module):
 class PreactivationBlock(nn.Module):
     """norm, SiLU, conv, norm, SiLU, conv, plus shortcut. The last convolution starts at zero: a new block is its shortcut.
 
-    Where it upsamples, it does so between the convolutions and after the shortcut's: half of the work is then done at
-    a quarter of the pixels, which is most of what makes this decoder lean.
+    It upsamples between the convolutions and after the shortcut, so half of the work is done at a quarter of the pixels. Most
+    of the decoder's speed comes from that.
     """
 
     def __init__(self, config: VAEConfig, channels: int, width: int, stride: int = 1, upsample: int | None = None):
@@ -291,7 +291,7 @@ class StridedBlock(nn.Sequential):
 
 
 class PooledBlock(nn.Sequential):
-    """A 3x3 convolution, norm, ELU. What changes the resolution stands between blocks: pooling, and ``widening``."""
+    """A 3x3 convolution, norm, ELU. Pooling and ``widening``, between blocks, change the resolution."""
 
     def __init__(self, config: VAEConfig, channels: int, width: int, stride: int = 1, upsample: int | None = None):
         super().__init__(Conv2d(channels, width, 3, 1, 1, padding_mode=FILLS[config.padding]), norm(config, width),
@@ -304,7 +304,7 @@ BLOCKS: dict[str, Callable[..., nn.Module]] = {
 
 
 def norm(config: VAEConfig, width: int, batch: type[nn.Module] = nn.BatchNorm2d) -> nn.Module:
-    """The config's normalisation of ``width`` channels. BatchNorm's running mean keeps 0.99 of itself in a step."""
+    """The config's normalisation of ``width`` channels. BatchNorm's running mean decays by 0.99 a step."""
     if config.norm == "group":
         return nn.GroupNorm(config.groups, width, eps=config.norm_eps)
     return batch(width, eps=config.norm_eps, momentum=0.01) if config.norm == "batch" else nn.Identity()
@@ -335,8 +335,8 @@ class Conv2d(nn.Conv2d):
 def bordered(x: Tensor, width: int, mode: str) -> Tensor:
     """Pictures (n, c, h, w) with a border of ``width`` pixels, "reflect" or "replicate", as ``F.pad`` makes it.
 
-    Away from CPUs it is put together from slices. PyTorch's own kernels give up channels_last there, add gradients in no
-    fixed order, and cannot always be compiled.
+    On other devices than CPUs it is made of slices: there PyTorch's own kernels lose channels_last, add gradients in no fixed
+    order, and cannot always be compiled.
     """
     if x.device.type == "cpu" and not torch.compiler.is_compiling():
         return F.pad(x, (width,) * 4, mode=mode)
@@ -353,8 +353,8 @@ def bordered(x: Tensor, width: int, mode: str) -> Tensor:
 class DoublingConv2d(nn.Conv2d):
     """A 3x3 convolution of the nearest-upsampled picture, (n, c, s, s) -> (n, w, 2s, 2s), at 4/9 of its arithmetic.
 
-    Upsampled pixels come in pairs, so a 3x3 window sees 2x2 different ones. Which ones, and with which sums of the
-    weights, is what a transposed convolution with stride 2 and a 4x4 kernel does.
+    Upsampled pixels come in pairs, so a 3x3 window sees 2x2 different ones. A transposed convolution with stride 2 and a 4x4
+    kernel of sums of the weights computes the same.
     """
 
     _known: tuple[Tensor, int, Tensor] | None = None  # weights, their version, and their sums
@@ -370,8 +370,8 @@ class DoublingConv2d(nn.Conv2d):
     def _summed(self) -> Tensor:
         """(w, c, 3, 3) -> (c, w, 4, 4). Kept between passes for inference: for one picture, summing takes longer than the rest.
 
-        A training step always begins with a pass for gradients, which forgets the sums. Fused optimisers move the weights
-        without a new ``_version``, so the version alone would not do.
+        A training step always begins with a pass for gradients, which drops the sums. Fused optimisers change the weights
+        without a new ``_version``, so comparing versions is not enough.
         """
         inference = not (torch.is_grad_enabled() or self.training)
         if self._known is not None:
@@ -385,7 +385,7 @@ class DoublingConv2d(nn.Conv2d):
         return sums
 
     def train(self, mode: bool = True) -> "DoublingConv2d":
-        """Set the mode, and forget the sums of weights that are about to change or have changed."""
+        """Set the mode, and drop the cached sums: the weights may change or have changed."""
         self._known = None
         return super().train(mode)
 
@@ -395,13 +395,13 @@ class DoublingConv2d(nn.Conv2d):
 
 
 def _paired(weight: Tensor, dim: int) -> Tensor:
-    """Weights of three neighbours along ``dim`` -> those with which a pixel enters the four around its own pair."""
+    """A kernel of 3 along ``dim`` -> the kernel of 4 of the equivalent transposed convolution."""
     before, at, after = weight.unbind(dim)
     return torch.stack([after, at + after, before + at, before], dim)
 
 
 def last(config: VAEConfig, channels: int, width: int) -> nn.Conv2d:
-    """The head's convolution, with the padding that the config names for it alone."""
+    """The head's convolution, with ``config.head_padding``."""
     return conv(config, channels, width, kernel=config.head_kernel, bias=True,
                 padding=config.padding if config.head_padding == "same" else config.head_padding)
 
@@ -410,7 +410,7 @@ def conv(config: VAEConfig, channels: int, width: int, kernel: int = 3, stride: 
          double: bool = False, padding: str | None = None) -> nn.Conv2d:
     """A convolution that keeps (or, with stride 2, halves) the resolution, with Kaiming initialisation.
 
-    With ``double`` it is one of the picture upsampled to twice the resolution. ``padding`` is the config's unless given.
+    With ``double`` it convolves the picture upsampled to twice the resolution. ``padding`` is the config's unless given.
     """
     kind: type[nn.Conv2d] = DoublingConv2d if double else Conv2d
     layer = kind(channels, width, kernel, stride, padding=(kernel - 1) // 2, bias=bias,

@@ -29,7 +29,7 @@ QUALITY = 95  # of formats that lose something
 
 
 class NoFaceError(ImageError):
-    """A photo in which no face was found, and none was marked by hand. The message says what to do."""
+    """The photo has no face: none was found, and none was marked by hand. The message says what to do."""
 
 
 class Photo:
@@ -41,20 +41,20 @@ class Photo:
     encode : callable
         An aligned frame (RGB, 178 x 218) -> z (1, d).
     crop : "auto" | "aligned" | "centre"
-        "auto": the faces are found, and the largest is framed. "aligned": the photo is an aligned frame. "centre": the largest
-        centred frame, for a picture known to be one portrait in which no face can be found.
+        "auto": find the faces and frame the largest. "aligned": the photo is an aligned frame. "centre": the largest centred
+        frame, for a portrait in which no face can be found.
     name : str, optional
-        What sentences call the photo; its file's name unless given.
+        The photo's name in messages; its file's name unless given.
 
     Attributes
     ----------
     pixels : uint8 (h, w, 3)
         The photo, upright, in RGB; ``size`` is (w, h).
     faces : list of Face
-        Those found, largest first; each has ``landmarks`` (5, 2) in the upright photo's pixels: eyes, nose, corners of the
+        The faces found, largest first; each has ``landmarks`` (5, 2) in the upright photo's pixels: eyes, nose, corners of the
         mouth, left to right in the image.
     face : int or None
-        Which of them is framed; None where the frame is not one of them.
+        Index of the framed face; None if the frame was set by hand or there is none.
     frame : (2, 3) or None
         The similarity that maps the aligned frame (178 x 218) to the upright photo; None while there is no face.
 
@@ -139,7 +139,7 @@ class Photo:
         return self._z
 
     def aligned(self) -> Image.Image:
-        """The framed face as the training data has it: RGB, 178 x 218.
+        """The framed face as in the training data: RGB, 178 x 218.
 
         Raises
         ------
@@ -150,7 +150,7 @@ class Photo:
 
     @property
     def framed(self) -> np.ndarray:
-        """``frame`` (2, 3), which there is.
+        """``frame`` (2, 3), if there is one.
 
         Raises
         ------

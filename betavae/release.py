@@ -1,4 +1,4 @@
-"""A model folder as it goes to the Hugging Face Hub: its files, a card made from its own figures, and one commit of it all."""
+"""Publish a model folder on the Hugging Face Hub: its files and a card with its figures, in one commit."""
 
 import io
 from pathlib import Path
@@ -38,14 +38,14 @@ SPLITS = ("val", "test")
 
 
 class PublishError(ValueError):
-    """A model that cannot be published. The message is one sentence that says what to do."""
+    """The model cannot be published. The message is one sentence that says what to do."""
 
 
 def publish(folder: Path, repo: str, *, private: bool | None = None, create_pr: bool = False,
             token: str | bool | None = None, message: str | None = None) -> str:
     """Make a Hub repository hold a model folder (``release``), in one commit; returns its address, or the pull request's.
 
-    What an earlier version left there and this folder has not is deleted in the same commit. ``private`` is of a new
+    Files of an earlier version that this folder lacks are deleted in the same commit. ``private`` is the visibility of a new
     repository: True, or None for the account's default.
 
     Raises
@@ -61,7 +61,7 @@ def publish(folder: Path, repo: str, *, private: bool | None = None, create_pr: 
 
 
 def release(folder: Path, repo: str) -> dict[str, Content]:
-    """What ``publish`` puts into a repository: path there -> file here, or content.
+    """The files that ``publish`` puts into a repository: path there -> file here, or content.
 
     Raises
     ------
@@ -86,19 +86,19 @@ def release(folder: Path, repo: str) -> dict[str, Content]:
             raise PublishError(f"{str(folder / 'metrics.json')!r} has no figures of {split}; run the stage evaluate first.")
     files |= {f"figures/{name}.png": folder / "figures" / f"{name}.png" for name in FIGURES
               if (folder / "figures" / f"{name}.png").is_file()}
-    # For code that reads the published model's: one tensor a direction.
+    # One tensor a direction, for code that reads the published model's.
     for name, direction in loaded.directions.items():
         buffer = io.BytesIO()
         torch.save(direction.vector.float().clone(), buffer)
         files[f"directions/{name}.pt"] = buffer.getvalue()
-    # A card that somebody wrote is theirs.
+    # Keep a card that somebody wrote.
     own = folder / "README.md"
     files["README.md"] = own if own.is_file() else card(loaded, files, repo).encode()
     return files
 
 
 def write(files: dict[str, Content], folder: Path) -> None:
-    """Files of a release into a folder, which must be empty or not be there."""
+    """Write the files of a release into a folder, which must be empty or new."""
     if folder.exists() and any(folder.iterdir()):
         raise PublishError(f"{str(folder)!r} is not empty; the files to publish need a folder of their own.")
     for name, content in files.items():
@@ -108,7 +108,7 @@ def write(files: dict[str, Content], folder: Path) -> None:
 
 
 def card(loaded: hub.Loaded, files: dict[str, Content], repo: str) -> str:
-    """The model card: what it is, its data and terms, how it was made, its figures with their protocol, use, limits."""
+    """The model card: description, use, data and terms, recipe, scores with their protocol, limits."""
     config, metrics, names = loaded.model.config, loaded.folder.metrics, loaded.directions.names
     title = repo.rpartition("/")[2]
     made = {key: metrics.get(key) for key in ("preset", "images_seen", "seed")}
@@ -185,7 +185,7 @@ it to infer anything about people, to deceive, or to make pictures of people who
 
 
 def _results(metrics: dict) -> list[EvalResult]:
-    """The scores for the Hub's model-index, each with what it was measured on."""
+    """The scores for the Hub's model-index, each with its protocol."""
     results = []
     for split in SPLITS:
         protocol = metrics[split]["protocol"]
@@ -225,6 +225,6 @@ def _protocol(metrics: dict) -> str:
 
 
 def _ours(path: str) -> bool:
-    """What a release may have left in a repository; anything else there is somebody's own."""
+    """Whether a file of a repository may be of an earlier release; other files are the owner's own."""
     return path in (*FILES, *EXTRAS, *RECORDS) or (path.startswith("directions/") and path.endswith(".pt")) or \
         path in {f"figures/{name}.png" for name in FIGURES}

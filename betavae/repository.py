@@ -1,4 +1,4 @@
-"""A repository on the Hugging Face Hub: fetch one, or make one hold certain files, in one commit or not at all."""
+"""Repositories on the Hugging Face Hub: fetch one, or make one hold given files, in one commit or not at all."""
 
 import contextlib
 import hashlib
@@ -34,21 +34,21 @@ from huggingface_hub.errors import (
 
 # What the Hub's HTTP client raises; which library that is has changed twice.
 CLIENT_ERROR: type[Exception] = HfHubHTTPError.__bases__[0]
-# All that has come out of huggingface_hub: LFS and Xet raise RuntimeError, an answer that is no JSON raises ValueError.
+# The exceptions of huggingface_hub: LFS and Xet raise RuntimeError, an answer that is not JSON raises ValueError.
 FAULTS: tuple[type[Exception], ...] = (CLIENT_ERROR, HFValidationError, OSError, RuntimeError, ValueError)
 LOGIN = "log in with `hf auth login` or set HF_TOKEN"
-PATIENCE = 120  # seconds that a rate limit is waited for
+PATIENCE = 120  # seconds to wait for a rate limit
 T = TypeVar("T")
 Content = Path | bytes
 Info = ModelInfo | DatasetInfo | SpaceInfo
 
 
 class HubError(ValueError):
-    """The Hub did not do what was asked of it. The message is one sentence with the reason."""
+    """A request to the Hub failed. The message is one sentence with the reason."""
 
 
 def client(token: str | bool | None = None) -> HfApi:
-    """The Hub as seen with a token: the one that is given, the one of this machine (None), or as anybody (False)."""
+    """A client of the Hub, with the given token, the token of this machine (None), or none (False)."""
     try:
         version = metadata.version("betavae")
     except metadata.PackageNotFoundError:  # run from its folder
@@ -70,14 +70,14 @@ def fetch(
 ) -> Path:
     """The folder in the local cache with the files of the repository ``name`` that match ``patterns``.
 
-    Where the Hub cannot be reached the cache answers. Not for ``token=False``, anybody: the cache also holds what was
-    fetched with a token, so then nothing is opened that the Hub has not just called public.
+    If the Hub cannot be reached, the cache answers. Not with ``token=False``: the cache also holds files fetched with a token,
+    so only repositories that the Hub has just confirmed as public are opened.
 
     Raises
     ------
     HubError
-        There is no such repository or revision, it may not be seen, is too large, or the Hub cannot be reached and the
-        cache has nothing.
+        There is no such repository or revision, it is not accessible or too large, or the Hub cannot be reached and the cache
+        does not have it.
     """
     if not re.fullmatch(r"[\w.-]+/[\w.-]+", name):
         raise HubError(f"{name!r} is no name of a Hub repository; give it as user/repo.")
@@ -119,32 +119,32 @@ def fetch(
 def push(name: str, files: Callable[[str], Mapping[str, Content]], message: str, *, kind: str = "model",
          ours: Callable[[str], bool] = lambda path: True, private: bool | None = None, create_pr: bool = False,
          token: str | bool | None = None, sdk: str | None = None, hardware: str | None = None) -> str:
-    """Make a repository hold exactly some files, in one commit, and return the address of what was made.
+    """Make a repository hold exactly the given files, in one commit, and return its address, or the pull request's.
 
-    A repository that is not there is created last, and removed again if the commit fails. Where the reply to a commit
-    is lost, the repository itself is asked whether it was made. Where nothing has changed nothing is committed.
+    A missing repository is created last, and removed again if the commit fails. If the reply to a commit is lost, the
+    repository is read to see whether it was made. If nothing has changed, nothing is committed.
 
     Parameters
     ----------
     files : callable
-        The repository's name, as the Hub writes it -> path in the repository -> a file here, or its content.
+        Maps the repository's name, as the Hub writes it, to {path in the repository: file here, or content}.
     kind : "model" | "space"
     ours : callable
-        Whether a file that the repository has, and ``files`` has not, is to be deleted.
+        Whether to delete a file of the repository that is not among ``files``.
     private : bool, optional
         Visibility of a new repository; None is the account's default. True refuses a repository that is public.
     create_pr : bool
         Open a pull request instead of committing to main.
     sdk, hardware : str, optional
-        Of a new Space.
+        For a new Space.
 
     Raises
     ------
     HubError
-        The Hub or its absence, in one sentence. The repository is then as it was.
+        The Hub refused or cannot be reached. The repository is unchanged.
     """
     check(name, token)
-    files(name)  # what is missing here is missed before anything is made there
+    files(name)  # a missing file raises before the Hub is changed
     api, made, done = client(token), False, False
     try:
         try:
@@ -178,12 +178,12 @@ def push(name: str, files: Callable[[str], Mapping[str, Content]], message: str,
 
 
 def check(name: str, token: str | bool | None = None) -> None:
-    """Refuse now what a later ``push`` would refuse at once: a name that is none, or a token that is missing or not valid.
+    """Check the name and the token of a later ``push``, before the work that comes first.
 
     Raises
     ------
     HubError
-        It is one of these, or the Hub cannot be reached.
+        The name is not user/name, the token is missing or invalid, or the Hub cannot be reached.
     """
     if not re.fullmatch(r"[\w.-]+/[\w.-]+", name):
         raise HubError(f"The repository is {name!r}; it must be user/name.")
@@ -194,7 +194,7 @@ def check(name: str, token: str | bool | None = None) -> None:
 
 
 def reason(error: BaseException | None) -> str:
-    """Why the Hub did not do something: what comes after a colon in a sentence."""
+    """The reason of a failure of the Hub, as the end of a sentence."""
     chain = list(_causes(error))
     for cause in chain:
         if isinstance(cause, LocalTokenNotFoundError):
@@ -213,7 +213,7 @@ def reason(error: BaseException | None) -> str:
         if isinstance(cause, OSError) and cause.errno:
             return f"{os.strerror(cause.errno)}{f', {cause.filename!r}' if cause.filename else ''}"
     last = chain[-1] if chain else None
-    # Xet's client, which is compiled, has its own words.
+    # Xet's compiled client has its own messages.
     if answer := re.search(r"HTTP status \w+ error \((\d{3})", str(last)):
         return _status(int(answer[1]))
     if "error sending request for url" in str(last):
@@ -222,7 +222,7 @@ def reason(error: BaseException | None) -> str:
 
 
 def _answer(error: HfHubHTTPError) -> str:
-    """The reason in a refusal of the Hub."""
+    """The reason of a refusal by the Hub."""
     status, message = error.response.status_code, error.response.headers.get("X-Error-Message") or error.server_message
     said = f" ({_line(message)})" if message else ""
     if isinstance(error, GatedRepoError):
@@ -241,7 +241,7 @@ def _answer(error: HfHubHTTPError) -> str:
 
 
 def _status(status: int, wait: float = 0, said: str = "") -> str:
-    """The reason in a status of HTTP; ``wait``: the seconds that a rate limit asks for; ``said``: the Hub's own message."""
+    """The reason of an HTTP status. ``wait``: seconds asked for by a rate limit; ``said``: the Hub's own message."""
     known = {
         401: f"the Hub token is not valid; {LOGIN} with a new one",
         402: "the account's plan does not include it; a Space that runs Python on free CPU hardware needs PRO",
@@ -283,7 +283,7 @@ def _retry_after(error: HfHubHTTPError) -> float:
 
 
 def _patiently(ask: Callable[[], T]) -> T:
-    """What ``ask`` returns; asked again after a rate limit, for which huggingface_hub itself waits only in some calls."""
+    """The result of ``ask``, retried after a rate limit: huggingface_hub itself waits only in some calls."""
     waited = 0.0
     while True:
         try:
@@ -303,7 +303,7 @@ def _info(api: HfApi, name: str, kind: str, revision: str | None = None) -> Info
 
 
 def _create(api: HfApi, name: str, kind: str, private: bool | None, sdk: str | None, hardware: str | None) -> str:
-    """The name, as the Hub writes it, of a repository that was just found missing."""
+    """Create a repository that was just found missing; its name as the Hub writes it."""
     def ask(again: bool) -> str:
         flavour = SpaceHardware(hardware) if hardware else None
         return _patiently(lambda: api.create_repo(name, repo_type=kind, private=private, space_sdk=sdk, space_hardware=flavour,
@@ -313,11 +313,11 @@ def _create(api: HfApi, name: str, kind: str, private: bool | None, sdk: str | N
     except FAULTS as error:
         if _answered(error):
             raise
-        return ask(True)  # it may be there: the reply may have been lost
+        return ask(True)  # it may exist: the reply may have been lost
 
 
 def _holds(info: Info, wanted: Mapping[str, Content], gone: Sequence[str]) -> bool:
-    """Whether a repository is already as wanted, by the hashes that git and LFS know its files by."""
+    """Whether a repository already has the wanted files, by the hashes of git and LFS."""
     def same(file, content: Content) -> bool:
         data = content if isinstance(content, bytes) else content.read_bytes()
         if file.lfs is not None:
@@ -341,7 +341,7 @@ def _commit(api: HfApi, before: Info, wanted: Mapping[str, Content], gone: Seque
                                  parent_commit=before.sha)
         return made.pr_url
     except FAULTS as error:
-        # A reply may be lost of a commit that was made; one that was refused was not.
+        # Without an answer, the commit may have been made and its reply lost.
         if not _answered(error):
             with contextlib.suppress(*FAULTS):
                 if not create_pr and _holds(_info(api, before.id, kind), wanted, gone):

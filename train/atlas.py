@@ -1,4 +1,4 @@
-"""What each latent means: its correlation with labelled attributes and measured columns."""
+"""The atlas of a run: correlations of each latent with labelled attributes and measured columns."""
 
 from collections.abc import Mapping
 
@@ -8,9 +8,9 @@ from torch import Tensor
 
 
 def correlations(mu: Tensor, columns: Mapping[str, np.ndarray]) -> tuple[Tensor, Tensor]:
-    """Pearson correlation of each latent with each column, and the faces that a column is known of.
+    """Pearson correlation of each latent with each column, and the number of faces with a known value.
 
-    (n, d), name -> (n,) with NaN where unknown -> (d, k), (k,). What never changes goes along with nothing: 0.
+    (n, d), name -> (n,) with NaN if unknown -> (d, k), (k,). The correlation with a constant is 0.
     """
     rows, counts = [], []
     for y in columns.values():
@@ -25,7 +25,7 @@ def correlations(mu: Tensor, columns: Mapping[str, np.ndarray]) -> tuple[Tensor,
 
 
 def atlas(mu: Tensor, columns: Mapping[str, np.ndarray], top: int = 3) -> dict:
-    """What each latent means: the columns it is most correlated with, best first.
+    """For each latent the columns that correlate most with it, best first.
 
     Parameters
     ----------

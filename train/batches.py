@@ -1,4 +1,4 @@
-"""Training pictures -> batches on the device, as a function of the seed and the step."""
+"""Batches of training pictures on the device, as a function of the seed and the step."""
 
 from concurrent.futures import Future, ThreadPoolExecutor
 
@@ -8,7 +8,7 @@ from torch import Tensor
 
 from betavae.image import from_uint8
 
-PREFETCH = 4  # batches made ahead of the step that wants them, where pixels are not on the device already
+PREFETCH = 4  # batches read ahead of their step, if the pixels are not on the device
 
 
 class Pictures:
@@ -37,7 +37,7 @@ class Pictures:
         return tuple(tensor[rows] for tensor in self.tensors)
 
     def to(self, device: torch.device) -> "Pictures | None":
-        """The same on the device; None where they would take more than half of a GPU's free memory, or are not in memory."""
+        """The pictures on the device; None if they take more than half of a GPU's free memory, or are not in memory."""
         if device.type == "cuda":
             free, _ = torch.cuda.mem_get_info(device)
             if sum(tensor.nbytes for tensor in self.tensors) > free / 2:
@@ -48,15 +48,14 @@ class Pictures:
 class Batches:
     """Training batches as a pure function of (seed, step): any process can make the batch of any step, in any order.
 
-    Every epoch shows all images once; the stream of epochs is cut into batches without a gap, so one clock, images seen,
-    says where a run is, and that clock is all that resuming needs. Bytes are mirrored and converted on the device. They
-    are there from the start where they fit; otherwise a thread reads the next batches ahead, and on CUDA copies them
-    from pinned memory on a stream of its own.
+    Every epoch shows all images once. Epochs are cut into batches without a gap, so the number of images seen is all that a
+    resumed run needs. Bytes are mirrored and converted on the device. They lie there from the start if they fit; otherwise a
+    thread reads the next batches ahead, and on CUDA copies them from pinned memory on a separate stream.
 
     Parameters
     ----------
     source : Tensor or Pictures
-        Images, with masks or without; a tensor is uint8 (n, s, s, 3).
+        Images, with or without masks; a tensor is uint8 (n, s, s, 3).
     share : slice
         The part of every batch that this process takes.
     """
@@ -79,7 +78,7 @@ class Batches:
         return self._order[1]
 
     def rows(self, step: int) -> Tensor:
-        """Which images a step's batch (this process's share) is made of: (b,) positions in the source."""
+        """The positions (b,) in the source of the images in a step's batch (this process's share)."""
         n = len(self.source)
         positions = np.arange(step * self.batch, (step + 1) * self.batch)
         index = np.concatenate([self.order(epoch)[positions[positions // n == epoch] % n]
@@ -113,5 +112,5 @@ class Batches:
             return tuple(self._send(part) for part in parts), self._stream.record_event()
 
     def _send(self, tensor: Tensor) -> Tensor:
-        # Only a copy from pinned memory lets the host go on; any other waits for all that the GPU has still to do.
+        # Only a copy from pinned memory is asynchronous; any other waits for all pending work of the GPU.
         return tensor.pin_memory().to(self.device, non_blocking=True) if self.device.type == "cuda" else tensor.to(self.device)

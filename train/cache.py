@@ -60,7 +60,7 @@ class Dataset:
         return self.person[self._slice(split)]
 
     def training(self, config: VAEConfig, subset: int = 0, splits: Sequence[str] = ("train",)) -> "Pictures":
-        """What ``Batches`` draws from: the (first ``subset``) images of ``splits``, with masks for a model that draws them.
+        """The source of ``Batches``: the (first ``subset``) images of ``splits``, with masks if the model draws them.
 
         ``splits`` are the first of SPLITS: one, two or all.
 
@@ -87,7 +87,7 @@ class Dataset:
 
 
 def cores() -> int:
-    """How many this process may use."""
+    """Number of cores that this process may use."""
     # macOS has no sched_getaffinity.
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
@@ -95,9 +95,9 @@ def cores() -> int:
 def load(source: Source, config: VAEConfig, cache: str | Path, workers: int | None = None) -> Dataset:
     """The data set at the model's crop and size, decoded once into ``cache`` and mapped from there afterwards.
 
-    The cache is verified by shape, checksum and a fingerprint of its sources (names, sizes, times); one that is
-    damaged or stale is said to be so and built again. It is written aside and renamed when complete, by one process
-    while others wait. Damaged images are named and left out.
+    The cache is verified by shape, checksum and a fingerprint of its sources (names, sizes, times). A damaged or stale cache is
+    reported and built again. One process writes it aside and renames it when complete, while others wait. Damaged images are
+    named and left out.
 
     Raises
     ------
@@ -112,7 +112,7 @@ def load(source: Source, config: VAEConfig, cache: str | Path, workers: int | No
         folder.parent.mkdir(parents=True, exist_ok=True)
         with open(folder.with_name(folder.name + ".lock"), "w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
-            problem = _problem(folder, fingerprint)  # whoever held the lock may have built it
+            problem = _problem(folder, fingerprint)  # another process may have built it meanwhile
             if problem and folder.exists():
                 tqdm.write(f"The cache {str(folder)!r} {problem}; the images are decoded again.")
             if problem:
@@ -130,7 +130,7 @@ def _mapped(path: Path, rows: int) -> Tensor | None:
 
 
 def _problem(folder: Path, fingerprint: str) -> str | None:
-    """Why a cache cannot be used, as the end of a sentence; None if it can."""
+    """The reason why a cache cannot be used, as the end of a sentence; None if it can."""
     try:
         meta = json.loads((folder / "meta.json").read_text())
         if meta["fingerprint"] != fingerprint:
@@ -158,7 +158,7 @@ def _build(source: Source, config: VAEConfig, folder: Path, fingerprint: str, wo
     part.mkdir(parents=True)
     try:
         _fill(source, config, part, fingerprint, workers)
-    except BaseException as error:  # a full disk, Ctrl-C, a source that fails: nothing half made is left
+    except BaseException as error:  # a full disk, Ctrl-C, a failing source: leave nothing half made
         shutil.rmtree(part, ignore_errors=True)
         if isinstance(error, OSError):
             raise DataError(f"The cache {str(folder)!r} cannot be written ({error.strerror}); give another --cache.") from error
@@ -187,13 +187,13 @@ def _fill(source: Source, config: VAEConfig, part: Path, fingerprint: str, worke
                    + (" ..." if len(damaged) > 20 else ""))
     require(row, f"{len(damaged)} of {n} images in {str(source.place)!r} are {source.unusable} and {row} can be read")
     for array in arrays:
-        array.flush()  # to the disk itself: a checksum read back from memory would not notice a power failure
+        array.flush()  # flush to the disk: a checksum read back from memory would not notice a power failure
     checksums = {path.name: _checksum(path) for path in part.glob("*.npy")}
     (part / "meta.json").write_text(json.dumps({"fingerprint": fingerprint, "damaged": damaged, "checksums": checksums}))
 
 
 def _allocated(path: Path, shape: tuple[int, ...]) -> np.memmap:
-    """A new uint8 array mapped from disk, its space taken: writing to a sparse one on a full disk ends the process (SIGBUS).
+    """A new uint8 array mapped from disk, with its space allocated: on a full disk, a sparse one would raise SIGBUS.
 
     Raises
     ------
@@ -217,7 +217,7 @@ def framed(image: Path | bytes, mask: Path | bytes | None, config: VAEConfig) ->
     try:
         pictures = [read(image)]
         if mask is not None:
-            # A mask may be of another size than its image: at the image's, one crop is the same part of both.
+            # A mask may have another size than its image: at the image's size, one crop fits both.
             person = Image.open(io.BytesIO(mask) if isinstance(mask, bytes) else mask).convert("L")
             pictures.append(person.resize(pictures[0].size, Image.Resampling.BILINEAR))
         return tuple(np.asarray(preprocess(picture, config)) for picture in pictures)

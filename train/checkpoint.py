@@ -1,4 +1,4 @@
-"""Everything stateful of a run in one object, kept on disk twice; and the averaged weights."""
+"""The whole state of a run in one object, kept on disk twice; and the averaged weights."""
 
 import io
 import os
@@ -16,17 +16,17 @@ from train.ranks import Ranks
 
 
 class CheckpointError(ValueError):
-    """A checkpoint that this run cannot go on from. The message is one sentence."""
+    """The run cannot resume from this checkpoint. The message is one sentence."""
 
 
 class Checkpoint:
-    """The parts of a run that change, anything with ``state_dict`` and ``load_state_dict``, and the step reached.
+    """The stateful parts of a run (with ``state_dict`` and ``load_state_dict``), and its step.
 
     Noise, mirroring and data order need no state: they are functions of the seed and the step. ``save`` keeps the last
     two: ``folder/checkpoint.pt``, and the one before it as ``folder/checkpoint.previous.pt``.
 
-    ``config`` is the run's settings as a text. ``parse`` reads it: a checkpoint from before a setting was there is of the same
-    run if its settings, with that one's default, are equal.
+    ``config`` is the run's settings as text, and ``parse`` reads it. A checkpoint that lacks a newer setting belongs to the
+    same run if its settings, with the default of the newer one, are equal.
     """
 
     def __init__(self, folder: str | Path, config: str, parse: Callable[[str], object] = str, **parts):
@@ -35,7 +35,7 @@ class Checkpoint:
         self._chosen = False
 
     def save(self) -> None:
-        """Write aside, flush to the disk, then rename: a run or machine that stops here leaves a whole checkpoint.
+        """Write aside, flush to the disk, then rename: whenever the run or machine stops, a whole checkpoint is left.
 
         Raises
         ------
@@ -49,9 +49,9 @@ class Checkpoint:
         self._chosen = False
 
     def load(self, ranks: Ranks) -> bool:
-        """Go on from the newest checkpoint, or from the one before it where the newest is damaged.
+        """Resume from the newest checkpoint, or from the one before it if the newest is damaged.
 
-        Returns False, and changes nothing, where there is none. Rank 0 reads: the others need not see its disk.
+        Returns False, and changes nothing, if there is none. Only rank 0 reads: the others need not see its disk.
 
         Raises
         ------
@@ -93,14 +93,14 @@ class Checkpoint:
             return False
 
     def rewind(self) -> None:
-        """Choose what ``load`` goes back to: the newest, or, where nothing was saved since it was chosen, the one before."""
+        """Choose the checkpoint for ``load``: the newest, or the one before if nothing was saved since the last rewind."""
         if self._chosen and self.previous.exists():
             os.replace(self.previous, self.newest)
         self._chosen = True
 
 
 def _verified(path: Path) -> dict:
-    # torch.save writes a checksum of every record, and torch.load does not look at it.
+    # torch.save writes a checksum of every record, and torch.load does not check it.
     with zipfile.ZipFile(path) as archive:
         if archive.testzip() is not None:
             raise zipfile.BadZipFile(path)
@@ -108,7 +108,7 @@ def _verified(path: Path) -> dict:
 
 
 def write_durably(path: Path, content: bytes | memoryview, keep: Path | None = None) -> None:
-    """Replace a file's content at one moment, even if the machine stops; ``keep`` is where its old content goes.
+    """Replace a file's content atomically, even if the machine stops; the old content goes to ``keep``.
 
     Raises
     ------
@@ -128,7 +128,7 @@ def write_durably(path: Path, content: bytes | memoryview, keep: Path | None = N
         part.unlink(missing_ok=True)
         raise
     if os.name == "posix":
-        # The renames themselves are durable once the folder is.
+        # Renames are durable only when the folder is flushed too.
         folder = os.open(path.parent, os.O_RDONLY)
         try:
             os.fsync(folder)
@@ -163,6 +163,6 @@ class Averaged:
         return self.weights
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        """Take up averaged weights."""
+        """Restore averaged weights."""
         for name, value in state.items():
             self.weights[name].copy_(value)

@@ -30,8 +30,8 @@ def targets(dataset: Dataset) -> tuple[list[str], list[str], Tensor]:
 def fit_classifier(dataset: Dataset, device: torch.device, seed: int = 0, epochs: int = EPOCHS) -> Classifier:
     """Train on the training split: binary cross-entropy of the attributes, squared error of the standardised quantities.
 
-    Every batch is mirrored (with the yaw's sign) and blurred by a random width, because reconstructions and edits are
-    smoother than photos and a classifier of sharp photos alone would misjudge them.
+    Every batch is mirrored (with the yaw's sign) and blurred by a random width: reconstructions and edits are smoother than
+    photos, and a classifier trained on sharp photos alone would misjudge them.
     """
     attributes, quantities, y = targets(dataset)
     index = torch.from_numpy(dataset.indices("train"))
@@ -74,7 +74,7 @@ def fit_classifier(dataset: Dataset, device: torch.device, seed: int = 0, epochs
 
 @torch.inference_mode()
 def score(model: Classifier, dataset: Dataset, split: str, device: torch.device) -> dict[str, dict[str, float]]:
-    """On one split, of each attribute the "auroc", of each quantity the "correlation" with its measured value."""
+    """The "auroc" of each attribute and the "correlation" of each quantity on one split."""
     index = dataset.indices(split)
     _, _, y = targets(dataset)
     values = y[index].numpy()

@@ -1,9 +1,9 @@
-"""Give the directions of a model their displacement fields, by which an edit is put back into a photo.
+"""Give the directions of a model their displacement fields, which put an edit back into a photo.
 
     python -m train.displacement                          the shipped model's directions
     python -m train.displacement --model runs/capacity    those of a run, or of any model folder
 
-The stage "directions" of train/run.py does it by itself; the command is for directions that were made before.
+The stage "directions" of train/run.py does so too; the command is for older directions.
 """
 
 import argparse
@@ -18,13 +18,13 @@ from betavae import Editor, hub
 from betavae.directions import Directions
 from betavae.displacement import FACES, estimate
 
-# Light and colour: nothing moves, though their shading looks to optical flow as if it did.
+# Light and colour move nothing, but optical flow takes their shading for motion.
 STILL = ("face_brightness", "light_side", "background_brightness", "background_warmth", "background_tint", "Pale_Skin",
          "Black_Hair", "Blond_Hair", "Brown_Hair", "Gray_Hair")
 
 
 def with_displacements(directions: Directions, decode: Callable[[Tensor], Tensor], z: Tensor) -> Directions:
-    """The same directions, each with its displacement field as the pictures of faces z (n, d) show it."""
+    """The same directions, each with its displacement field, estimated on the pictures of faces z (n, d)."""
     return directions.having([
         dataclasses.replace(direction, displacement=None if direction.name in STILL else estimate(decode, direction, z))
         for direction in tqdm(directions.values(), desc="displacement")])

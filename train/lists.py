@@ -1,4 +1,4 @@
-"""What is known of a set of images before a pixel is read, and the protocol of a source of pictures."""
+"""Lists of a set of images (splits, attributes, geometry), and the protocol of a source of pictures."""
 
 import dataclasses
 from collections.abc import Iterable, Iterator
@@ -14,7 +14,7 @@ from train.batches import Pictures
 
 SPLITS = ("train", "val", "test")
 ANNOTATE = "python -m train.annotate --data DIR --masks"
-# With fewer, figures say little: every source asks for as many.
+# With fewer, figures mean little: every source asks for as many.
 MIN_IMAGES = 1000
 
 
@@ -22,7 +22,7 @@ class DataError(ValueError):
     """The data cannot be used. The message is one sentence that names what is missing."""
 
 
-# Below, figures of a split cannot be made (a covariance, the drawn faces), or say nothing.
+# With fewer, figures of a split cannot be made (a covariance, the drawn faces) or mean nothing.
 MIN_HELD_OUT = 20
 
 
@@ -56,7 +56,7 @@ def require(count: int, found: str) -> None:
 
 @dataclass(frozen=True)
 class Lists:
-    """What is known of each image, in one order.
+    """The lists of a set of images, all in one order.
 
     Parameters
     ----------
@@ -65,13 +65,13 @@ class Lists:
     split : ndarray
         (n,) with values of SPLITS.
     attributes : dict of ndarray
-        Name -> (n,) of 0 and 1; empty where nothing is labelled.
+        Name -> (n,) of 0 and 1; empty if nothing is labelled.
     geometry : dict of ndarray
-        Column of ``train.annotate`` -> (n,) float, NaN where no face was found; empty where nothing was measured.
+        Column of ``train.annotate`` -> (n,) float, NaN if no face was found; empty if nothing was measured.
     missing : int
-        How many more images the lists name and the disk lacks.
+        Number of further images that the lists name and the disk lacks.
     unmasked : int
-        How many of the n images have no mask. Masks are used only where all have one.
+        Number of the n images without a mask. Masks are used only if all images have one.
     """
 
     names: np.ndarray
@@ -102,7 +102,7 @@ class Lists:
 
 
 def no_masks(lists: Lists) -> str:
-    """A sentence that says how many masks are missing, and what makes them."""
+    """A message that says how many masks are missing, and how to make them."""
     return (f"{lists.unmasked:,} of {len(lists.names):,} images have no mask (masks/NNNNNN.png, white is person); "
             f"{ANNOTATE} makes them.")
 
@@ -110,12 +110,12 @@ def no_masks(lists: Lists) -> str:
 class Source(Protocol):
     """A source of pictures: CelebA, shards, a folder. ``train.cache.load`` decodes it once for a model's crop and size.
 
-    ``str`` of a source says in one line what it holds; the command line prints it.
+    ``str`` of a source is one line on its contents, which the command line prints.
     """
 
     @property
     def lists(self) -> Lists:
-        """What is known of every image that ``decode`` gives. Use ``require`` to refuse too few."""
+        """The lists of the images that ``decode`` gives. Use ``require`` to refuse too few."""
 
     @property
     def place(self) -> Path:
@@ -123,11 +123,11 @@ class Source(Protocol):
 
     @property
     def title(self) -> str:
-        """What figures and models call the data: "CelebA", "user/dataset"."""
+        """The name of the data in figures and models: "CelebA", "user/dataset"."""
 
     @property
     def unusable(self) -> str:
-        """What an image is that ``decode`` gives None for, such as "damaged"."""
+        """The word for an image that ``decode`` gives None for, such as "damaged"."""
 
     def stamp(self) -> str:
         """A text that changes whenever a pixel or mask may have changed, such as names, sizes and times of all files.
@@ -142,4 +142,4 @@ class Source(Protocol):
         """
 
     def stream(self, config: VAEConfig, subset: int) -> Pictures | None:
-        """The (first ``subset``) training images where they are too many for the cache; None if ``decode`` gives them all."""
+        """The (first ``subset``) training images if they are too many for the cache; None if ``decode`` gives them all."""

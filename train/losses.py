@@ -1,4 +1,4 @@
-"""What training minimises: a reconstruction term, and a penalty that steers the KL. All in float32."""
+"""The training objective: a reconstruction term and a penalty on the KL. All in float32."""
 
 import math
 from collections.abc import Callable
@@ -11,7 +11,7 @@ from betavae.model import VAEOutput
 from train.presets import TrainConfig
 
 SSIM_WINDOW, SSIM_SIGMA = 9, 1.5
-MIN_LOG_SIGMA = -6.0  # Rybkin et al. 2021: where the data is reproduced exactly, the likelihood must stay bounded
+MIN_LOG_SIGMA = -6.0  # Rybkin et al. 2021: the likelihood must stay bounded if the data is reproduced exactly
 
 
 def bce(logits: Tensor, x: Tensor) -> Tensor:
@@ -20,7 +20,7 @@ def bce(logits: Tensor, x: Tensor) -> Tensor:
 
 
 def bce_floor(x: Tensor) -> Tensor:
-    """``bce`` of images with themselves, which no model can go below: their entropy as Bernoulli means, (n,) nats."""
+    """``bce`` of images with themselves, the lower bound for any model: their entropy as Bernoulli means, (n,) nats."""
     x = (x.cpu() if x.device.type == "mps" else x).double()  # Apple's GPUs have no float64
     return -(torch.xlogy(x, x) + torch.xlogy(1 - x, 1 - x)).sum((1, 2, 3))
 
@@ -33,7 +33,7 @@ def squared_error(logits: Tensor, x: Tensor) -> Tensor:
 def gaussian_nll(error: Tensor, log_sigma: Tensor, values: int) -> Tensor:
     """-log N(x; picture, sigma^2 I) of images with ``error`` (n,), the squared error over ``values`` numbers: (n,) nats.
 
-    Most likely is sigma^2 = error / values, the mean squared error (Rybkin et al. 2021, equation 5).
+    The most likely sigma^2 is error / values, the mean squared error (Rybkin et al. 2021, equation 5).
     """
     return 0.5 * error * torch.exp(-2 * log_sigma) + values * (log_sigma + 0.5 * math.log(2 * math.pi))
 
@@ -41,8 +41,8 @@ def gaussian_nll(error: Tensor, log_sigma: Tensor, values: int) -> Tensor:
 def feature_error(features: Callable[[Tensor], Tensor], logits: Tensor, x: Tensor) -> Tensor:
     """-log N(features of x; those of the picture, v I) up to a constant, with v their variance over the batch: shape (), nats.
 
-    Pixels weigh a smile as little as a lock of hair. Features of a classifier of faces weigh what people see (Hou et al. 2017,
-    "Deep Feature Consistent Variational Autoencoder").
+    A pixel loss gives a smile no more weight than a lock of hair; features of a classifier of faces do (Hou et al. 2017, "Deep
+    Feature Consistent Variational Autoencoder").
     """
     with torch.no_grad():
         wanted = features(x)
@@ -79,8 +79,8 @@ def dice(logits: Tensor, mask: Tensor, mean: Callable[[Tensor], Tensor] | None =
     """1 - Dice coefficient of a batch of predicted masks (n, 1, s, s) with true ones in [0, 1]: shape ().
 
     Areas are squared sums over the whole batch (Milletari et al. 2016, section 3), with one pixel an image added to both sides
-    of the fraction, so that empty masks rightly predicted cost nothing. ``mean`` gives the mean of a number over the processes
-    that share a batch: the fraction is then that of all of it, and the mean of the processes' gradients is its gradient.
+    of the fraction, so that correctly predicted empty masks cost nothing. ``mean`` averages a number over the processes that
+    share a batch: the fraction is then that of the whole batch, and the mean of the processes' gradients is its gradient.
     """
     predicted = torch.sigmoid(logits.float())
     shared = (predicted * mask).sum((1, 2, 3)).mean()
@@ -100,8 +100,8 @@ def kl(mu: Tensor, logvar: Tensor) -> Tensor:
 def divergence(output: VAEOutput) -> Tensor:
     """KL of the posterior to N(0, I), split over latents: (n, d) nats.
 
-    ``kl`` of the Gaussian; with a flow log q(z|x) - log p(z) of the z drawn, whose mean is the KL (Rezende & Mohamed 2015,
-    equation 15): the noise's own density cancels, so of a posterior that is the prior every draw gives 0.
+    ``kl`` of the Gaussian. With a flow, log q(z|x) - log p(z) of the drawn z, whose mean is the KL (Rezende & Mohamed 2015,
+    equation 15); if the posterior equals the prior, every draw gives 0.
     """
     if output.log_scale is None:
         return kl(output.mu, output.logvar)
@@ -123,8 +123,8 @@ class Beta(nn.Module):
 class Capacity(nn.Module):
     """gamma * |KL - C| (Burgess et al. 2018, equation 8), KL the mean of the whole batch; ``level`` is C. Has no state.
 
-    Of a batch that several processes share, each has a part: the sign is that of the whole batch's KL, so that the mean
-    of the processes' gradients is the gradient of the whole. ``mean`` gives the mean of a number over the processes.
+    When several processes share a batch, the sign is that of the whole batch's KL, so that the mean of the processes'
+    gradients is the gradient of the whole. ``mean`` averages a number over the processes.
     """
 
     def __init__(self, gamma: float):
@@ -139,9 +139,9 @@ class Capacity(nn.Module):
 class Controller(nn.Module):
     """beta * KL with beta steered so that KL follows C: an integral controller (ControlVAE, Shao et al. 2020, I term).
 
-    gamma * |KL - C| pushes with full force whatever the sign of a batch's noise; here a batch moves log beta by
-    ``gain`` times its relative error (to at least one nat), so noise averages out and the gradient of the reconstruction
-    is left alone. ``level`` is C; ``mean`` as in ``Capacity``.
+    gamma * |KL - C| reacts with full force to the noise of each batch. Here a batch moves log beta by ``gain`` times its
+    error relative to C (or to one nat if C is less), so noise averages out and the reconstruction's gradient is not disturbed.
+    ``level`` is C; ``mean`` as in ``Capacity``.
     """
 
     log_beta: Tensor
@@ -163,7 +163,7 @@ class Controller(nn.Module):
 class Objective(nn.Module):
     """Reconstruction + penalty of the KL, as a ``TrainConfig`` says. Its state belongs in a run's checkpoint.
 
-    ``features``, pictures (n, 3, s, s) -> (n, k), is what ``config.perceptual`` weighs the error of.
+    ``features``, pictures (n, 3, s, s) -> (n, k), are those of the feature error, which ``config.perceptual`` weighs.
 
     Examples
     --------
@@ -183,14 +183,14 @@ class Objective(nn.Module):
 
     def forward(self, output: VAEOutput, x: Tensor, mask: Tensor | None, level: Tensor | float,
                 mean: Callable[[Tensor], Tensor] = _alone) -> tuple[Tensor, dict[str, Tensor]]:
-        """The loss of a batch, and what it is made of.
+        """The loss of a batch, and its terms.
 
         Parameters
         ----------
         output : VAEOutput
             Of the images ``x`` (n, 3, s, s) in [0, 1].
         mask : Tensor, optional
-            (n, 1, s, s) in [0, 1], 1 where the face is; what reconstruction "masked" needs.
+            (n, 1, s, s) in [0, 1], 1 where the face is; needed by reconstruction "masked".
         level : float or Tensor of shape ()
             ``TrainConfig.level``: C in nats, or beta.
         mean : callable
@@ -202,8 +202,7 @@ class Objective(nn.Module):
             Shape (), the mean over the batch.
         terms : dict of Tensor
             Shape () each, detached, always the same names for one config: "loss", the parts of the reconstruction,
-            "kl" in nats (a sum over latents, whatever the reduction), and "beta" or "sigma" where that is found in
-            training.
+            "kl" in nats (a sum over latents, whatever the reduction), and "beta" or "sigma" if training adapts it.
         """
         reconstruction, terms = getattr(self, f"_{self.reconstruction}")(output, x, mask, mean)
         if self.perceptual and self.features is not None:
@@ -220,7 +219,7 @@ class Objective(nn.Module):
         return loss, {name: value.detach() for name, value in {"loss": loss, **terms, "kl": held}.items()}
 
     def _per(self, x: Tensor) -> int:
-        """By how much a sum over the values of an image is divided."""
+        """The divisor of a sum over the values of an image."""
         return x[0].numel() if self.reduction == "mean" else 1
 
     def _bce(self, output: VAEOutput, x: Tensor, mask: Tensor | None, mean) -> tuple[Tensor, dict[str, Tensor]]:

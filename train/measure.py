@@ -1,4 +1,4 @@
-"""Columns that no list has, measured from the pixels: brightness, light, background; and pose from the lists."""
+"""Measured columns: brightness, light and background from the pixels, pose from the lists."""
 
 import numpy as np
 import torch
@@ -15,7 +15,7 @@ def measure(pixels: Tensor, person: Tensor | None, geometry: dict[str, np.ndarra
     """Measured columns, (n,) float each, NaN where unknown.
 
     ``yaw`` and ``pitch`` in degrees (yaw > 0: the face turns towards the left edge of the image), ``mouth_open`` and
-    ``eye_open`` as aspect ratios, where ``geometry`` has them. From the pixels outside the mask, where those are 5 % of the
+    ``eye_open`` as aspect ratios, if ``geometry`` has them. From the pixels outside the mask, if they are 5 % of the
     picture: ``background_brightness`` (mean luma), ``background_warmth`` (mean red minus mean blue) and ``background_tint``
     (mean green minus the mean of both). From the middle of the face: ``face_brightness`` (mean luma) and ``light_side``
     (that of its left half minus that of its right, as seen).
@@ -46,7 +46,7 @@ def measure(pixels: Tensor, person: Tensor | None, geometry: dict[str, np.ndarra
         for name, parts in background.items():
             numeric[name] = torch.cat(parts).masked_fill(unknown, float("nan")).numpy()
     luma = torch.tensor(LUMA) / 255
-    # Aligned faces stand still: nose, cheeks and mouth are in this part of every picture.
+    # In aligned faces, nose, cheeks and mouth are in this part of every picture.
     size = pixels.shape[1]
     rows, left, right = (slice(round(a * size), round(b * size)) for a, b in ((0.45, 0.8), (0.3, 0.5), (0.5, 0.7)))
     sides = []

@@ -17,9 +17,9 @@ from train import losses
 
 FOLDS = 5
 BINS = 20                  # of a discretised latent, as in disentanglement_lib
-CAPTURED, SHARED = 0.75, 0.2  # TAD: the least AUROC of an attribute that counts, the most that another may say of it
+CAPTURED, SHARED = 0.75, 0.2  # TAD: least AUROC of an attribute that counts, most entropy that another may explain
 COLLAPSED_NATS, COLLAPSED_SHARE = 0.1, 0.99
-FLAT_LEVELS = 1.0          # of 255; a traversal that changes the picture by less cannot be seen
+FLAT_LEVELS = 1.0          # of 255; a smaller change of the picture cannot be seen
 
 
 # ---- pictures -----------------------------------------------------------------------------------------------------
@@ -33,10 +33,10 @@ def float64(tensor: Tensor) -> Tensor:
 def bce(made: Tensor, x: Tensor) -> Tensor:
     """Binary cross-entropy of pictures (n, 3, s, s) in [0, 1] with images x, summed over pixels: (n,) nats.
 
-    Of any model's pictures, where ``losses.bce`` needs logits: in float64, each logarithm at least -100.
+    For pictures of any model, while ``losses.bce`` needs logits. In float64, with each logarithm at least -100.
     """
     made, x = float64(made), float64(x)
-    # PyTorch's own refuses the NaN of a model that has diverged, which is for its run to notice.
+    # PyTorch's own function refuses NaN. A diverged model is for its run to notice.
     return -(x * made.log().clamp(min=-100) + (1 - x) * (-made).log1p().clamp(min=-100)).sum((1, 2, 3))
 
 
@@ -48,7 +48,7 @@ def psnr(mse: Tensor) -> Tensor:
 def ssim(made: Tensor, x: Tensor) -> Tensor:
     """Structural similarity (Wang et al. 2004) of pictures (n, 3, s, s) in [0, 1], from windows of 11 pixels: (n,).
 
-    The mean over all windows that lie inside the picture, as the source has it.
+    The mean over all windows inside the picture, as in the source.
     """
     return losses.ssim(made, x, window=11)
 
@@ -57,8 +57,8 @@ def frechet_distance(a: Tensor, b: Tensor) -> float:
     """Squared Fréchet distance of Gaussians fitted to two sets of features (Heusel et al. 2017): (n, f), (m, f).
 
     |mean a - mean b|^2 + tr(A + B - 2 (A B)^(1/2)) with the covariances A and B. The trace of the root is the sum of the
-    singular values of R_a R_b', where R'R is a covariance, so nothing is squared that a root undoes, and singular
-    covariances (fewer pictures than features) are no special case.
+    singular values of R_a R_b', where R'R is a covariance. This avoids the root of a square, and singular covariances
+    (fewer pictures than features) need no special case.
 
     Raises
     ------
@@ -80,12 +80,12 @@ def frechet_distance(a: Tensor, b: Tensor) -> float:
 
 
 def active_latents(kl_per_latent: Tensor, threshold: float) -> int:
-    """How many latents carry more than ``threshold`` nats, from their mean KL (d,)."""
+    """Number of latents with more than ``threshold`` nats, from their mean KL (d,)."""
     return int((kl_per_latent > threshold).sum())
 
 
 def active_units(mu: Tensor, threshold: float = 0.01) -> int:
-    """How many latents' means (n, d) vary by more than ``threshold`` over the images (Burda et al. 2016, section 5.2)."""
+    """Number of latents whose means (n, d) have a variance above ``threshold`` (Burda et al. 2016, section 5.2)."""
     return int((mu.var(0) > threshold).sum())
 
 
@@ -101,16 +101,16 @@ def gaussian_kl(mean: Tensor, covariance: Tensor) -> float:
 
 
 def total_correlation(covariance: Tensor) -> float:
-    """KL of a Gaussian from the product of its marginals, in nats: zero where no two latents are correlated."""
+    """KL of a Gaussian from the product of its marginals, in nats: zero if no two latents are correlated."""
     return float(0.5 * (covariance.diag().log().sum() - torch.logdet(covariance)))
 
 
 def collapse(kl: Tensor, change: Tensor) -> dict:
-    """Posterior collapse, named.
+    """The verdict on posterior collapse.
 
-    A latent is collapsed where its posterior is the prior, KL below 0.1 nat for 99 % of the images (the (epsilon, delta)
-    collapse of Lucas et al. 2019), and the decoder does nothing with it: traversing it changes the picture by less than
-    one grey level. One with KL but a flat traversal costs nats and shows nothing: the decoder ignores it.
+    A latent is collapsed if its KL is below 0.1 nat for 99 % of the images (the (epsilon, delta) collapse of Lucas et al.
+    2019) and traversing it changes the picture by less than one grey level. A latent with a higher KL and a flat traversal is
+    ignored by the decoder.
 
     Parameters
     ----------
@@ -122,7 +122,8 @@ def collapse(kl: Tensor, change: Tensor) -> dict:
     Returns
     -------
     dict
-        ``verdict``, "none", "partial" or "full"; ``latents`` that are collapsed and those ``ignored`` by the decoder.
+        ``verdict`` is "none", "partial" or "full"; ``latents`` are the collapsed ones, ``ignored`` those that the decoder
+        ignores.
     """
     silent = (kl < COLLAPSED_NATS).double().mean(0) >= COLLAPSED_SHARE
     flat = change < FLAT_LEVELS
@@ -142,7 +143,7 @@ def probe_auroc(mu: np.ndarray, present: np.ndarray, seed: int = 0) -> float:
 
 
 def latent_aurocs(mu: np.ndarray, present: np.ndarray) -> np.ndarray:
-    """AUROC of every attribute by every single latent, in whichever direction: (n, d), (n, k) of 0 / 1 -> (d, k).
+    """AUROC of every attribute by every single latent, of either sign: (n, d), (n, k) of 0 / 1 -> (d, k).
 
     From the rank sums (Mann & Whitney 1947), all at once.
     """
@@ -170,8 +171,8 @@ def mutual_information(codes: np.ndarray, factors: np.ndarray) -> np.ndarray:
 def tad(mu: np.ndarray, present: np.ndarray) -> tuple[float, int]:
     """Total AUROC difference (Yeats et al. 2022) and the number of attributes that it sums over: (n, d), (n, k) of 0 / 1.
 
-    An attribute counts where its best single latent has an AUROC of at least 0.75 and no other attribute takes away more
-    than 0.2 of its entropy; it adds the best latent's AUROC minus the second best's.
+    An attribute counts if its best single latent has an AUROC of at least 0.75 and no other attribute explains more than 0.2
+    of its entropy. It adds the best latent's AUROC minus the second best's.
     """
     second, best = np.sort(latent_aurocs(mu, present), axis=0)[-2:]
     shared = mutual_information(present, present)
@@ -200,12 +201,12 @@ def mig(codes: np.ndarray, factors: np.ndarray) -> float:
 
 def importances(mu: np.ndarray, factors: np.ndarray, test_mu: np.ndarray, test_factors: np.ndarray, seed: int = 0
                 ) -> tuple[np.ndarray, float, float]:
-    """What each latent counts for each factor in gradient-boosted trees that predict it, as in disentanglement_lib.
+    """The importance of each latent in gradient-boosted trees that predict each factor, as in disentanglement_lib.
 
     Returns
     -------
     importances : np.ndarray
-        (d, k), every column summing to 1 (0 where a tree has nothing to split).
+        (d, k), every column summing to 1 (to 0 if a tree has no split).
     train, test : float
         Accuracy of the predictions, the mean over factors (DCI's informativeness).
     """
@@ -213,7 +214,7 @@ def importances(mu: np.ndarray, factors: np.ndarray, test_mu: np.ndarray, test_f
         trees = GradientBoostingClassifier(random_state=seed).fit(mu, factors[:, k])
         return trees.feature_importances_, trees.score(mu, factors[:, k]), trees.score(test_mu, test_factors[:, k])
 
-    # Threads: growing a tree lets go of the interpreter.
+    # Threads suffice: growing a tree releases the GIL.
     fitted = Parallel(n_jobs=-1, prefer="threads")(delayed(one)(k) for k in range(factors.shape[1]))
     columns, train, test = zip(*fitted, strict=True)
     return np.stack(columns, 1), float(np.mean(train)), float(np.mean(test))
@@ -230,7 +231,7 @@ def completeness(importances: np.ndarray) -> float:
 
 
 def _concentration(rows: np.ndarray) -> float:
-    """1 - entropy of each row, in units of the largest there can be, weighted by the rows' sums. No weight at all: 0."""
+    """1 - entropy of each row over its maximum, averaged with the rows' sums as weights; 0 if all weights are 0."""
     if not rows.sum():
         return 0.0
     weights = rows.sum(1) / rows.sum()
@@ -242,9 +243,9 @@ def factor_vae_score(mu: np.ndarray, factors: np.ndarray, batch: int = 64, train
                      seed: int = 0) -> float:
     """FactorVAE score (Kim & Mnih 2018, algorithm 2), from 0 to 1.
 
-    How often the latent that varies least in a batch of images alike in one factor says which factor it was. Chance is
-    1 / k. The images are given, not generated: a batch is drawn, with replacement, from those with the factor's value of a
-    random image, so other factors that go along with it are fixed in part as well.
+    How often the latent that varies least in a batch with one factor fixed identifies that factor. Chance is 1 / k. The images
+    are given, not generated: a batch is drawn, with replacement, from the images that share the factor's value with a random
+    image, so factors that correlate with it are partly fixed as well.
 
     Parameters
     ----------
@@ -255,7 +256,7 @@ def factor_vae_score(mu: np.ndarray, factors: np.ndarray, batch: int = 64, train
     batch : int
         Images in one batch.
     train, test : int
-        Batches from which the majority vote is made and on which it is scored.
+        Batches to make the majority vote from, and to score it on.
     """
     rng = np.random.default_rng(seed)
     variances = mu.var(0, ddof=1)

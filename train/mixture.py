@@ -1,6 +1,6 @@
 """Fit a Gaussian mixture to the aggregate posterior, the density of z over real faces (Hoffman & Johnson 2016).
 
-Decoded draws from it are nearer to the data than draws from N(0, I), which training only pulls the posterior towards
+Decoded draws from it are nearer to the data than draws from N(0, I): training only pulls the posterior towards that prior
 (Ghosh et al. 2020, "From Variational to Deterministic Autoencoders", section 4).
 """
 

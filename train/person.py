@@ -2,8 +2,8 @@
 
     python -m train.person --data DIR --out betavae/models/person.safetensors
 
-DIR is a CelebA folder with masks (``train/annotate.py`` makes them). Every picture is mirrored, turned, scaled, moved and
-its colours are changed at random: photos from elsewhere are aligned less well than CelebA and look otherwise.
+DIR is a CelebA folder with masks (``train/annotate.py`` makes them). Pictures are augmented at random (mirror, turn, scale,
+shift, colours), since other photos are aligned less well than CelebA and have other colours.
 """
 
 import argparse

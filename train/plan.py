@@ -1,4 +1,4 @@
-"""What a run would be, found without data: its size, its memory and its speed on this device."""
+"""The plan of a run, made without data: its size, memory and speed on this device."""
 
 import dataclasses
 import time
@@ -14,13 +14,13 @@ SECONDS = 2.0    # of steps timed
 
 
 def plan(config: TrainConfig, device: torch.device, bf16: bool = False) -> dict:
-    """A run's configuration and what it takes, from a few steps on noise.
+    """A run's configuration and its cost, measured in a few steps on noise.
 
     Returns
     -------
     dict
         ``config``; ``steps``; ``device``; ``parameters`` of the network; ``memory_bytes``, the weights, their gradients,
-        moments and averages, and what the backward pass keeps of a batch (without the data set and the libraries' scratch
+        moments and averages, and the activations kept for the backward pass (without the data set and the libraries' scratch
         space); ``images_per_second`` of this process, timed.
     """
     trial = dataclasses.replace(config, batch=config.batch if device.type == "cuda" else min(config.batch, CPU_BATCH))
@@ -41,7 +41,7 @@ def plan(config: TrainConfig, device: torch.device, bf16: bool = False) -> dict:
 
 
 def _kept(training: Training) -> int:
-    """Bytes that autograd keeps of a batch between the forward and the backward pass, besides the weights."""
+    """Bytes of a batch that autograd keeps for the backward pass, besides the weights."""
     weights = {p.untyped_storage().data_ptr() for p in training.parameters}
     kept = {}  # storages by address: what two functions keep is there once; held here, so that no address comes twice
 

@@ -1,6 +1,6 @@
-"""What PyTorch offers under names that it does not promise to keep. Nothing else in the project uses such a name.
+"""Private names of PyTorch, which may change with any version. No other module uses one.
 
-tests/test_private.py holds what each is used for, so that a new version of PyTorch that changes one fails there.
+tests/test_private.py tests each of them, so that a version of PyTorch that changes one fails there.
 """
 
 from collections.abc import Sequence
@@ -26,9 +26,9 @@ def move_(averages: Sequence[Tensor], values: Sequence[Tensor], share: float) ->
 
 
 def guarded_step(optimizer: Optimizer, bad: Tensor, divisor: Tensor | None = None) -> None:
-    """A step of a fused optimizer with gradients over ``divisor``; none at all where ``bad``, a bool (), is true.
+    """A step of a fused optimizer with gradients divided by ``divisor``; no step if ``bad``, a bool (), is true.
 
-    The fused kernels check this on the device, as ``torch.amp.GradScaler`` asks of them: nobody waits for the answer.
+    The fused kernels check this on the device, as for ``torch.amp.GradScaler``, so the host does not wait for it.
     """
     optimizer.found_inf = bad.float()  # type: ignore[attr-defined]
     if divisor is not None:

@@ -9,7 +9,7 @@ from torch import Tensor, distributed
 
 
 class Ranks:
-    """Which of ``size`` processes this is, and what they do together. Alone (size 1), every method is free.
+    """One process among ``size`` processes, and their collective operations. With size 1 they do nothing.
 
     ``rank`` 0 writes files and progress; ``local`` counts the processes of this machine.
     """
@@ -23,14 +23,14 @@ class Ranks:
         size = int(os.environ.get("WORLD_SIZE", "1"))
         if size == 1:
             return cls()
-        # NCCL moves what lies on GPUs; small decisions are made on the CPUs, without waiting for a GPU.
+        # NCCL for tensors on GPUs; Gloo for small decisions on CPUs, which need not wait for a GPU.
         backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
         # Rank 0 may decode the data set while the others wait.
         distributed.init_process_group(backend, timeout=timedelta(hours=6))
         return cls(distributed.get_rank(), size, int(os.environ.get("LOCAL_RANK", "0")))
 
     def device(self, device: torch.device) -> torch.device:
-        """The one of this machine's devices that is this process's, and make it the current one."""
+        """Choose this process's device among those of the machine, and make it the current one."""
         if self.size > 1 and device.type == "cuda":
             device = torch.device("cuda", self.local)
             torch.cuda.set_device(device)
