@@ -11,7 +11,7 @@ export default [
       eqeqeq: "error",
       "no-else-return": "error",
       "no-implicit-globals": "error",
-      "no-shadow": "warn",
+      "no-shadow": "error",
       "no-unused-vars": ["error", { argsIgnorePattern: "^_" }],
       "no-use-before-define": ["error", { functions: false, variables: false }],
       "no-useless-rename": "error",

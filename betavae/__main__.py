@@ -53,7 +53,7 @@ def write(images: list[Image.Image], path: Path, scale: int, recipe: Recipe | No
     """
     side = images[0].width * scale
     if path.suffix[1:].lower() in FORMATS and len(images) > 1:
-        film = FORMATS[path.suffix[1:].lower()](FPS)
+        film = FORMATS[path.suffix[1:].lower()](FPS, recipe)
         for image in images:
             film.add(image.resize((side, side), Image.Resampling.BICUBIC))
         path.write_bytes(film.finish())

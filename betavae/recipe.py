@@ -11,7 +11,7 @@ from typing import IO
 
 from PIL import ExifTags, Image, PngImagePlugin
 
-KEYWORD = "betavae.recipe"  # of the PNG's text chunk; in other formats it begins EXIF's user comment
+KEYWORD = "betavae.recipe"  # of the PNG's text chunk; in other formats it begins a comment
 CHARSET = b"ASCII\0\0\0"   # EXIF 2.3, UserComment
 MAX_SEED = 2**63 - 1
 
@@ -120,9 +120,13 @@ class Recipe:
         info.add_text(KEYWORD, self.to_json())
         return info
 
+    def comment(self) -> str:
+        """For formats whose only place for it is a comment: EXIF's, a GIF's, an MP4's."""
+        return f"{KEYWORD} {self.to_json()}"
+
     def into(self, exif: Image.Exif) -> None:
         """Put the recipe into a picture's EXIF, as its user comment, for formats other than PNG."""
-        exif.get_ifd(ExifTags.IFD.Exif)[ExifTags.Base.UserComment] = CHARSET + f"{KEYWORD} {self.to_json()}".encode("ascii")
+        exif.get_ifd(ExifTags.IFD.Exif)[ExifTags.Base.UserComment] = CHARSET + self.comment().encode("ascii")
 
     @classmethod
     def in_picture(cls, path: str | Path | IO[bytes]) -> "Recipe | None":
@@ -137,8 +141,9 @@ class Recipe:
             with Image.open(path) as image:
                 text = image.info.get(KEYWORD)  # from the chunks before the pixels, so nothing is decoded
                 if text is None and image.format != "PNG":
-                    comment = image.getexif().get_ifd(ExifTags.IFD.Exif).get(ExifTags.Base.UserComment, b"")
-                    start = CHARSET + f"{KEYWORD} ".encode()
+                    exif = image.getexif().get_ifd(ExifTags.IFD.Exif).get(ExifTags.Base.UserComment, b"")
+                    comment = image.info.get("comment", b"") if image.format == "GIF" else exif
+                    start = (b"" if image.format == "GIF" else CHARSET) + f"{KEYWORD} ".encode()
                     text = (
                         comment[len(start) :].decode("ascii")
                         if isinstance(comment, bytes) and comment.startswith(start)

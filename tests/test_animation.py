@@ -8,7 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
-from betavae import Directions, Editor
+from betavae import Directions, Editor, Recipe
 from betavae.animation import FORMATS, frames
 from betavae.latent import along
 
@@ -22,8 +22,8 @@ def pictures():
     return [Image.merge("RGB", [ramp.point(lambda v, i=i, c=c: v // 2 + 8 * i + 10 * c) for c in range(3)]) for i in range(12)]
 
 
-def made(kind, pictures) -> bytes:
-    writer = FORMATS[kind](FPS)
+def made(kind, pictures, recipe=None) -> bytes:
+    writer = FORMATS[kind](FPS, recipe)
     for picture in pictures:
         writer.add(picture)
     return writer.finish()
@@ -46,6 +46,15 @@ def test_an_mp4_is_what_browsers_play(pictures):
     assert len(shown) == 12
     # Colours are stored at half the resolution, and compressed.
     assert max(np.abs(a - np.asarray(b)).mean() for a, b in zip(shown, pictures, strict=True)) < 4
+
+
+def test_both_carry_a_recipe(pictures):
+    recipe = Recipe("0123456789ab", {"Smiling": 1.5, "é": -1}, ("Male",), latent=[0.1] * 128)
+    gif = made("gif", pictures, recipe)
+    assert Recipe.in_picture(io.BytesIO(gif)) == recipe
+    assert gif.count(b"betavae.recipe") == 1 and Recipe.in_picture(io.BytesIO(made("gif", pictures))) is None
+    with av.open(io.BytesIO(made("mp4", pictures, recipe))) as video:
+        assert video.metadata["comment"] == recipe.comment()
 
 
 def test_frames_are_the_decoded_path_enlarged(tiny):

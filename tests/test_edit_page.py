@@ -480,6 +480,8 @@ def test_spectrum_shows_the_range_and_goes_on(edit, editor):
         edit.get_by_role("button", name="Save spectrum").click()
     sheet = np.asarray(Image.open(download.value.path()).convert("RGB"), dtype=float)
     assert sheet.shape == (640, 640, 3)
+    kept = Recipe.in_picture(download.value.path())
+    assert kept.strengths == {} and editor.face(kept).allclose(z, atol=1e-4), "its recipe is of the face that it spreads"
     assert sheet[:40].mean() > sheet[512:552].mean() + 20, "the background is brightest in the highest row"
     cells.nth(4).click()
     settled(edit)

@@ -166,9 +166,10 @@ def test_a_card_shows_before_and_after_and_carries_the_edit(page):
 
 def test_a_loop_goes_there_and_back(page):
     start = pixels(page, "edit")
-    push(page, "yaw", 0.8)
+    turn = push(page, "yaw", 0.8)
     after = pixels(page, "edit")
-    image = Image.open(io.BytesIO(saved(page, "GIF")))
+    file = io.BytesIO(saved(page, "GIF"))
+    image = Image.open(file)
     assert image.size == (384, 384) and image.info["loop"] == 0
     frames = []
     for i in range(image.n_frames):
@@ -178,10 +179,25 @@ def test_a_loop_goes_there_and_back(page):
     assert away[0] < 5 and min(near(frame, after) for frame in frames) < 5
     jumps = [near(a, b) for a, b in zip(frames, [*frames[1:], frames[0]], strict=True)]
     assert max(jumps) < 0.5 * max(away), "none, and at the seam neither"
+    recipe = Recipe.in_picture(file)
+    assert recipe.strengths == {"yaw": turn} and recipe.seed is not None
     with av.open(io.BytesIO(saved(page, "MP4"))) as video:
+        assert video.metadata["comment"] == recipe.comment()
         film = [frame.to_ndarray(format="rgb24") for frame in video.decode(video=0)]
     assert film[0].shape == (384, 384, 3) and near(film[0], start) < 6 and min(near(frame, after) for frame in film) < 6
     assert 1 < len(film) / 20 < 4, "seconds"
+
+
+def test_a_saved_loop_goes_on_where_it_was_saved(visit, tmp_path):
+    page = visit()
+    turn = push(page, "yaw", 0.8)
+    after, path = pixels(page, "edit"), tmp_path / "edit.gif"
+    path.write_bytes(saved(page, "GIF"))
+    other = visit()
+    upload(other, path)
+    captioned(other, "edit.gif")
+    assert float(other.locator("[data-name=yaw]").input_value()) == turn
+    assert near(pixels(other, "edit"), after) < 2
 
 
 def test_a_loop_of_a_photo_is_of_the_photo(visit, photo):
@@ -197,7 +213,7 @@ def test_a_loop_of_a_photo_is_of_the_photo(visit, photo):
 
 @pytest.mark.parametrize("request_", [
     {}, {"format": "gif"}, {"format": "gif", "frames": []}, {"format": "gif", "frames": ["x"] * 3},
-    {"format": "avi", "frames": ["x"] * 3},
+    {"format": "avi", "frames": ["x"] * 3}, {"format": "gif", "frames": ["x"] * 3, "recipe": {"model": 1}},
     {"format": "mp4", "frames": ["aGVsbG8="] * 3}, {"format": "mp4", "frames": ["aGVsbG8="] * 1000},
 ])
 def test_malformed_loops_get_a_sentence(server, request_):

@@ -9,6 +9,7 @@ import binascii
 import functools
 import html
 import io
+import json
 import secrets
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -286,23 +287,24 @@ def worn(editor: Editor, request: dict) -> dict:
 
 
 def loop(request: dict) -> dict:
-    """The file of an edit there and back, {frames, format} -> {file}, a data URI; the frames are pictures in base64.
+    """The file of an edit there and back, {frames, format, recipe?} -> {file}, a data URI; the frames are pictures in base64.
 
     Raises
     ------
     ValueError
-        The frames are no short list of small pictures of one size, or the format is unknown.
+        The frames are no short list of small pictures of one size, the format is unknown, or the recipe is malformed.
     """
     kind, frames = str(request.get("format")), request.get("frames")
     if kind not in animation.FORMATS:
         raise ValueError(f"The format is {kind!r}; choose from {', '.join(animation.FORMATS)}.")
     if not isinstance(frames, list) or not 2 <= len(frames) <= MAX_FRAMES:
         raise ValueError(f"The frames are not a list of 2 to {MAX_FRAMES} pictures.")
+    recipe = Recipe.from_json(json.dumps(request["recipe"])) if "recipe" in request else None
     try:
         way = [Image.open(io.BytesIO(base64.b64decode(str(frame), validate=True)), formats=["JPEG"]) for frame in frames]
         if any(image.size != way[0].size or max(image.size) > MAX_SIDE or image.width % 2 or image.height % 2 for image in way):
             raise ValueError(f"The frames are not of one even size up to {MAX_SIDE} pixels.")
-        data = animation.loop([image.convert("RGB") for image in way], kind)
+        data = animation.loop([image.convert("RGB") for image in way], kind, recipe)
     except (binascii.Error, OSError, SyntaxError, Image.DecompressionBombError):
         raise ValueError("The frames did not arrive whole; try again.") from None
     return {"file": f"data:{animation.MIME[kind]};base64,{base64.b64encode(data).decode()}"}

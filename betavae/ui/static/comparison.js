@@ -1,5 +1,7 @@
 // What the edit is compared with on the stage: the face before it ("start"), the photo ("photo"), or a step of the history.
 
+import { comparison as words } from "./words.js";
+
 export class Comparison {
   // element: the tab; show(step, picture): draws what is compared with; step: null for the face itself.
   constructor(element, { state, viewport, pinned, show }) {
@@ -20,7 +22,7 @@ export class Comparison {
       button.setAttribute("aria-pressed", chosen);
       if (button.dataset.against === "step") button.disabled = !step;
     }
-    this.element.querySelector(".before").textContent = step ? step.caption : choice === "photo" ? "Photo" : "Before";
+    this.element.querySelector(".before").textContent = step ? step.caption : choice === "photo" ? words.photo : words.before;
     const picture = step ? step.picture : choice === "photo" ? face.original : face.picture;
     if (choice !== "start" && this.viewport.at === 0) this.viewport.split(0.5);
     return this.show(step, picture);

@@ -2,8 +2,6 @@
 
 import { CONNECTION_LOST } from "./words.js";
 
-export { CONNECTION_LOST };
-
 const WAITS = [500, 1000, 2000, 4000];  // milliseconds before the next try, the last of them from then on
 
 export class Connection {

@@ -3,7 +3,7 @@
 // everything else shows the state (update while it changes, settle once it has).
 
 import { Comparison } from "./comparison.js";
-import { CONNECTION_LOST, connection } from "./connection.js";
+import { connection } from "./connection.js";
 import { SideEffects } from "./effects.js";
 import { Filmstrip } from "./filmstrip.js";
 import { History } from "./history.js";
@@ -24,6 +24,7 @@ import { latest, speaker } from "./stage.js";
 import { state as shared } from "./state.js";
 import { Viewport } from "./viewport.js";
 import { Wear } from "./wear.js";
+import { CONNECTION_LOST, edit as words } from "./words.js";
 
 export default function mount({ element, props, server, watch }) {
 const find = (selector) => element.querySelector(selector);
@@ -87,8 +88,8 @@ const zoom = find("[data-do=zoom]");
 let magnified = 1;
 const viewport = new Viewport(find(".viewport"), {
   zoomed(times) {
-    zoom.textContent = `${times}×`;
-    zoom.setAttribute("aria-label", `Zoom, ${times}×`);
+    zoom.textContent = words.times(times);
+    zoom.setAttribute("aria-label", words.zoom(times));
     if (times !== magnified && face?.photo) redisplay();
     magnified = times;
   },
@@ -141,8 +142,7 @@ function reflect() {
   shared.set("edited", z);
   panel.keep(latents.remaining(state));
   find(".outside").hidden = !(space.distance(z) > space.radius);
-  find(".outside").textContent = z === face.z ? "Unlike the faces that the model has seen"
-    : "Beyond the data: the picture is a guess";
+  find(".outside").textContent = z === face.z ? words.unlike : words.beyond;
   return z;
 }
 
@@ -193,7 +193,7 @@ function keep() {
   if (started) {
     session.keep("edit", { history: history.toJSON(), own: [...shared.own.values()], view: picture.view, address: window.location.hash });
   }
-  if (session.broken && !warned) say("This browser keeps nothing for this page: a reload will lose the edit.", true);
+  if (session.broken && !warned) say(words.notKept, true);
   warned = session.broken;
 }
 
@@ -259,7 +259,7 @@ function toggleLock(name) {
   setLocks(locked ? [...locks, name] : locks.filter((other) => other !== name));
   era += 1;
   update();
-  release(`${space.get(name).label} ${locked ? "locked" : "unlocked"}`);
+  release(words.lock(space.get(name).label, locked));
 }
 
 // ---- photos ----
@@ -270,7 +270,7 @@ async function opened(message) {
   const { caption } = face;
   load(message);
   if (!link.waits && Object.keys(strengths).length && !message.strengths) {
-    question.ask(`The edit of ${caption} stays with it.`, "Use it here too", () => load({ ...message, strengths, locks: names }));
+    question.ask(words.stays(caption), words.useHere, () => load({ ...message, strengths, locks: names }));
   }
   await picture.stage();
 }
@@ -296,7 +296,7 @@ function put(slider, strengths, caption, by = null) {
 }
 
 function reset(slider, by = null) {
-  put(slider, zeros([slider]), `${slider.direction.label} reset`, by);
+  put(slider, zeros([slider]), words.reset(slider.direction.label), by);
 }
 
 const actions = {
@@ -308,32 +308,32 @@ const actions = {
   reset: (button) => reset(panel.of(button)),
   average(button) {
     const slider = panel.of(button);
-    put(slider, averages([slider]), `${slider.direction.label} average`);
+    put(slider, averages([slider]), words.average(slider.direction.label));
   },
   lock: (button) => toggleLock(panel.of(button).name),
   "lock-effect": (button) => toggleLock(button.dataset.effect),
   "reset-group"(button) {
     const group = button.closest("details");
     move(zeros(panel.within(group)));
-    release(`${group.dataset.group} reset`);
+    release(words.reset(group.dataset.group));
   },
   "reset-all"() {
     if (locks.length) setLocks([]);
     move({}, true);
-    release("Reset");
+    release(words.resetAll);
   },
   neutral() {
     move(averages(panel.all.filter(isNeutral)));
-    release("Neutral");
+    release(words.neutral);
   },
   surprise() {
     move(surprise(space, panel.all, face, locks), true);
-    release("Surprise");
+    release(words.surprise);
   },
   preset(button) {
     const { name } = props.presets[button.dataset.index];
     const moves = previews.moves(button.dataset.index);
-    if (!Object.keys(moves).length) return say(`${name}: nothing left to change on this face.`);
+    if (!Object.keys(moves).length) return say(words.nothingLeft(name));
     move(moves);
     release(name);
   },
@@ -422,10 +422,10 @@ async function resume() {
   }
   const apply = () => {
     link.done();
-    load({ ...face, caption: `${face.caption}, edited by a link`, ...answer });
+    load({ ...face, caption: words.linked(face.caption), ...answer });
   };
   if (answer.z) apply();
-  else question.ask("The link holds an edit and no face.", "Use it on this face", apply);
+  else question.ask(words.faceless, words.useOnThis, apply);
 }
 window.addEventListener("hashchange", resume);
 
@@ -454,7 +454,7 @@ async function start() {
     started = true;
     history.clear();
     load(opening);
-    say("What was here last time cannot be shown any more.", true);
+    say(words.notRestored, true);
   }
   if (link.waits) await resume();
   else if (!kept) moveOnce();

@@ -1,6 +1,7 @@
 // The sliders, by name, in their groups; and what finds one among them.
 
 import { Slider } from "./slider.js";
+import { panel as words } from "./words.js";
 
 export class Panel {
   // element: the tab; groups: the catalogue as edit.py has it; changed, released and refused as Slider has them.
@@ -99,8 +100,8 @@ export class Panel {
     const group = button.closest("details");
     const open = group.classList.toggle("all");
     button.setAttribute("aria-expanded", open);
-    button.textContent = open ? "fewer" : `${button.dataset.count} more`;
-    button.setAttribute("aria-label", `${button.textContent} of ${group.dataset.group}`);
+    button.textContent = open ? words.fewer : words.more(button.dataset.count);
+    button.setAttribute("aria-label", words.of(button.textContent, group.dataset.group));
   }
 
   find() {
@@ -111,14 +112,14 @@ export class Panel {
 
   // Only the sliders that the words are of.
   search(text) {
-    const words = text.trim().toLowerCase();
+    const wanted = text.trim().toLowerCase();
     this.box.value = text;
-    this.element.classList.toggle("searching", words !== "");
+    this.element.classList.toggle("searching", wanted !== "");
     for (const { row, direction } of this.all) {
-      const found = direction.listed !== false && `${direction.label} ${direction.name} ${direction.words ?? ""}`.toLowerCase().includes(words);
+      const found = direction.listed !== false && `${direction.label} ${direction.name} ${direction.words ?? ""}`.toLowerCase().includes(wanted);
       row.classList.toggle("found", found);
     }
-    for (const group of this.element.querySelectorAll("details")) group.hidden = words !== "" && !group.querySelector(".found");
-    this.element.querySelector(".nothing").hidden = words === "" || this.element.querySelector(".found") !== null;
+    for (const group of this.element.querySelectorAll("details")) group.hidden = wanted !== "" && !group.querySelector(".found");
+    this.element.querySelector(".nothing").hidden = wanted === "" || this.element.querySelector(".found") !== null;
   }
 }

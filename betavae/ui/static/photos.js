@@ -1,9 +1,10 @@
 // The visitor's photos: their files, which stay in this browser, how each is framed, and the edited file that comes back.
 
-import { CONNECTION_LOST, connection } from "./connection.js";
+import { connection } from "./connection.js";
 import { Framing } from "./framing.js";
 import { session } from "./session.js";
 import { download } from "./stage.js";
+import { CONNECTION_LOST, photos as words } from "./words.js";
 
 export const base64 = (blob) => new Promise((resolve, reject) => {
   const reader = new FileReader();
@@ -50,7 +51,7 @@ export class Photos {
   // Open the file that was taken; how to frame it, if it is said.
   async open(how = {}) {
     const mine = this.taken;
-    this.say("Looking for faces…");
+    this.say(words.looking);
     this.stage.setAttribute("aria-busy", "true");
     try {
       const answer = await this.server.open({ name: mine.name, data: await base64(mine.file), ...how });
@@ -98,12 +99,12 @@ export class Photos {
   // The photo with an edit put back, at its own size, from the server: the file is read whole there, and not kept. edit: before,
   // after, displacement and touch as photos.py has them; recipe: what the file is to hold.
   async save(photo, edit, recipe) {
-    this.say("Saving at the photo's own size…");
+    this.say(words.saving);
     const answer = await this.server.save({ name: photo.name, data: await base64(await this.file(photo)), square: photo.square, ...edit,
       recipe: JSON.stringify(recipe) }).catch(() => ({ error: CONNECTION_LOST }));
     if (answer.error) return this.say(answer.error, true);
     const bytes = Uint8Array.from(atob(answer.data), (letter) => letter.charCodeAt(0));
     download(new Blob([bytes], { type: `image/${answer.type}` }), answer.name);
-    this.say(`Saved as ${answer.name}, ${photo.size.join(" × ")} pixels.`);
+    this.say(words.saved(answer.name, photo.size));
   }
 }

@@ -1,8 +1,9 @@
 // What the stage shows of a face: the picture that the model draws, or the photo that it is of, with the edit put back.
 
-import { CONNECTION_LOST, connection } from "./connection.js";
+import { connection } from "./connection.js";
 import { PhotoStage, pixelsOf, residualOf, totalField } from "./putback.js";
 import { loaded, paint } from "./stage.js";
+import { CONNECTION_LOST, picture as words } from "./words.js";
 
 const FINE = 1024;       // pixels a side of the stage at rest; magnified it has as many more, up to
 const FINEST = 4096;
@@ -72,8 +73,8 @@ export class Picture {
     }
     for (const button of this.views.querySelectorAll("[data-do]")) button.hidden = !face.photo;
     this.views.querySelector("[data-do=whole]").disabled = shown !== "photo";
-    const words = face.kept ? `The model ${face.kept}.` : "";
-    for (const place of [this.views, this.trio]) place.querySelector(".kept").textContent = words;
+    const kept = face.kept ? words.kept(face.kept) : "";
+    for (const place of [this.views, this.trio]) place.querySelector(".kept").textContent = kept;
   }
 
   // A slider moves: the photo is moved at once; its shading comes with the decode.

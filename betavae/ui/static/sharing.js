@@ -1,10 +1,10 @@
 // How an edit leaves the page: saved as a picture, a card, a loop or a link.
 
-import { CONNECTION_LOST } from "./connection.js";
 import { pictureWith, recipeOf } from "./recipe.js";
 import { card, frame, waysThere } from "./share.js";
-import { valueText } from "./slider.js";
+import { inWords } from "./slider.js";
 import { download } from "./stage.js";
+import { CONNECTION_LOST, sharing as words } from "./words.js";
 
 const scaled = (strengths, share) => Object.fromEntries(Object.entries(strengths).map(([name, strength]) => [name, strength * share]));
 
@@ -25,7 +25,7 @@ export class Sharing {
   // Whether there is an edit; if not, that is said.
   hasEdit({ strengths }) {
     const moved = Object.keys(strengths).length > 0;
-    if (!moved) this.say("Move a slider first: there is no edit to show yet.", true);
+    if (!moved) this.say(words.noEdit, true);
     return moved;
   }
 
@@ -35,20 +35,13 @@ export class Sharing {
     return this.picture.drawn(z) ?? (await this.server.decode(z)).picture;
   }
 
-  words(strengths) {
-    return Object.entries(strengths).map(([name, strength]) => {
-      const { direction, digits } = this.sliders.get(name);
-      return `${direction.label} ${valueText(strength, direction, digits)}`;
-    }).join(", ");
-  }
-
   async save() {
     const { face: { photo } } = this.state();
     if (this.picture.onPhoto) return this.savePhoto(photo);
     await this.settled();
     const state = this.state();
     if (!this.picture.drawn(this.latents.of(state))) {
-      return this.say("The picture of this edit has not come yet. Save it when the connection is back.", true);
+      return this.say(words.noPicture, true);
     }
     download(await pictureWith(this.picture.canvas.edit, recipeOf(state, true)), "face.png");
   }
@@ -63,7 +56,7 @@ export class Sharing {
     const state = this.state();
     if (!this.hasEdit(state)) return;
     const after = await this.picture.rendered(await this.drawn(state), state.strengths);
-    const made = card(await this.picture.rendered(state.face.picture, {}), after, this.words(state.strengths));
+    const made = card(await this.picture.rendered(state.face.picture, {}), after, inWords(state.strengths, this.sliders));
     download(await pictureWith(made, recipeOf(state, !state.face.photo)), "before-and-after.png");
   }
 
@@ -72,7 +65,7 @@ export class Sharing {
     if (!this.hasEdit(state)) return;
     const { face, strengths, locks } = state;
     this.loops.forEach((button) => (button.disabled = true));
-    this.say(`Drawing the ${format.toUpperCase()}…`);
+    this.say(words.drawing(format));
     try {
       const between = waysThere.slice(1, -1);
       const latents = between.map((share) => this.space.edited(face.z, scaled(strengths, share), locks));
@@ -83,10 +76,11 @@ export class Sharing {
       for (const [i, picture] of pictures.entries()) {
         frames.push(frame(await this.picture.rendered(picture, i ? scaled(strengths, waysThere[i]) : {})));
       }
-      const file = await this.server.loop({ frames, format });
+      const file = await this.server.loop({ frames, format, recipe: recipeOf(state, !face.photo) });
       if (file.error) return this.say(file.error, true);
-      download(await (await fetch(file.file)).blob(), `edit.${format}`);
-      this.say(`Saved as edit.${format}.`);
+      const name = `edit.${format}`;
+      download(await (await fetch(file.file)).blob(), name);
+      this.say(words.saved(name));
     } catch {
       this.say(CONNECTION_LOST, true);
     } finally {
@@ -96,13 +90,13 @@ export class Sharing {
 
   async copyLink() {
     const state = this.state();
-    const kept = this.link.holdsFace(state.face) ? "the edit and the face" : "the edit, not the face";
+    const withFace = this.link.holdsFace(state.face);
     this.link.write(state);
     try {
       await navigator.clipboard.writeText(window.location.href);
-      this.say(`Link copied; it holds ${kept}.`);
+      this.say(words.copied(withFace));
     } catch {
-      this.say(`The link is in the address bar; it holds ${kept}.`);
+      this.say(words.inAddress(withFace));
     }
   }
 }

@@ -200,6 +200,14 @@ export class Slider {
   }
 }
 
+// Strengths by name, as a person reads them; sliders: by name.
+export function inWords(strengths, sliders) {
+  return Object.entries(strengths).map(([name, strength]) => {
+    const { direction, digits } = sliders.get(name);
+    return words.caption(direction.label, valueText(strength, direction, digits));
+  }).join(", ");
+}
+
 export function valueText(strength, { unit, per_strength }, digits) {
   const degrees = unit === "degrees";
   const size = degrees ? Math.abs(strength * per_strength).toFixed(0) : Math.abs(strength).toFixed(digits);

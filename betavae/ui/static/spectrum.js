@@ -1,9 +1,8 @@
 // One attribute in steps over the range of the data, or two as a grid; every picture is a place to go on from.
 
-import { valueText } from "./slider.js";
+import { inWords } from "./slider.js";
 import { pictureWith, recipeOf } from "./recipe.js";
 import { download, latest } from "./stage.js";
-import { slider as words } from "./words.js";
 
 const CELL = 128;  // pixels, in the saved picture
 
@@ -47,15 +46,8 @@ export class Spectrum {
     const cells = rows.flatMap((row) => this.steps(x, count).map((strength) => ({ ...row, [x.name]: strength })));
     this.latest.ask({
       latents: cells.map((cell) => this.space.edited(face.z, { ...strengths, ...cell }, locks)),
-      cells: cells.map((cell) => ({ strengths: cell, caption: this.caption(cell) })),
+      cells: cells.map((cell) => ({ strengths: cell, caption: inWords(cell, this.sliders) })),
     });
-  }
-
-  caption(cell) {
-    return Object.entries(cell).map(([name, strength]) => {
-      const { direction, digits } = this.sliders.get(name);
-      return words.caption(direction.label, valueText(strength, direction, digits));
-    }).join(", ");
   }
 
   show(pictures, cells) {

@@ -22,6 +22,29 @@ export const animation = {
 
 export const card = { after: "After", before: "Before", title: "Face Latents" };
 
+export const comparison = { before: "Before", photo: "Photo" };
+
+export const edit = {
+  average: (label) => `${label} average`,
+  beyond: "Beyond the data: the picture is a guess",
+  faceless: "The link holds an edit and no face.",
+  linked: (caption) => `${caption}, edited by a link`,
+  lock: (label, locked) => `${label} ${locked ? "locked" : "unlocked"}`,
+  neutral: "Neutral",
+  notKept: "This browser keeps nothing for this page: a reload will lose the edit.",
+  notRestored: "What was here last time cannot be shown any more.",
+  nothingLeft: (preset) => `${preset}: nothing left to change on this face.`,
+  reset: (label) => `${label} reset`,
+  resetAll: "Reset",
+  stays: (caption) => `The edit of ${caption} stays with it.`,
+  surprise: "Surprise",
+  times: (zoom) => `${zoom}×`,
+  unlike: "Unlike the faces that the model has seen",
+  useHere: "Use it here too",
+  useOnThis: "Use it on this face",
+  zoom: (zoom) => `Zoom, ${zoom}×`,
+};
+
 export const effects = {
   also: "Also changed",
   change: (before, after, quantity) => `${quantity ? "above " : ""}${percent(before)} → ${percent(after)} %`,
@@ -80,11 +103,21 @@ export const model = {
   number: (value) => value.toLocaleString("en"),
 };
 
+export const panel = { fewer: "fewer", more: (count) => `${count} more`, of: (more, group) => `${more} of ${group}` };
+
 export const photo = {
   cameraDenied: "The camera was not allowed.",
   noCamera: "No camera was found.",
   noCameraHere: "This browser gives no camera to this page.",
 };
+
+export const photos = {
+  looking: "Looking for faces…",
+  saved: (name, size) => `Saved as ${name}, ${size.join(" × ")} pixels.`,
+  saving: "Saving at the photo's own size…",
+};
+
+export const picture = { kept: (kept) => `The model ${kept}.` };
 
 export const previews = { done: "nothing left to change" };
 
@@ -98,6 +131,17 @@ export const sample = {
   },
   seed: (said, seed) => `${said}, seed ${seed}`,
   unlimited: "off",
+};
+
+const held = (withFace) => (withFace ? "the edit and the face" : "the edit, not the face");
+
+export const sharing = {
+  copied: (withFace) => `Link copied; it holds ${held(withFace)}.`,
+  drawing: (format) => `Drawing the ${format.toUpperCase()}…`,
+  inAddress: (withFace) => `The link is in the address bar; it holds ${held(withFace)}.`,
+  noEdit: "Move a slider first: there is no edit to show yet.",
+  noPicture: "The picture of this edit has not come yet. Save it when the connection is back.",
+  saved: (name) => `Saved as ${name}.`,
 };
 
 export const slider = {

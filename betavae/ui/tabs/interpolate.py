@@ -9,6 +9,7 @@ from torch import Tensor
 from betavae import animation
 from betavae.editor import Editor
 from betavae.latent import EASINGS, along, evenly
+from betavae.recipe import Recipe
 from betavae.ui import components, messages
 
 OPENING_SEEDS = (10, 14)
@@ -125,7 +126,8 @@ def progress(editor: Editor, request: dict):
     seconds = messages.number(request.get("seconds"), "seconds", MIN_SECONDS, MAX_SECONDS)
     count = round((len(path) - (not closed)) * seconds * FPS)
     job = {"job": request.get("job"), "total": count}
-    writer = animation.FORMATS[kind](FPS)
+    first = Recipe(editor.hash, latent=tuple(round(value, 5) for value in path[0].tolist()))
+    writer = animation.FORMATS[kind](FPS, first)
     latents = along(path, evenly(count, closed), *form(request), closed)
     for done, frame in enumerate(animation.frames(editor, latents, SIZES[kind])):
         if done % animation.BATCH == 0:
