@@ -22,10 +22,12 @@
 import argparse
 import dataclasses
 import sys
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import torch
 from PIL import Image
+from torch import Tensor
 from tqdm import tqdm
 
 from betavae import custom, space
@@ -40,28 +42,48 @@ from betavae.recipe import Recipe
 
 FPS = 24   # of a .gif or .mp4
 SHEET = 256  # pictures side by side, at most
+GIF = 1000   # pictures in a .gif, which holds them all until it is whole
 CHUNK = 64   # faces decoded at a time
+PIXELS = 2**27  # of a picture that is written; more would fill the memory
 
 
 def write(images: list[Image.Image], path: Path, scale: int, recipe: Recipe | None = None) -> None:
-    """Pictures into a file, one after the other in a .gif or .mp4, else side by side, each enlarged ``scale`` times.
+    """Pictures side by side into a file, each enlarged ``scale`` times.
 
     Raises
     ------
     ValueError
-        The format is unknown.
+        The format is unknown, or the picture too large.
     """
-    side = images[0].width * scale
-    if path.suffix[1:].lower() in FORMATS and len(images) > 1:
-        film = FORMATS[path.suffix[1:].lower()](FPS, recipe)
-        for image in images:
-            film.add(image.resize((side, side), Image.Resampling.BICUBIC))
-        path.write_bytes(film.finish())
-        return
+    side = _side(images[0], scale, len(images))
     sheet = Image.new("RGB", (side * len(images), side))
     for i, image in enumerate(images):
         sheet.paste(image.resize((side, side), Image.Resampling.BICUBIC), (side * i, 0))
     save(sheet, path, recipe)
+
+
+def write_film(images: Iterable[Image.Image], path: Path, scale: int, recipe: Recipe | None = None) -> None:
+    """Pictures in motion into a .gif or .mp4, each enlarged ``scale`` times.
+
+    Raises
+    ------
+    ValueError
+        They are too large.
+    """
+    film = FORMATS[path.suffix[1:].lower()](FPS, recipe)
+    for image in images:
+        side = _side(image, scale)
+        film.add(image.resize((side, side), Image.Resampling.BICUBIC))
+    path.write_bytes(film.finish())
+
+
+def _side(image: Image.Image, scale: int, count: int = 1) -> int:
+    """Pixels along a side of ``image``, a square, enlarged; ``count`` of them make one picture."""
+    side = image.width * scale
+    if count * side * side > PIXELS:
+        raise ValueError(f"--scale is {scale:,}, which makes a picture of {count * side:,} x {side:,} pixels; "
+                         f"it can have {PIXELS:,} in all.")
+    return side
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -92,11 +114,21 @@ def main(arguments: list[str] | None = None) -> int:
         if options.out is None:
             raise ValueError("There is no place to write to: give --out FILE" + (
                 ", or --out-dir FOLDER." if options.command in ("edit", "sample") else "."))
-        wanted = getattr(options, "steps", getattr(options, "count", 1))
-        if wanted > SHEET and options.out.suffix[1:].lower() not in FORMATS:
+        wanted, kind = getattr(options, "steps", getattr(options, "count", 1)), options.out.suffix[1:].lower()
+        if wanted > SHEET and kind not in FORMATS:
             raise ValueError(f"{wanted:,} pictures do not fit side by side, {SHEET} at most do; give a .gif or .mp4"
                              + (", or --out-dir FOLDER." if options.command == "sample" else "."))
-        write(*_pictures(editor, options))
+        if wanted > GIF and kind == "gif":
+            raise ValueError(f"{wanted:,} pictures are too many for a .gif, which has {GIF:,} at most; give a .mp4"
+                             + (", or --out-dir FOLDER." if options.command == "sample" else "."))
+        images, recipe = _pictures(editor, options)
+        if wanted > 1 and kind in FORMATS:
+            write_film(images, options.out, options.scale, recipe)
+        else:
+            write(list(images), options.out, options.scale, recipe)
+    except KeyboardInterrupt:
+        print("Stopped; files that were finished are kept.", file=sys.stderr)
+        return 130
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
@@ -116,34 +148,34 @@ def _make(editor: Editor, options: argparse.Namespace) -> int:
     return 0
 
 
-def _pictures(editor: Editor, options: argparse.Namespace) -> tuple[list[Image.Image], Path, int, Recipe | None]:
-    """The arguments of ``write``."""
-    recipe = None
-    if options.command == "sample":
-        images = editor.decode(
-            editor.sample(options.count, options.seed, options.temperature, options.truncation, options.source),
-            sharp=options.sharp,
-        )
-    elif options.command == "edit":
+def _pictures(editor: Editor, options: argparse.Namespace) -> tuple[Iterable[Image.Image], Recipe | None]:
+    """The pictures that a command makes, drawn when they are taken; and the recipe of an edit."""
+    if options.command == "edit":
         recipe = _recipe(editor, options)
-        images = editor.apply(recipe)
-    else:
-        z = editor.encode(options.photos, options.crop)
-        if options.command == "interpolate":
-            images = editor.decode(
-                along(z, evenly(options.steps, options.closed), options.method, options.easing, options.closed),
-                sharp=options.sharp,
-            )
-        else:
-            photo = editor.input(options.photos[0], options.crop)
-            if options.command == "spectrum":
-                latents = editor.spectrum(z[0], options.attribute, options.steps)[0]
-            elif not 0 <= options.latent < editor.config.latents:
-                raise ValueError(f"--latent is {options.latent}; this model's latents are 0 to {editor.config.latents - 1}.")
-            else:
-                latents = traverse(z, options.latent, torch.linspace(-options.reach, options.reach, options.steps))
-            images = editor.decode(latents, photo, sharp=options.sharp)
-    return images, options.out, options.scale, recipe
+        return editor.apply(recipe), recipe
+    if options.command == "sample":
+        return _drawn(editor, _samples(editor, options), options.sharp), None
+    z = editor.encode(options.photos, options.crop)
+    if options.command == "interpolate":
+        path = along(z, evenly(options.steps, options.closed), options.method, options.easing, options.closed)
+        return _drawn(editor, path, options.sharp), None
+    photo = editor.input(options.photos[0], options.crop)
+    if options.command == "spectrum":
+        return _drawn(editor, editor.spectrum(z[0], options.attribute, options.steps)[0], options.sharp, photo), None
+    if not 0 <= options.latent < editor.config.latents:
+        raise ValueError(f"--latent is {options.latent}; this model's latents are 0 to {editor.config.latents - 1}.")
+    latents = traverse(z, options.latent, torch.linspace(-options.reach, options.reach, options.steps))
+    return _drawn(editor, latents, options.sharp, photo), None
+
+
+def _samples(editor: Editor, options: argparse.Namespace) -> Tensor:
+    return editor.sample(options.count, options.seed, options.temperature, options.truncation, options.source)
+
+
+def _drawn(editor: Editor, z: Tensor, sharp: bool, photo: Image.Image | None = None) -> Iterator[Image.Image]:
+    """Latents (n, d) as pictures, any number of them, since no more than a chunk is held."""
+    for part in z.split(CHUNK):
+        yield from editor.decode(part, photo, sharp=sharp)
 
 
 def _recipe(editor: Editor, options: argparse.Namespace) -> Recipe:
@@ -235,15 +267,12 @@ def _faces(editor: Editor, options: argparse.Namespace) -> int:
 
 
 def _stream(editor: Editor, options: argparse.Namespace) -> int:
-    """Write random faces, each into a file. Memory holds one chunk at a time."""
+    """Write random faces, each into a file."""
     options.out_dir.mkdir(parents=True, exist_ok=True)
-    z = editor.sample(options.count, options.seed, options.temperature, options.truncation, options.source)
     digits = len(str(options.count - 1))
-    with tqdm(total=options.count, desc="sample", unit=" faces") as bar:
-        for start in range(0, options.count, CHUNK):
-            for i, image in enumerate(editor.decode(z[start:start + CHUNK], sharp=options.sharp), start):
-                write([image], options.out_dir / f"{i:0{digits}}.png", options.scale)
-                bar.update()
+    images = _drawn(editor, _samples(editor, options), options.sharp)
+    for i, image in enumerate(tqdm(images, total=options.count, desc="sample", unit=" faces")):
+        write([image], options.out_dir / f"{i:0{digits}}.png", options.scale)
     return 0
 
 

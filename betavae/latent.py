@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor
 
+MAX_SEED = 2**63 - 1
+
 
 def lerp(a: Tensor, b: Tensor, t: Tensor) -> Tensor:
     """Straight line: (d,), (d,), (n,) -> (n, d), a at t = 0 and b at t = 1."""
@@ -100,8 +102,10 @@ def noise(n: int, latents: int, seed: int, truncation: float | None = None) -> T
     Raises
     ------
     ValueError
-        ``truncation`` is not above 0.
+        ``truncation`` is not above 0, or ``seed`` is not from 0 to 2^63 - 1.
     """
+    if not 0 <= seed <= MAX_SEED:
+        raise ValueError(f"The seed is {seed}; it must be from 0 to {MAX_SEED}.")
     e = torch.randn(n, latents, generator=torch.Generator().manual_seed(seed))
     if truncation is None:
         return e

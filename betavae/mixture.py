@@ -11,6 +11,8 @@ from torch import Tensor
 from betavae.files import save_tensors
 from betavae.latent import noise
 
+DRAWS = 4096  # shaped at a time
+
 
 class MixtureError(ValueError):
     """The mixture cannot be used. The message is one sentence that names what is wrong."""
@@ -75,7 +77,10 @@ class Mixture:
         pick = torch.rand(n, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
         edges = self.weights.double().cumsum(0)
         index = torch.searchsorted(edges / edges[-1], pick, right=True).clamp(max=len(edges) - 1)
-        return (self.means[index] + temperature * torch.einsum("nij,nj->ni", self._factors[index], e)).float()
+        # A draw needs its component's factor, d x d: a few draws at a time, or many would fill the memory.
+        shaped = [torch.einsum("nij,nj->ni", self._factors[part], e_) for part, e_ in
+                  zip(index.split(DRAWS), e.split(DRAWS), strict=True)]
+        return (self.means[index] + temperature * torch.cat(shaped)).float()
 
     def log_prob(self, z: Tensor) -> Tensor:
         """Log density of latents in nats: (n, d) -> (n,)."""

@@ -11,9 +11,10 @@ from typing import IO
 
 from PIL import ExifTags, Image, PngImagePlugin
 
+from betavae.latent import MAX_SEED
+
 KEYWORD = "betavae.recipe"  # of the PNG's text chunk; in other formats it begins a comment
 CHARSET = b"ASCII\0\0\0"   # EXIF 2.3, UserComment
-MAX_SEED = 2**63 - 1
 
 
 class RecipeError(ValueError):

@@ -8,7 +8,7 @@ from conftest import ROOT
 from PIL import Image
 
 from betavae import Editor, Recipe, hub
-from betavae.__main__ import main
+from betavae.__main__ import CHUNK, main
 from betavae.latent import traverse
 from train.directions.simple import simple_directions
 
@@ -166,6 +166,9 @@ def test_sharp_pictures_are_the_second_decoders(sharp_model, tmp_path):
     (["edit", PHOTO, "--eyes", "1", "2,3"], "'1'; write both eyes as X,Y X,Y"),
     (["sample", "--count", "100000"], "100,000 pictures do not fit side by side, 256 at most do"),
     (["sample", "--source", "mixture"], "no mixture"),
+    (["sample", "--seed", str(2**64)], "The seed is 18446744073709551616; it must be from 0 to 9223372036854775807"),
+    (["sample", "--seed", "-1"], "The seed is -1"),
+    (["sample", "--scale", "100000"], "--scale is 100,000, which makes a picture of 51,200,000 x 6,400,000 pixels"),
     (["sample", "--sharp"], "no second decoder"),
     (["edit", PHOTO, PHOTO, "--sharp"], "no second decoder"),
     (["interpolate", PHOTO, PHOTO, "--sharp"], "no second decoder"),
@@ -242,3 +245,45 @@ def test_any_number_of_samples_goes_into_a_folder(model, tmp_path):
     assert len(files) == 130 and files[0].name == "000.png"
     row = run(model, tmp_path, "sample", "--count", "130", "--seed", "5")
     assert not differ(np.asarray(Image.open(files[129])).astype(int), row[129])
+
+
+@pytest.mark.parametrize("out", [["--out-dir", "faces"], ["--out", "faces.mp4"]], ids=["folder", "film"])
+def test_any_number_of_samples_takes_the_memory_of_a_few(model, tmp_path, monkeypatch, out):
+    decode, held = Editor.decode, []
+
+    def counted(self, z, *arguments, **options):
+        held.append(len(z))
+        return decode(self, z, *arguments, **options)
+
+    monkeypatch.setattr(Editor, "decode", counted)
+    monkeypatch.chdir(tmp_path)
+    assert main(["sample", "--model", model, "--count", "130", "--scale", "1", *out]) == 0
+    assert sum(held) == 130 and max(held) <= CHUNK
+    if out[0] == "--out":
+        with av.open("faces.mp4") as film:
+            assert sum(1 for _ in film.decode(video=0)) == 130
+
+
+def test_a_gif_holds_all_its_pictures_so_there_is_a_most(model, tmp_path, capsys):
+    assert main(["sample", "--model", model, "--count", "100000", "--out", str(tmp_path / "x.gif")]) == 1
+    assert "100,000 pictures are too many for a .gif, which has 1,000 at most; give a .mp4" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("arguments", [["sample", "--count", "0"], ["sample", "--count", "-3"], ["sample", "--scale", "x"],
+                                       ["traverse", PHOTO, "--latent", "3", "--steps", "0"],
+                                       ["interpolate", PHOTO, PHOTO, "--steps", "0"],
+                                       ["spectrum", PHOTO, "--attribute", "yaw", "--steps", "0"]])
+def test_there_is_no_picture_of_nothing(arguments, tmp_path, capsys):
+    with pytest.raises(SystemExit) as stop:
+        main([*arguments, "--out", str(tmp_path / "out.png")])
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert stop.value.code == 2 and f"argument {arguments[-2]}: {arguments[-1]!r} is no whole number of at least 1" in said
+
+
+def test_ctrl_c_is_one_sentence(model, tmp_path, monkeypatch, capsys):
+    def stopped(*arguments, **options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Editor, "decode", stopped)
+    assert main(["sample", "--model", model, "--out", str(tmp_path / "out.png")]) == 130
+    assert capsys.readouterr().err == "Stopped; files that were finished are kept.\n"

@@ -59,6 +59,18 @@ def test_truncation_bounds_the_noise_and_keeps_its_order():
         noise(1, 8, seed=0, truncation=0)
 
 
+def test_draws_are_shaped_a_few_at_a_time_and_stay_the_same(mixture, monkeypatch):
+    whole, einsum, held = mixture.sample(50, seed=4), torch.einsum, []
+
+    def counted(equation, factors, e):
+        held.append(len(factors))
+        return einsum(equation, factors, e)
+
+    monkeypatch.setattr("betavae.mixture.DRAWS", 8)
+    monkeypatch.setattr(torch, "einsum", counted)
+    assert torch.equal(mixture.sample(50, seed=4), whole) and held == [8] * 6 + [2]
+
+
 def test_a_file_brings_the_same_draws_back(mixture, tmp_path):
     mixture.save(tmp_path / "mixture.safetensors")
     assert torch.equal(Mixture.load(tmp_path / "mixture.safetensors", 3).sample(9, 1), mixture.sample(9, 1))
