@@ -44,8 +44,8 @@ class Sharpener(nn.Module):
 
     The encoder and the honest decoder stay as they are, so every latent and every direction keeps its meaning. The network
     adds a residual to the upsampled decode. Its residual blocks (EDSR, Lim et al. 2017: no normalisation) are modulated by z
-    (FiLM, Perez et al. 2018); pixel shuffles start as nearest upsampling (ICNR, Aitken et al. 2017), without which they draw a
-    checkerboard. The last convolution starts at zero: a new sharpener is bilinear upsampling.
+    (FiLM, Perez et al. 2018). It is resized before a convolution, not shuffled after one, which draws a checkerboard (Odena et
+    al. 2016). The last convolution starts at zero: a new sharpener is bilinear upsampling.
     """
 
     def __init__(self, config: SharpConfig):
@@ -54,13 +54,10 @@ class Sharpener(nn.Module):
         width, half, quarter = config.width, config.width // 2, config.width // 4
         self.stem = nn.Conv2d(12, width, 3, padding=1)  # of 2 x 2 pixels each: (n, 12, s/2, s/2)
         self.blocks = nn.ModuleList(ModulatedBlock(width, config.latents) for _ in range(config.blocks))
-        self.up = nn.Conv2d(width, 4 * half, 3, padding=1)
+        self.up = nn.Conv2d(width, half, 3, padding=1)
         self.refine = nn.Conv2d(half, half, 3, padding=1)
-        self.up_again = nn.Conv2d(half, 4 * quarter, 3, padding=1)
-        # After the last shuffle, so that it can smooth what the shuffle leaves.
+        self.up_again = nn.Conv2d(half, quarter, 3, padding=1)
         self.last = nn.Conv2d(quarter, 3, 3, padding=1)
-        for up in (self.up, self.up_again):
-            icnr_(up.weight)
         nn.init.zeros_(self.last.weight)
         nn.init.zeros_(self.last.bias)  # type: ignore[arg-type]
 
@@ -69,9 +66,9 @@ class Sharpener(nn.Module):
         h = self.stem(F.pixel_unshuffle(2 * picture - 1, 2))
         for block in self.blocks:
             h = block(h, z)
-        h = F.leaky_relu(F.pixel_shuffle(self.up(F.leaky_relu(h, 0.2)), 2), 0.2)  # (n, width / 2, s, s)
+        h = F.leaky_relu(self.up(upsampled(F.leaky_relu(h, 0.2))), 0.2)  # (n, width / 2, s, s)
         h = F.leaky_relu(self.refine(h), 0.2)
-        h = F.leaky_relu(F.pixel_shuffle(self.up_again(h), 2), 0.2)  # (n, width / 4, 2 s, 2 s)
+        h = F.leaky_relu(self.up_again(upsampled(h)), 0.2)  # (n, width / 4, 2 s, 2 s)
         return (upsampled(picture) + self.last(h)).clamp(0, 1)
 
     def save(self, path: str | Path, weights: str) -> None:
@@ -124,10 +121,3 @@ class ModulatedBlock(nn.Module):
 def upsampled(picture: Tensor) -> Tensor:
     """(n, 3, s, s) -> (n, 3, 2s, 2s), bilinear: the sharp picture minus this is the added detail."""
     return F.interpolate(picture, scale_factor=2, mode="bilinear", align_corners=False)
-
-
-def icnr_(weight: Tensor, scale: int = 2) -> None:
-    """Start a convolution before a pixel shuffle as nearest upsampling: its ``scale ** 2`` sub-pixels share their weights."""
-    with torch.no_grad():
-        first = nn.init.kaiming_normal_(torch.empty_like(weight[::scale ** 2]), a=0.2)
-        weight.copy_(first.repeat_interleave(scale ** 2, 0))

@@ -6,7 +6,7 @@ from torch.nn import functional as F
 
 from betavae import Editor, hub
 from betavae.image import to_tensor
-from betavae.sharp import SharpConfig, Sharpener, SharpenerError, icnr_, upsampled
+from betavae.sharp import SharpConfig, Sharpener, SharpenerError, upsampled
 from train import sharpen
 from train.sharpen import SharpenConfig, fit_sharpener, laplacian_energy
 
@@ -31,13 +31,14 @@ def test_a_new_sharpener_is_upsampling():
     torch.testing.assert_close(made, upsampled(picture))
 
 
-def test_a_pixel_shuffle_starts_without_a_checkerboard():
+def test_no_weights_draw_a_checkerboard_on_a_flat_picture():
     torch.manual_seed(0)
-    layer = torch.nn.Conv2d(8, 16, 3, padding=1)
-    torch.nn.init.zeros_(layer.bias)
-    icnr_(layer.weight)
-    made = F.pixel_shuffle(layer(torch.randn(1, 8, 6, 6)), 2)
-    torch.testing.assert_close(made, F.interpolate(made[:, :, ::2, ::2], scale_factor=2))
+    sharpener = Sharpener(SharpConfig(8, 64))
+    for weight in sharpener.parameters():
+        torch.nn.init.normal_(weight, std=0.02)
+    made = sharpener(torch.full((1, 3, 64, 64), 0.5), torch.randn(1, 8))[0, :, 56:72, 56:72]  # what no border reaches
+    assert (made - 0.5).abs().max() > 1e-3
+    torch.testing.assert_close(made, made[:, :1, :1].expand_as(made))
 
 
 def test_it_comes_back_from_its_file_and_only_for_its_model(tmp_path):
