@@ -5,8 +5,8 @@
     annotate/bin/python -m train.annotate --data DIR --masks       only masks/NNNNNN.png
     annotate/bin/python -m train.annotate --data DIR --geometry    only list_face_geometry.csv and landmarks
 
-What is there already is kept, and the same command goes on where an interrupted one stopped. MediaPipe wants an older
-NumPy than training does, hence the environment of its own; this module imports nothing else of the project's.
+Existing results are kept, and the same command resumes an interrupted one. MediaPipe needs an older NumPy than training, hence
+the separate environment; this module imports no other module of the project.
 """
 
 import argparse
@@ -43,10 +43,10 @@ class AnnotateError(ValueError):
 
 
 def pose(mesh: np.ndarray) -> tuple[float, float, float]:
-    """Yaw, pitch and roll of a face in degrees; all zero where it looks into the camera, upright.
+    """Yaw, pitch and roll of a face in degrees; all are zero for an upright face that looks into the camera.
 
-    The face's own axes are the line through the outer corners of the eyes, and at a right angle to it the line from the
-    forehead to the chin; the third is at right angles to both. yaw > 0: it turns towards the left edge of the picture;
+    The face's axes are the line through the outer corners of the eyes, the line from the forehead to the chin made orthogonal
+    to it, and their cross product. yaw > 0: it turns towards the left edge of the picture;
     pitch > 0: it looks down; roll > 0: its right side, as seen, is lower.
 
     Parameters
@@ -83,10 +83,10 @@ def measure(mesh: np.ndarray) -> dict[str, float]:
 
 
 class Lists:
-    """``list_face_geometry.csv`` and ``list_landmarks_align_celeba.txt`` of a folder, as they grow.
+    """Writer of ``list_face_geometry.csv`` and ``list_landmarks_align_celeba.txt`` of a folder.
 
-    Every row goes to a journal at once, so that nothing measured is lost; ``close`` merges it into the lists. CelebA's
-    own landmarks, where they are there, are left as they are.
+    Every row goes to a journal at once, so that no result is lost; ``close`` merges it into the lists. CelebA's own landmarks
+    are not changed.
     """
 
     def __init__(self, folder: Path):
@@ -104,7 +104,7 @@ class Lists:
         self._file = self.journal.open("a", newline="")
 
     def add(self, name: str, values: dict[str, float] | None) -> None:
-        """One face, or None where there is none."""
+        """Add a face, or None if there is none."""
         texts = [""] * (len(GEOMETRY) + len(LANDMARKS))
         if values:
             texts = [f"{values[c]:.{d}f}" for c, d in zip(GEOMETRY, DECIMALS, strict=True)]
@@ -139,7 +139,7 @@ def _replace(path: Path, lines: Iterable[str]) -> None:
 
 
 def annotate(folder: str | Path, masks: bool = True, geometry: bool = True, workers: int | None = None) -> dict[str, int]:
-    """Annotate all images of a folder that are not yet.
+    """Annotate all images of a folder that have no annotation yet.
 
     ``masks/NNNNNN.png`` are 1 bit, at half the image's size; white is person: face, hair, glasses and hat, and clothes
     as well (MediaPipe's selfie segmentation, the mean of 2 x 2 probabilities above 0.5).
@@ -203,7 +203,7 @@ def _start() -> None:
 
 
 def _annotate(images: Path, masks: Path, work: tuple[str, bool, bool]) -> dict[str, float] | None:
-    """What was measured of one face ({} where none was looked for or found); None where the image is damaged."""
+    """The measurements of one face ({} if none was wanted or found); None if the image is damaged."""
     name, mask, face = work
     try:
         pixels = np.asarray(Image.open(images / name).convert("RGB"))

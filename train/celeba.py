@@ -20,7 +20,7 @@ KAGGLE = "jessicali9530/celeba-dataset"
 
 @dataclass(frozen=True)
 class CelebA:
-    """CelebA's folder, a ``Source`` of pictures: ``images`` and ``masks`` are folders (None where not every image has one)."""
+    """CelebA's folder, a ``Source`` of pictures: ``images`` and ``masks`` are folders; ``masks`` is None if any is missing."""
 
     lists: Lists
     images: Path
@@ -29,7 +29,7 @@ class CelebA:
 
     @classmethod
     def download(cls) -> "CelebA":
-        """Kaggle's copy, downloaded with kagglehub on the first call and kept in its cache (1.4 GB).
+        """Kaggle's copy, which kagglehub downloads once into its cache (1.4 GB).
 
         Raises
         ------
@@ -97,7 +97,7 @@ class CelebA:
 
     @property
     def title(self) -> str:
-        """"CelebA", or what it is whose layout is CelebA's."""
+        """"CelebA", or the name of other data in CelebA's layout."""
         return "drawn faces (train.synthetic)" if (self.images.parent / "factors.csv").exists() else "CelebA"
 
     @property
@@ -137,7 +137,7 @@ class _Table:
         Raises
         ------
         DataError
-            A value is no number, or none of ``valid``; the sentence names the list, the image and the value.
+            A value is not a number or not in ``valid``; the message names the list, the image and the value.
         """
         nothing = ["nan"] * len(next(iter(self.rows.values())))
         rows = [self.rows.get(name, nothing) for name in names]
@@ -164,7 +164,7 @@ def _is_number(text: str, valid: Collection[int] | None) -> bool:
 
 
 def _table(folder: Path, stem: str) -> _Table:
-    """One of CelebA's lists, official (.txt: spaces, a count, a header where there are names) or Kaggle's (.csv)."""
+    """One of CelebA's lists, official (.txt: spaces, perhaps a count and a header) or Kaggle's (.csv)."""
     path = next((folder / f"{stem}{suffix}" for suffix in (".csv", ".txt") if (folder / f"{stem}{suffix}").exists()), None)
     if path is None:
         raise DataError(f"{str(folder)!r} has no list {stem}.txt (or .csv).")

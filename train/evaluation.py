@@ -1,4 +1,4 @@
-"""``evaluate`` and what a run measures besides: every figure stamped with its protocol.
+"""The figures of a run, each stamped with its protocol.
 
 A protocol names the split, the number of its images, crop and size, and which z the figure is of: "mu", the posterior
 mean, or "sample", one draw from q(z|x).
@@ -19,7 +19,7 @@ from train.losses import bce_floor, kl
 from train.mixture import posterior_samples
 
 BATCH = 250
-FRECHET_IMAGES = 10_000  # of each set: a Fréchet distance falls with their number, so all sets have the same
+FRECHET_IMAGES = 10_000  # of each set: a Fréchet distance depends on their number, so all sets have the same
 TREE_IMAGES = 10_000
 TREE_LATENTS = 256
 TRAVERSED = 1280         # pictures at each end of the traversals, for at most 5 faces
@@ -31,7 +31,7 @@ Posterior = tuple[Tensor, Tensor]                 # mu, logvar, each (n, d)
 
 
 class Unavailable(Exception):
-    """What a figure needs and cannot have: a published network's weights, or labels. The message is one sentence."""
+    """A figure cannot be computed, for lack of a published network's weights or of labels. The message is one sentence."""
 
 
 # ---- networks that others published -------------------------------------------------------------------------------
@@ -84,7 +84,7 @@ def encode_all(model: VAE, pixels: Tensor, device: torch.device) -> Posterior:
 @torch.inference_mode()
 def reconstruction(model: VAE, pixels: Tensor, z: Tensor, device: torch.device,
                    similarities: Mapping[str, Similarity] | None = None) -> dict[str, float]:
-    """What decoding z (n, d) makes of uint8 images (n, s, s, 3), in means over them; faces with a mask lie over them.
+    """Mean errors of the pictures decoded from z (n, d) against uint8 images (n, s, s, 3); masked faces lie over the images.
 
     BCE, its floor (the images with themselves) and the gap between them in nats per image, MSE per value, PSNR in dB, and
     ``similarities`` under their names.
@@ -104,7 +104,7 @@ def reconstruction(model: VAE, pixels: Tensor, z: Tensor, device: torch.device,
 
 
 def divergence(mu: Tensor, logvar: Tensor) -> dict:
-    """KL in nats, in all and of each latent, and how many latents are active by it and by their means' variance."""
+    """KL in nats, total and of each latent, and the numbers of active latents, by KL and by the variance of the means."""
     per_latent = kl(mu, logvar).double().mean(0)
     return {"kl": per_latent.sum().item(), "active_0.1": metrics.active_latents(per_latent, 0.1),
             "active_1": metrics.active_latents(per_latent, 1.0), "active_units": metrics.active_units(mu),
@@ -118,7 +118,7 @@ def reconstruction_and_kl(model: VAE, pixels: Tensor, device: torch.device) -> d
 
 
 def aggregate(mu: Tensor, logvar: Tensor) -> dict[str, float]:
-    """How far q(z) over the images is from the prior N(0, I): moments, and the KL of the Gaussian that has them."""
+    """The distance of q(z) over the images from the prior N(0, I): moments, and the KL of the Gaussian with these moments."""
     mean, covariance = metrics.aggregate_posterior(mu, logvar)
     variances = covariance.diag()
     correlation = (covariance / (variances[:, None] * variances).sqrt()).fill_diagonal_(0).abs()
@@ -138,9 +138,9 @@ def evaluate(model: VAE, pixels: Tensor, split: str, device: torch.device, poste
     Parameters
     ----------
     posterior : pair of Tensors, optional
-        mu and logvar of the images where they are known (``encode_all``).
+        mu and logvar of the images if at hand (``encode_all``).
     similarities : mapping, optional
-        More figures of the reconstructions; SSIM and, where its weights are here, LPIPS in a run.
+        Further figures of the reconstructions; in a run SSIM and, if its weights are available, LPIPS.
     """
     mu, logvar = posterior or encode_all(model, pixels, device)
     z = posterior_samples(mu, logvar, seed)
@@ -151,7 +151,7 @@ def evaluate(model: VAE, pixels: Tensor, split: str, device: torch.device, poste
 
 
 def protocol(model: VAE, split: str, images: int) -> dict:
-    """What a figure of the posterior mean on that many images of a split is stamped with."""
+    """The protocol of a figure of the posterior mean on that many images of a split."""
     config = model.config
     return {"split": split, "images": images, "crop": [round(edge, 6) for edge in config.crop],
             "image_size": config.image_size, "z": "mu", "weights": "float32",
@@ -159,7 +159,7 @@ def protocol(model: VAE, split: str, images: int) -> dict:
 
 
 def arithmetic(device: torch.device) -> str:
-    """What a device's convolutions of float32 numbers are computed in: "float32", or "tf32", 10 bits of mantissa."""
+    """The arithmetic of a device's float32 convolutions: "float32", or "tf32" with 10 bits of mantissa."""
     tf32 = device.type == "cuda" and torch.backends.cudnn.allow_tf32 and torch.cuda.get_device_capability(device) >= (8, 0)
     return "tf32" if tf32 else "float32"
 
@@ -169,9 +169,9 @@ def arithmetic(device: torch.device) -> str:
 
 @torch.inference_mode()
 def traversal_change(model: VAE, device: torch.device, seed: int = 0) -> tuple[Tensor, int]:
-    """How much the picture changes when one latent goes from -3 to 3: (d,) mean grey levels of 255, and over how many faces.
+    """The change of the picture when one latent goes from -3 to 3: (d,) mean grey levels of 255, and the number of faces.
 
-    They are 5 random faces, or fewer where there are many latents.
+    There are 5 random faces, or fewer if there are many latents.
     """
     latents = model.config.latents
     faces = min(5, max(1, TRAVERSED // latents))
@@ -196,16 +196,16 @@ def collapse(model: VAE, split: str, mu: Tensor, logvar: Tensor, device: torch.d
 
 def attributes(model: VAE, fitted: tuple[Tensor, Mapping[str, np.ndarray]], tested: tuple[Tensor, Mapping[str, np.ndarray]],
                seed: int = 0) -> dict:
-    """What the posterior means say of labelled attributes: AUROC of linear probes, TAD, MIG, DCI and FactorVAE score.
+    """Scores of the posterior means against labelled attributes: AUROC of linear probes, TAD, MIG, DCI and FactorVAE score.
 
-    CelebA has labels, not factors: they are correlated, most are rare, and pose and background have none. The scores made
-    for generated data are computed with the attributes as factors, and compare models on CelebA only.
+    CelebA has labels, not factors: they are correlated, most are rare, and pose and background have none. The scores defined
+    for generated data take the attributes as factors, so they compare models on CelebA only.
 
     Parameters
     ----------
     fitted, tested : pairs
-        Latents (n, d) and name -> (n,) of 0 / 1, of val and of test. DCI's trees are grown on the first; everything is
-        measured on the second. An attribute with fewer than 5 faces on a side of either is left out, and named.
+        Latents (n, d) and name -> (n,) of 0 / 1, of val and of test. DCI's trees are grown on val; everything is measured on
+        test. Attributes with fewer than 5 faces on a side of either are left out, and named.
 
     Raises
     ------
@@ -243,8 +243,8 @@ def frechet(model: VAE, val: Tensor, test: Tensor, mu: Tensor, mixture: Mixture,
             device: torch.device, seed: int = 0) -> dict:
     """Fréchet distances of ``features`` from the real test images, every set of the same number of pictures.
 
-    Of reconstructions from the posterior mean, of samples from N(0, I) and from the mixture, and of real val images: the
-    floor, which a model that draws from the data itself would have.
+    The sets are reconstructions from the posterior mean, samples from N(0, I) and from the mixture, and real val images. The
+    latter give the floor, the distance of a perfect model.
 
     Parameters
     ----------
@@ -256,7 +256,7 @@ def frechet(model: VAE, val: Tensor, test: Tensor, mu: Tensor, mixture: Mixture,
         Pictures (n, 3, s, s) in [0, 1] -> (n, f); called ``name`` in the protocol.
     """
     count = min(len(val), len(test), FRECHET_IMAGES)
-    # The lists are in the order of the file names, which is no order of anything.
+    # The lists are in the order of the file names, which is arbitrary.
     reals = {kind: torch.cat([features(from_uint8(part).to(device)).cpu() for part in pixels[:count].split(BATCH)])
              for kind, pixels in (("test", test), ("val", val))}
 
@@ -280,7 +280,7 @@ _LINES = (("bce", "BCE, nats", ",.1f"), ("bce_floor", "its pixel floor", ",.1f")
 
 
 def table(report: Mapping) -> str:
-    """A run's ``metrics.json`` for a person."""
+    """A run's ``metrics.json`` as a text table."""
     splits = [split for split in ("val", "test") if split in report]
     counts = (f"{split}, {report[split]['protocol']['images']:,}" for split in splits)
     lines = [f"{'reconstruction from the mean':32}" + "".join(f"{count:>14}" for count in counts)]

@@ -1,7 +1,7 @@
-"""What a run looks like: curves, grids and strips, as PNG files, and a GIF where motion says more.
+"""Figures of a run: curves, grids and strips as PNG files, and a GIF of traversals.
 
-Figures with "reconstructions" in their name show CelebA's own images, which may not be redistributed: they are for
-whoever trains, not for publication. Everything else is made by the model.
+Figures with "reconstructions" in their name show CelebA's own images, which may not be redistributed. All others are made by
+the model.
 """
 
 import json
@@ -44,7 +44,7 @@ def grid(rows: list[list[Image.Image]], labels: list[str] | None = None, header:
          side: int = SIDE, captions: list[str] | None = None) -> Image.Image:
     """Pictures in rows, each ``side`` pixels square.
 
-    With a label before each row, a header over the columns, and captions within the pictures, in reading order.
+    ``labels`` stand before the rows, ``header`` over the columns, and ``captions`` in the pictures, in reading order.
     """
     size = max(13, side // 8)
     font = ImageFont.load_default(size)
@@ -68,7 +68,7 @@ def grid(rows: list[list[Image.Image]], labels: list[str] | None = None, header:
 
 
 def edits(editor: Editor, z: Tensor, names: Sequence[str] = REPORTED, steps: int = 7) -> Image.Image:
-    """One face (d,), a row per direction, from one end of the data to the other."""
+    """Edits of one face (d,): a row per direction, from one end of the data to the other."""
     names = [name for name in names if name in editor.directions]
     rows = [editor.decode(editor.spectrum(z, name, steps)[0]) for name in names]
     return grid(rows, [attribute(name).label for name in names])
@@ -87,7 +87,7 @@ def by_kl(report: Mapping, split: str = "test") -> list[int]:
 
 
 def name_of(latent: int, report: Mapping, split: str = "test") -> str:
-    """A latent's number and KL, and that it is collapsed where it is."""
+    """The label of a latent: its number and KL, and whether it is collapsed."""
     collapsed = latent in report["collapse"]["latents"]
     return f"{latent}: " + ("collapsed" if collapsed else f"{report[split]['kl_per_latent'][latent]:.1f} nats")
 
@@ -102,7 +102,7 @@ def traversals(editor: Editor, z: Tensor, report: Mapping) -> Image.Image:
 
 
 def traversal_frames(editor: Editor, z: Tensor, report: Mapping, columns: int = 8) -> list[Image.Image]:
-    """One face (d,) once for each latent, in the order of its KL, every copy moving in its own latent from -3 to 3 and back."""
+    """Frames of one face (d,), copied for each latent by falling KL; each copy moves in its latent from -3 to 3 and back."""
     order = by_kl(report)[:MOST_CELLS]
     there = torch.linspace(-REACH, REACH, FRAMES)
     frames = []
@@ -114,7 +114,7 @@ def traversal_frames(editor: Editor, z: Tensor, report: Mapping, columns: int = 
 
 
 def interpolations(editor: Editor, mu: Tensor, steps: int = 9) -> Image.Image:
-    """A row per pair of faces: mu (2 n, d), the first of a row and the last beside each other; on a great arc."""
+    """Interpolations on great arcs, a row for each pair of faces: mu (2 n, d), pairs beside each other."""
     rows = [editor.interpolate(mu[i], mu[i + 1], steps, "slerp") for i in range(0, len(mu) - 1, 2)]
     return grid(rows, header=[f"{t:.2f}".rstrip("0").rstrip(".") for t in np.linspace(0, 1, steps)])
 
@@ -129,7 +129,7 @@ def reconstructions(model: VAE, pixels: Tensor, device: torch.device, columns: i
 
 
 def progress(pixels: Tensor, out: Path, device: torch.device) -> Callable[[VAE, int], None]:
-    """What the training loop calls when it validates: ``reconstructions`` of the same images, one file for each call."""
+    """A callback for validation that writes ``reconstructions`` of the same images, one file for each call."""
     folder = out / "figures" / "progress"
     folder.mkdir(parents=True, exist_ok=True)
 
@@ -153,7 +153,7 @@ def curves(log: Path) -> plt.Figure:
             if points:
                 axis.plot(*zip(*points, strict=True), style, label=kind, markersize=3)
         values = [line[term] for line in lines if term in line]
-        # The first batches may be far above everything that follows.
+        # The first batches may be far above all others.
         top, bottom = max(values[len(values) // 20:]), min(values)
         if top > bottom:
             axis.set_ylim(bottom - 0.05 * (top - bottom), top + 0.05 * (top - bottom))
@@ -221,7 +221,7 @@ def compare_runs(runs: list[Run], out: Path, seed: int = 0) -> list[Path]:
         title = f"{name}: KL {report['test']['kl']:.0f}"
         mu, _ = encode_all(editor.model, pixels[:faces], editor.device)
         if (editor.config.crop, editor.config.image_size) != seen:
-            # Models that see another part of the frame have another input.
+            # Models with another crop have another input.
             seen = (editor.config.crop, editor.config.image_size)
             kept["reconstructions"].append(to_pil(from_uint8(pixels[:faces])))
             labels["reconstructions"].append("input")
@@ -250,7 +250,7 @@ def compare_runs(runs: list[Run], out: Path, seed: int = 0) -> list[Path]:
 
 
 def effects(evaluator: Evaluator, z: Tensor, directions: Directions) -> plt.Figure:
-    """Heat map: what every direction, a row, changes of every output of the classifier, a column."""
+    """Heat map: the change of every output of the classifier (columns) by every direction (rows)."""
     matrix = effect_matrix(evaluator, z, directions)
     figure, axis = plt.subplots(figsize=(15, 14), layout="constrained")
     image = axis.imshow(matrix, cmap="RdBu_r", vmin=-3, vmax=3)
@@ -270,9 +270,9 @@ def draw(editor: Editor, report: Mapping, test: Tensor, mu: Tensor, columns: Map
     report : mapping
         Its ``metrics.json``.
     test, mu, columns
-        uint8 (n, s, s, 3), their posterior means (n, d), and what is known of them: name -> (n,), NaN where unknown.
+        uint8 (n, s, s, 3), their posterior means (n, d), and their columns: name -> (n,), NaN if unknown.
     log : Path
-        Its ``log.jsonl``, which need not exist.
+        Its ``log.jsonl``, which may be missing.
     """
     folder = out / "figures"
     folder.mkdir(parents=True, exist_ok=True)

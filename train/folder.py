@@ -1,4 +1,4 @@
-"""Any pictures of faces: a folder of one's own, a Hugging Face imagefolder, or a data set of the Hub.
+"""Any pictures of faces: your own folder, a Hugging Face imagefolder, or a data set of the Hub.
 
     python train/run.py --data PICTURES              the largest face of each picture is found and framed as in CelebA
     python train/run.py --data PICTURES --aligned    the pictures are framed so already: 178 x 218, or any size of that shape
@@ -6,8 +6,8 @@
 
 Pictures may lie in folders of any depth. Those in ``train/``, ``val/`` or ``validation/`` and ``test/`` are of that split; a
 split that has none gets a tenth of the training pictures, chosen by the hash of their names. ``metadata.csv`` or
-``metadata.jsonl`` beside pictures, with ``file_name`` and columns of 0 and 1 (-1 and 1, false and true), says which attributes
-they have. Parquet tables have columns of such values beside their pictures.
+``metadata.jsonl`` beside pictures, with ``file_name`` and columns of 0 and 1 (-1 and 1, false and true), gives their
+attributes. Parquet tables have such columns beside their pictures.
 """
 
 import csv
@@ -34,13 +34,13 @@ from train.lists import SPLITS, DataError, Lists, require
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".heic", ".avif")
 METADATA = ("metadata.csv", "metadata.jsonl")
 NAMES = {"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val", "dev": "val", "test": "test"}
-SHARE = 10  # one in so many training pictures goes to a split that has none
+SHARE = 10  # one in so many training pictures goes to a split without pictures
 VALUES = {"0": 0, "1": 1, "-1": 0, "false": 0, "true": 1, "0.0": 0, "1.0": 1, "-1.0": 0}
 
 
 @dataclass(frozen=True)
 class Part:
-    """Where pictures are: a file, or some ``rows`` of one ``group`` of a parquet table, in its ``column``."""
+    """The place of pictures: a file, or some ``rows`` of one ``group`` of a parquet table, in its ``column``."""
 
     path: Path
     group: int = 0
@@ -48,7 +48,7 @@ class Part:
     column: str = ""
 
     def pictures(self) -> list[Path | bytes | None]:
-        """What ``betavae.image.read`` takes; None where the table has no picture."""
+        """The pictures, as input of ``betavae.image.read``; None if the table has no picture."""
         if not self.column:
             return [self.path]
         import pyarrow.parquet
@@ -74,7 +74,7 @@ class Folder:
         Raises
         ------
         DataError
-            There is none of that name, it cannot be downloaded, or see ``open``.
+            There is no such data set, it cannot be downloaded, or see ``open``.
         """
         patterns = [*(f"*{suffix}" for suffix in (*SUFFIXES, ".parquet")), *METADATA]
         try:
@@ -104,7 +104,7 @@ class Folder:
 
     @property
     def unusable(self) -> str:
-        """What a picture is that is left out."""
+        """The word for pictures that are left out."""
         return "damaged or of another shape" if self.aligned else "damaged or without a face"
 
     def stamp(self) -> str:
@@ -131,7 +131,7 @@ Found = dict[str, tuple[Part, str | None, Mapping[str, object]]]  # name -> wher
 
 
 def _files(folder: Path) -> Found:
-    """The pictures of a folder and of those in it."""
+    """The pictures of a folder and its subfolders."""
     paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file()
                    and not any(piece.startswith(".") for piece in path.relative_to(folder).parts))
     folders = {above for path in paths for above in path.parents if above.is_relative_to(folder)}
@@ -152,7 +152,7 @@ def _files(folder: Path) -> Found:
 
 
 def _metadata(folder: Path) -> dict[str, dict] | None:
-    """A folder's list: file name -> columns; None where it has none."""
+    """A folder's list: file name -> columns; None if it has no list."""
     path = next((folder / name for name in METADATA if (folder / name).exists()), None)
     if path is None:
         return None
@@ -166,7 +166,7 @@ def _metadata(folder: Path) -> dict[str, dict] | None:
 
 
 def _tables(folder: Path) -> Found:
-    """The pictures in a folder's parquet tables; none where it has no table."""
+    """The pictures in a folder's parquet tables."""
     paths = sorted(path for path in folder.rglob("*.parquet") if path.is_file())
     if not paths:
         return {}
@@ -200,7 +200,7 @@ def _tables(folder: Path) -> Found:
 
 
 def _splits(given: Mapping[str, str | None]) -> dict[str, str]:
-    """The split of every name: the one that is given, else train; of that, a part by hash for each split without a picture."""
+    """The split of every name: as given, else train. Splits without a picture get a part of train, chosen by hash."""
     absent = [split for split in SPLITS[1:] if split not in given.values()]
     splits = {}
     for name, split in given.items():
@@ -210,7 +210,7 @@ def _splits(given: Mapping[str, str | None]) -> dict[str, str]:
 
 
 def _attributes(rows: Sequence[Mapping[str, object]]) -> dict[str, np.ndarray]:
-    """Name -> (n,) of 0 and 1, of the columns that say yes or no of every picture."""
+    """Name -> (n,) of 0 and 1, for the columns with a yes or no for every picture."""
     found = {}
     for name in dict.fromkeys(name for row in rows for name in row):
         values = [VALUES.get(str(row.get(name)).strip().lower()) for row in rows]
@@ -220,7 +220,7 @@ def _attributes(rows: Sequence[Mapping[str, object]]) -> dict[str, np.ndarray]:
 
 
 def _joined(parts: list[Part]) -> Iterator[Part]:
-    """The same pictures, neighbours in one group of a table as one part: a group is read as a whole."""
+    """The same parts, with neighbours in one group of a table joined, since a group is read as a whole."""
     waiting: Part | None = None
     for part in parts:
         if waiting and part.column and (waiting.path, waiting.group) == (part.path, part.group):
@@ -234,7 +234,7 @@ def _joined(parts: list[Part]) -> Iterator[Part]:
 
 
 def _check_aligned(part: Part, name: str) -> None:
-    """Refuse pictures that are no aligned frames by the first of them."""
+    """Check by the first picture that pictures are aligned frames."""
     try:
         face.whole(*read(part.pictures()[0] or b"").size)
     except ValueError as error:

@@ -1,4 +1,4 @@
-"""What a run is, as data: ``TrainConfig``, and one aligned table in which two presets differ by two rows."""
+"""The configuration of a run, ``TrainConfig``, and the table of presets."""
 
 import dataclasses
 import inspect
@@ -62,13 +62,13 @@ class TrainConfig:
     images : int
         Images seen in all.
     splits : "train" | "train+val" | "all"
-        Splits that are trained on. Figures on a split that was trained on are no held-out figures, and say so.
+        Splits to train on. Figures on a training split are marked as not held out.
     subset : int
-        Images of those splits that are used, the first by name (0: all).
+        Number of images to use, the first by name (0: all).
     init : "default" | "kaiming" | "glorot" | "he-glorot"
-        How weights start: as the layers do by themselves, or by ``train.initialisation``.
+        Initialisation of the weights: PyTorch's default for each layer, or ``train.initialisation``.
     batch : int
-        Images a step, those of all processes together.
+        Images a step, over all processes.
     lr : float
         Learning rate of AdamW without weight decay, which is Adam.
     beta1 : float
@@ -82,7 +82,7 @@ class TrainConfig:
     clip_each : float
         Largest norm of each variable's gradient (0: any), as Keras' ``clipnorm``.
     start : str
-        Hash of the weights that the run starts from, those of --start (empty: from ``init``).
+        Hash of the weights of --start, from which the run starts (empty: it starts from ``init``).
     schedule : "constant" | "onecycle"
         Of the learning rate; "onecycle" goes up to lr over the warmup, then down to 0 along a cosine.
     warmup : float
@@ -97,7 +97,7 @@ class TrainConfig:
     Raises
     ------
     ValueError
-        A field has a value that no run can have; the sentence names it and the valid ones.
+        A field has an invalid value; the message names it and the valid ones.
     """
 
     preset: str
@@ -168,7 +168,7 @@ class TrainConfig:
         return TRAINED_ON[self.splits]
 
     def level(self, progress: float) -> float:
-        """What the KL is held by: C in nats, or with the objective "beta" its weight."""
+        """The level for the penalty: C in nats, or with the objective "beta" the weight of the KL."""
         start, end = (self.beta_start, self.beta) if self.objective == "beta" else (self.C_start, self.C_end)
         return start + (end - start) * (min(progress / self.ramp, 1.0) if self.ramp else 1.0)
 
@@ -186,7 +186,7 @@ class TrainConfig:
 
     @classmethod
     def from_json(cls, text: str) -> "TrainConfig":
-        """The configuration in a run's run.json or checkpoint: the exact inverse of ``to_json``.
+        """The configuration in a run.json or checkpoint: the exact inverse of ``to_json``.
 
         Fields that an older file lacks have their defaults, so it means what it meant. What run.json says of the run besides
         (``RECORDED``) is passed over.
@@ -217,19 +217,19 @@ class TrainConfig:
 
 
 def settings(config: TrainConfig) -> dict[str, object]:
-    """Everything that ``override`` can set, by name, and what it is now: {"lr": 3e-4, ..., "model.latents": 32, ...}."""
+    """The settings that ``override`` takes, with their values: {"lr": 3e-4, ..., "model.latents": 32, ...}."""
     own = {field.name: getattr(config, field.name) for field in dataclasses.fields(config)}
     del own["preset"], own["model"], own["start"]
     return own | {f"model.{field.name}": getattr(config.model, field.name) for field in dataclasses.fields(config.model)}
 
 
 def override(config: TrainConfig, texts: dict[str, str]) -> TrainConfig:
-    """The config with settings read from text, as a command line has it: {"lr": "1e-4", "model.latents": "16"}.
+    """The config with settings given as text, as on a command line: {"lr": "1e-4", "model.latents": "16"}.
 
     Raises
     ------
     ValueError
-        There is no such setting, the text is not of its kind, or the config refuses its value.
+        There is no such setting, its text cannot be read, or the config refuses its value.
     """
     valid, own, model = settings(config), dict[str, Any](), dict[str, Any]()
     for name, text in texts.items():
@@ -298,7 +298,7 @@ MASKED = VAEConfig(image_size=144, latents=2048, crop=WHOLE, encoder=(32, 64, 12
                    block="pooled", norm="batch", norm_eps=1e-3, hidden=1024, padding="zeros", mask=True)
 
 # fmt: off
-# What a row need not say: plain stochastic training with Adam as PyTorch has it. Rows name what differs.
+# Defaults of the rows: plain training with PyTorch's Adam. Rows name only what differs.
 DEFAULTS: dict[str, Any] = dict(
     reconstruction="mse", reduction="sum", objective="beta", beta_start=0.0, beta=1.0, gamma=1000.0, gain=0.01, C_start=0.0,
     C_end=50.0, ramp=0.0, subset=0, lr=1e-3, beta1=0.9, beta2=0.999, eps=1e-8, clip=0.0, schedule="constant", warmup=0.0,
@@ -308,7 +308,7 @@ DEFAULTS: dict[str, Any] = dict(
 BETA_NORM_ROW = dict(model=BETA_NORM, reduction="mean", beta=0.7 / 32, images=30 * CELEBA_95, batch=32, lr=1e-4, beta1=0.5,
                      splits="all", init="he-glorot")
 
-# `plain` names neither batch, length nor crop.
+# The source of `plain` names neither batch, length nor crop.
 # `celeba64` learns pixels; `celeba64-features` goes on from its weights with the features of the classifier in the likelihood.
 CELEBA64 = dict(model=LEAN, reconstruction="bce", objective="controller", beta_start=1.0, C_start=5.0, ramp=0.25,
                 images=400_000, batch=64, schedule="onecycle", warmup=0.1, ema=0.02, flip=True)

@@ -6,13 +6,13 @@
     python train/run.py --data DIR --preset vae --beta 4 --model.latents 16    a recipe with settings of your own
     python train/run.py --data DIR --config runs/vae/run.json --seed 1    another run with the settings of that one
     python train/run.py --data DIR --preset celeba64 --start user/name    from the weights of another model
-    python train/run.py --preset vae --dry-run            what that run would be: settings, size, memory, speed
-    python train/run.py --data DIR --stages evaluate      only the figures of merit of what is in --out
-    python train/run.py --data DIR --stages evaluate,figures --model user/name --out DIR2    those of another model
+    python train/run.py --preset vae --dry-run            the plan of that run: settings, size, memory, speed
+    python train/run.py --data DIR --stages evaluate      only the figures of the model in --out
+    python train/run.py --data DIR --stages evaluate,figures --model user/name --out DIR2    the same for another model
     python train/run.py --data DIR --stages figures --compare runs/vae runs/beta4 runs/beta10 --out runs/vae
     python train/run.py --data DIR --stages directions,compare --choose    directions refined on pictures
-    python train/run.py --stages publish --repo user/name   put what is in --out on the Hugging Face Hub
-    python train/run.py --stages publish --repo user/name --dry-run    leave that in OUT/publish instead, and open it
+    python train/run.py --stages publish --repo user/name   publish the folder --out on the Hugging Face Hub
+    python train/run.py --stages publish --repo user/name --dry-run    write it into OUT/publish instead, and open it
 
 The same command goes on where an interrupted run stopped.
 """
@@ -109,7 +109,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _check_publishable(out: Path, stages: list[str]) -> None:
-    """Refuse at the start to publish a folder that will lack what is published."""
+    """Check at the start that the folder will have all files to publish."""
     if "fit" not in stages:
         hub.load_model(out)
     for stage, name, there in (("evaluate", "metrics.json", (out / "metrics.json").exists()),
@@ -119,7 +119,7 @@ def _check_publishable(out: Path, stages: list[str]) -> None:
 
 
 def _publish_dry(out: Path, repo: str) -> int:
-    """What would be published, in a folder of its own that opens as it will from the Hub."""
+    """Write the files to publish into a folder, and open it as from the Hub."""
     folder = out / "publish"
     shutil.rmtree(folder, ignore_errors=True)
     write(release(out, repo), folder)
@@ -168,7 +168,7 @@ def _stages(text: str) -> list[str]:
 
 
 def _settings(words: list[str]) -> dict[str, str]:
-    """What the parser does not know: --NAME VALUE or --NAME=VALUE, each a setting of the run's configuration."""
+    """The arguments unknown to the parser: --NAME VALUE or --NAME=VALUE, settings of the run's configuration."""
     texts, words = {}, list(words)
     while words:
         flag, equals, text = words.pop(0).partition("=")

@@ -3,8 +3,8 @@
     python -m train.shards --data DIR --out SHARDS    write them from CelebA's folder
     python train/run.py --data SHARDS                 train from them; all other flags as with the folder
 
-``train-NNNNNN.tar``, ``val-NNNNNN.tar`` and ``test-NNNNNN.tar`` hold of every image ``NNNNNN.jpg``, ``NNNNNN.json`` with
-``{"attributes": {name: 0 or 1}, "geometry": {column: number}}``, and ``NNNNNN.png``, its mask, where there are masks.
+For every image, ``train-NNNNNN.tar``, ``val-NNNNNN.tar`` or ``test-NNNNNN.tar`` holds ``NNNNNN.jpg``, ``NNNNNN.json`` with
+``{"attributes": {name: 0 or 1}, "geometry": {column: number}}``, and if there are masks ``NNNNNN.png``, its mask.
 ``index.json`` is WebDataset's index of shards with the number of images in each; without it, they are counted.
 """
 
@@ -34,7 +34,7 @@ from train.celeba import CelebA
 from train.lists import SPLITS, DataError, Lists, require
 
 SHARD_IMAGES = 1000
-# Training images that are decoded into the cache like val and test: what directions are measured on.
+# Training images in the cache, as val and test are: directions are measured on them.
 RESIDENT = 20_000
 # An image is shown at most this many shards after its own began to be read: the size of the shuffle buffer.
 WINDOW = 16
@@ -51,7 +51,7 @@ def write(celeba: CelebA, out: str | Path, shard_images: int = SHARD_IMAGES) -> 
     Raises
     ------
     DataError
-        The folder holds shards already: those of two data sets, or of one twice, would be read as one.
+        The folder holds shards already, which would be read together with the new ones.
     """
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
@@ -92,9 +92,9 @@ def _sample(celeba: CelebA, row: int) -> dict:
 class Shards:
     """A folder of shards, a ``Source`` of pictures whose training images are streamed.
 
-    ``lists`` are of what is kept in the cache: all of val and test, and the training images of the first shards; their
-    names are the shards' keys. ``resident`` are the shards that these images are in; ``train`` is every training shard
-    with its number of images, for the ``Stream`` that training reads.
+    ``lists`` are those of the cached images: all of val and test, and the training images of the first shards; their names are
+    the shards' keys. ``resident`` are the shards with these images. ``train`` has every training shard with its number of
+    images, for the ``Stream`` that training reads.
     """
 
     lists: Lists
@@ -199,12 +199,11 @@ def _decode(config: VAEConfig, masked: bool, path: Path) -> list[tuple[np.ndarra
 
 
 class Stream(Pictures):
-    """Training images read from shards one shard after the other, and shuffled on the way; a source for ``Batches``.
+    """Training images read shard by shard and shuffled with a buffer; a source for ``Batches``.
 
-    The order of an epoch is a function of the epoch's random numbers and of the shards' sizes alone: shards are
-    permuted, and every image is put off by a random part of WINDOW shards. So every image comes once an epoch, each
-    shard is read once, about WINDOW + 1 of them are held (compressed), and a run goes on in the middle of an epoch by
-    reading those again: no state is saved.
+    The order of an epoch depends only on the epoch's random numbers and the shards' sizes: shards are permuted, and every image
+    is delayed by a random part of WINDOW shards. So every image comes once an epoch, each shard is read once, about WINDOW + 1
+    shards are in memory (compressed), and a run resumes in the middle of an epoch by reading these again: no state is saved.
     """
 
     def __init__(self, shards: Sequence[tuple[Path, int]], config: VAEConfig):
@@ -226,14 +225,14 @@ class Stream(Pictures):
     def __getitem__(self, rows: Tensor) -> tuple[Tensor, ...]:
         places = rows.numpy()
         shards = np.searchsorted(self.starts, places, "right") - 1
-        # Read before the threads begin: they would read one shard several times.
+        # Read before the threads start, which would read one shard several times.
         held = {shard: self._shard(shard) for shard in dict.fromkeys(shards.tolist())}
         inside = (places - self.starts[shards]).tolist()
         pictures = self._threads.map(self._picture, [held[shard] for shard in shards.tolist()], inside)
         return tuple(torch.from_numpy(np.stack(part)) for part in zip(*pictures, strict=True))
 
     def to(self, device: torch.device) -> None:
-        """Nothing: a stream has no pictures to move to a device."""
+        """None: a stream has no pictures to move to a device."""
         return None
 
     def _shard(self, number: int) -> list[dict]:
@@ -250,7 +249,7 @@ class Stream(Pictures):
         return self._held[number]
 
     def _picture(self, shard: list[dict], position: int) -> tuple[np.ndarray, ...]:
-        """The image at a position of a shard; in place of a damaged one, the next."""
+        """The image at a position of a shard; if it is damaged, the next one."""
         for sample in shard[position:] + shard[:position]:
             pictures = framed(sample["jpg"], sample.get("png", b"") if self.config.mask else None, self.config)
             if pictures:

@@ -1,5 +1,5 @@
 # ruff: noqa: D406, D407 -- Gradio reads "Parameters:" and "Returns:" without underlines
-"""The API: named endpoints for programs, each stateless: all that it needs comes with the call, as numbers and files.
+"""The API: named endpoints for programs. They are stateless: a call brings all numbers and files that it needs.
 
 Gradio shows them with these signatures and docstrings behind the link below the page, and offers them as tools of an MCP server
 (``python app.py --mcp``), so the docstrings here have the form that Gradio reads.
@@ -41,22 +41,22 @@ from betavae.ui.messages import whole
 
 MAX_PICTURES = 64
 MAX_SEED = 2**31 - 1
-MAX_FACES, MAX_SIDE = 1000, 100_000  # of a photo; whether a face is there is the photo's to say
+MAX_FACES, MAX_SIDE = 1000, 100_000  # of a photo; ``Photo.choose`` checks that there is such a face
 
 
 # ---- what endpoints take -------------------------------------------------------------------------------------------
 #
-# Each type's description ends the sentence that says what is wrong with an argument: "count is 65; it must be ...".
+# The description of a type ends the sentence on an invalid argument: "count is 65; it must be ...".
 
 
 class Mark(BaseModel):
-    """What Gradio marks a file with, after it has checked that it is an upload."""
+    """The mark that Gradio puts on a file after checking that it is an upload."""
 
     type_: Literal["gradio.FileData"] = Field(alias="_type")
 
 
 class Upload(BaseModel):
-    """A file that was uploaded: where it is, and how the visitor called it."""
+    """An uploaded file: its path here, and its name on the visitor's machine."""
 
     path: Path
     meta: Mark
@@ -80,7 +80,7 @@ Count = Annotated[int, WHOLE, within(1, MAX_PICTURES, "a whole number")]
 Steps = Annotated[int, WHOLE, within(2, MAX_PICTURES, "a whole number")]
 Seed = Annotated[int, WHOLE, within(0, MAX_SEED, "a whole number")]
 FaceNumber = Annotated[int, WHOLE, within(0, MAX_FACES, "a whole number")]
-Dimension = Annotated[int, WHOLE, Field(description="a whole number")]  # how many there are is the model's to say
+Dimension = Annotated[int, WHOLE, Field(description="a whole number")]  # its upper bound depends on the model
 Temperature = Annotated[float, within(0, 2)]
 Bound = Annotated[Annotated[float, within(0.1, 10)] | None, Field(description="a number from 0.1 to 10, or null")]
 Radius = Annotated[float, within(0, 20)]
@@ -99,7 +99,7 @@ OptionalNames = Annotated[list[str] | None, Field(description="a list of names, 
 Vectors = Annotated[dict[str, list[Finite]] | None, Field(description="an object of lists of numbers by name, or null")]
 Eyes = Annotated[Annotated[list[Place], Field(min_length=2, max_length=2)] | None,
                  Field(description=f"a list of 2 places [x, y], in pixels from 0 to {MAX_SIDE}, or null")]
-# Gradio's own type is what it documents and checks; what an endpoint gets is an Upload.
+# Gradio documents and checks its own type; the endpoint gets an Upload.
 File = Annotated[gr.FileData, PlainValidator(Upload.model_validate),
                  Field(description='an uploaded file: {"path": ..., "meta": {"_type": "gradio.FileData"}}')]
 Files = Annotated[list[Annotated[gr.FileData, PlainValidator(Upload.model_validate)]],
@@ -107,17 +107,17 @@ Files = Annotated[list[Annotated[gr.FileData, PlainValidator(Upload.model_valida
 
 
 def build(editor: Editor, gallery: Gallery | None = None) -> None:
-    """The endpoints around one editor, in the Blocks that is being built; those of a ``gallery`` where there is one."""
+    """Add the endpoints of one editor, and of a ``gallery`` if there is one, to the current Blocks."""
     for endpoint in Api(editor, gallery).endpoints():
-        # The page with the documentation shows one paragraph, which is the whole docstring then. Off the queue, a call
-        # waits for nobody else's; the work of each is bounded by MAX_PICTURES.
+        # The documentation page shows one paragraph, so it gets the whole docstring as one. Without the queue, calls do not
+        # wait for each other; MAX_PICTURES bounds the work of each.
         gr.api(answering(endpoint), api_description=" ".join((inspect.getdoc(endpoint) or "").split()), queue=False)
 
 
 def answering(endpoint: Callable) -> Callable:
-    """An endpoint whose ValueErrors reach the caller as one sentence, and that keeps no photo that came with a call.
+    """An endpoint whose ValueErrors reach the caller as one sentence, and which deletes uploaded photos after the call.
 
-    Its arguments are checked against their types, strictly: "1" is no number.
+    Its arguments are checked strictly against their types: "1" is not a number.
     """
     checked = validate_call(config=ConfigDict(strict=True, arbitrary_types_allowed=True))(endpoint)
     names = list(inspect.signature(endpoint).parameters)
@@ -140,7 +140,7 @@ def answering(endpoint: Callable) -> Callable:
 
 
 def mistake(endpoint: Callable, given: dict[str, object], error: ValidationError) -> str:
-    """What is wrong with the first argument that is wrong, as a sentence."""
+    """A sentence on the first invalid argument."""
     name = str(error.errors()[0]["loc"][0])
     _, *notes = typing.get_args(typing.get_type_hints(endpoint, include_extras=True)[name])
     wanted = next(note.description for note in notes if isinstance(note, FieldInfo) and note.description)
@@ -148,13 +148,13 @@ def mistake(endpoint: Callable, given: dict[str, object], error: ValidationError
 
 
 class Api:
-    """The functions that are served, around one editor. What is wrong with an argument is a ValueError of one sentence."""
+    """The functions of the API for one editor. An invalid argument raises a ValueError of one sentence."""
 
     def __init__(self, editor: Editor, gallery: Gallery | None = None):
         self.editor, self.gallery = editor, gallery
 
     def endpoints(self) -> list[Callable]:
-        """All of them, in the order of the documentation; that of the gallery where there is one."""
+        """The endpoints in the order of the documentation; the last is the gallery's, if there is one."""
         return [self.encode, self.faces, self.edit_photo, self.decode, self.edit, self.apply, self.remaining, self.side_effects,
                 self.spectrum, self.traverse, self.interpolate, self.sample, self.neighbours, self.wear, self.percentiles,
                 self.reach, self.directions, self.make_direction, self.model, *([self.numbered_face] if self.gallery else [])]
@@ -170,7 +170,7 @@ class Api:
         Parameters:
             number: which face, as in CelebA's file names
             strengths: how much of each direction
-            locks: names of directions in which the face keeps its place
+            locks: names of directions that must not change
         Returns:
             three pictures: original, reconstruction, edit
             the latent of the reconstruction
@@ -211,7 +211,7 @@ pixels of the upright photo, and score, how sure the detector is
         Parameters:
             photo: a photo, which the server does not keep
             strengths: how much of each direction, such as {"Smiling": 1.5}
-            locks: names of directions in which the face keeps its place
+            locks: names of directions that must not change
             face: which of the faces that /faces lists, from 0
             eyes: both eyes as [[x, y], [x, y]] in pixels of the upright photo, instead of face, where none was found
         Returns:
@@ -251,7 +251,7 @@ pixels of the upright photo, and score, how sure the detector is
         Parameters:
             latent: a face, from encode or sample
             strengths: how much of each direction, such as {"Smiling": 1.5, "yaw": -1}
-            locks: names of directions in which the face keeps its place
+            locks: names of directions that must not change
             vectors: directions of your own by name, each as long as a latent, that strengths and locks may name as well
             sharp: whether a second decoder adds detail that the latent does not hold, at twice the size
         Returns:
@@ -285,7 +285,7 @@ pixels of the upright photo, and score, how sure the detector is
         Parameters:
             latent: a face, from encode or sample
             strengths: how much of each direction
-            locks: names of directions in which the face keeps its place
+            locks: names of directions that must not change
         Returns:
             name, probability before and after, and the change in logits
         """
@@ -297,7 +297,7 @@ pixels of the upright photo, and score, how sure the detector is
 
         Parameters:
             strengths: how much of each direction is wanted
-            locks: names of directions in which the face keeps its place
+            locks: names of directions that must not change
             latent: the face, from encode or sample; the average face if there is none
         """
         z = self.editor.directions.mean if latent is None else self._face(latent)
@@ -311,7 +311,7 @@ pixels of the upright photo, and score, how sure the detector is
             latent: a face, from encode or sample
             direction: its name
             steps: how many pictures, 2 to 64
-            locks: names of directions in which the face keeps its place
+            locks: names of directions that must not change
             sharp: whether a second decoder adds detail that the latent does not hold, at twice the size
         Returns:
             the pictures
@@ -461,7 +461,7 @@ pixels of the upright photo, and score, how sure the detector is
 
 
 async def explain(request: Request, error: Exception) -> JSONResponse:
-    """The answer to a call that never reached an endpoint, because its name or an argument's is wrong."""
+    """The answer to a call with an unknown endpoint or argument name."""
     if "/call/v2/" not in request.url.path:
         raise error
     sentence = f"There is no endpoint {error}." if isinstance(error, KeyError) else f"{str(error).split('. Please')[0]}."
@@ -478,7 +478,7 @@ def pictures(images: list[Image.Image]) -> list[gr.FileData]:
 
 
 def pack(directions: Directions, name: str) -> gr.FileData:
-    """Directions as a file among the uploads; what of the name is neither letter nor digit becomes a dash."""
+    """Directions as a file among the uploads; in its name, other characters than letters and digits become dashes."""
     file = Path(tempfile.mkdtemp(dir=get_upload_folder())) / f"{re.sub(r'[^0-9A-Za-z]+', '-', name)}.safetensors"
     directions.save(file)
     return gr.FileData(path=str(file))

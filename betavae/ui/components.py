@@ -13,10 +13,10 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 STATIC = Path(__file__).resolve().parent / "static"
-# Of the modules; it names their content, as a browser keeps them.
+# The address of the modules contains a hash of their content, since browsers cache them.
 ADDRESS = "/modules/" + hashlib.sha256(b"".join(path.read_bytes() for path in sorted(STATIC.glob("*.js")))).hexdigest()[:12]
 
-# Every event is the page's own. With a progress overlay Gradio would fade the stage out on each of them.
+# For events of the page: not in the API, and without Gradio's progress overlay, which would fade out the stage.
 QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
 
 
@@ -26,19 +26,19 @@ def text(*names: str) -> str:
 
 
 def head() -> str:
-    """What goes into the page's <head>: as a <style> there, it is in force before the first paint."""
+    """HTML for the page's <head>: a <style> there applies before the first paint."""
     return f"<style>{text('page.css')}</style>"
 
 
 def photo_input(label: str, elem_id: str) -> gr.Image:
-    """A photo from a file, the camera or the clipboard; its events belong with ``uploaded``."""
+    """An input for a photo from a file, the camera or the clipboard; ``messages.uploaded`` reads it."""
     return gr.Image(label=label, sources=["upload", "webcam", "clipboard"], height=168, buttons=[],
                     placeholder="Drop a portrait, or click", elem_id=elem_id)
 
 
 def html(name: str, value: object = None, server_functions: list[Callable] | None = None,
          elem_id: str | None = None, **props: Any) -> gr.HTML:
-    """gr.HTML out of ``name``.html and .css, with the module ``name``.js, which gets the component's parts."""
+    """gr.HTML made of ``name``.html and .css; the module ``name``.js mounts it."""
     return gr.HTML(value, html_template=text(f"{name}.html"), css_template=text("controls.css", f"{name}.css"),
                    js_on_load=f"Promise.all([import({module(name)}), import({module('connection')})]).then("
                               "([{ default: mount }, { reaching }]) => "
@@ -47,14 +47,14 @@ def html(name: str, value: object = None, server_functions: list[Callable] | Non
 
 
 def module(name: str) -> str:
-    """The address of the module ``name``.js, as an expression in JavaScript: below the page's own, wherever that is."""
+    """The address of the module ``name``.js, as a JavaScript expression relative to the page's address."""
     return f'new URL("{ADDRESS[1:]}/{name}.js", document.baseURI)'
 
 
 class Compressed:
-    """ASGI middleware that sends pages and long answers compressed. Gradio compresses its own files, and nothing else.
+    """ASGI middleware that compresses pages and long answers; Gradio compresses only its own files.
 
-    A single picture, which a slider waits for, goes as it is.
+    A single picture, which a slider waits for, is not compressed.
     """
 
     def __init__(self, app: ASGIApp):
@@ -69,10 +69,10 @@ class Compressed:
 
 
 class Lasting(StaticFiles):
-    """Files that a browser may keep for good, as others have another address."""
+    """Files that a browser may cache for good, since a change of content changes the address."""
 
     def file_response(self, *arguments, **options) -> Response:
-        """The answer with a file, which says how long it lasts."""
+        """The answer with a file, with its caching time."""
         response = super().file_response(*arguments, **options)
         response.headers["Cache-Control"] = "public, max-age=31536000, immutable"
         return response

@@ -1,7 +1,7 @@
 """The messages between the page and the editor.
 
-A face travels as a message of its own: latent, scores and pictures. The page holds it and sends the latent back with
-every request, so no Python object holds anything of any user.
+A face is a message: latent, scores and pictures. The page keeps it and sends the latent with every request, so no Python object
+keeps the state of a user.
 """
 
 import base64
@@ -25,7 +25,7 @@ from betavae.editor import Editor
 from betavae.image import ImageError
 from betavae.recipe import Recipe, RecipeError
 
-# A little below 1 the generated faces are cleaner, and still varied.
+# A little below 1, generated faces are cleaner and still varied.
 TEMPERATURE = 0.8
 
 MAX_FRAMES, MAX_SIDE = 32, 512  # of a loop: pictures one way, and pixels of each
@@ -33,7 +33,7 @@ MAX_PICTURES = 81  # of one request: the largest grid of a spectrum
 
 
 def data_uri(image: Image.Image) -> str:
-    """A picture for the page. Lossless: it shows exactly what was decoded, in some 6 kB for 64 x 64 pixels."""
+    """A picture for the page as a data URI. It is lossless, and takes some 6 kB for 64 x 64 pixels."""
     file = io.BytesIO()
     image.save(file, "webp", lossless=True, exact=True, quality=0, method=0)
     return f"data:image/webp;base64,{base64.b64encode(file.getvalue()).decode()}"
@@ -42,7 +42,7 @@ def data_uri(image: Image.Image) -> str:
 def drawn(editor: Editor, z: Tensor, unedited: Tensor | None = None) -> list[str]:
     """The faces of latents (n, d) or (d,), for the page; a model with masks leaves the background to the page's photo.
 
-    ``unedited`` are the latents of the same faces before an edit, by whose outline they are laid on it (``Editor.edit``).
+    ``unedited`` are the latents of the same faces before an edit, whose outlines are used (``Editor.edit``).
     """
     return [data_uri(image) for image in (editor.cutout(z, unedited) if editor.config.mask else editor.decode(z))]
 
@@ -50,10 +50,10 @@ def drawn(editor: Editor, z: Tensor, unedited: Tensor | None = None) -> list[str
 def face(editor: Editor, z: Tensor, caption: str, original: Image.Image | None = None, seed: dict | None = None) -> dict:
     """The message that puts a face (d,) on a stage.
 
-    ``original`` is the photo as the model sees it, if there is one; ``seed`` the recipe's fields {seed, temperature} of a
-    face that is nobody's, which a link may therefore carry.
+    ``original`` is the model's input for a photo, if there is one. ``seed`` has the recipe's fields {seed, temperature} of a
+    generated face, which a link may carry.
     """
-    numbers = [round(value, 5) for value in z.tolist()]  # no picture can tell them from more
+    numbers = [round(value, 5) for value in z.tolist()]  # more digits do not change a picture
     return renewed({
         "z": numbers,
         "picture": drawn(editor, torch.tensor(numbers))[0],
@@ -64,28 +64,28 @@ def face(editor: Editor, z: Tensor, caption: str, original: Image.Image | None =
 
 
 def renewed(message: dict) -> dict:
-    """The same face as a new message: Gradio tells the page only of values that changed."""
+    """The same face as a new message: Gradio sends the page only values that changed."""
     return message | {"id": secrets.token_hex(8)}
 
 
 def thumbnails(faces: list[dict]) -> list[dict]:
-    """Faces as the component "thumbnails" shows them."""
+    """Faces as the value of the component "thumbnails"."""
     return [{"picture": face["original"] or face["picture"], "caption": face["caption"]} for face in faces]
 
 
 def generated(editor: Editor, seed: int, temperature: float = TEMPERATURE) -> dict:
-    """The face of a seed."""
+    """The message of the face of a seed."""
     return face(editor, editor.sample(1, seed, temperature)[0], f"Generated face {seed}",
                 seed={"seed": seed, "temperature": temperature})
 
 
 def random_face(editor: Editor) -> dict:
-    """A generated face that nobody has seen."""
+    """The message of a new random face."""
     return generated(editor, secrets.randbelow(1_000_000))
 
 
 def photo(editor: Editor, path: str | Path, caption: str, crop: str = "auto") -> dict:
-    """The face in a file, framed as ``crop`` says.
+    """The message of the face in a file, framed by ``crop``.
 
     Raises
     ------
@@ -102,7 +102,7 @@ def resumed(editor: Editor, recipe: Recipe, caption: str | None = None) -> dict:
     Raises
     ------
     RecipeError, DirectionsError
-        It is of another model, or names a direction that there is not.
+        It belongs to another model, or names an unknown direction.
     """
     editor.check(recipe)
     editor.directions.shift(recipe.strengths, recipe.locks)
@@ -113,12 +113,12 @@ def resumed(editor: Editor, recipe: Recipe, caption: str | None = None) -> dict:
 
 
 def linked(editor: Editor, text: str) -> dict:
-    """The same of the recipe in a link.
+    """The message of the recipe in a link, as of ``resumed``.
 
     Raises
     ------
     ValueError
-        It cannot be used; the sentence is for whoever followed the link.
+        It cannot be used; the sentence is for the visitor who followed the link.
     """
     try:
         recipe = Recipe.from_json(text)
@@ -133,7 +133,7 @@ def linked(editor: Editor, text: str) -> dict:
 
 
 def carried(picture: Path | IO[bytes]) -> Recipe | None:
-    """The recipe that a picture carries with its face; None of a picture without one.
+    """The recipe with a face in a picture; None if there is none.
 
     Raises
     ------
@@ -145,11 +145,11 @@ def carried(picture: Path | IO[bytes]) -> Recipe | None:
 
 
 def uploaded(editor: Editor, upload: dict | None) -> dict | None:
-    """The face in what gr.Image sends with ``preprocess=False``; None, and a toast that says why, if there is none.
+    """The message of the face in the data of gr.Image with ``preprocess=False``; if there is none, None and a toast.
 
-    A picture that was saved with its recipe is the face that it shows. Gradio's own preprocessing would open the file first and
-    answer a bad one with a message of its own. That the path is of an upload it checks in either case. The file is deleted: a
-    photo stays with its visitor.
+    A picture saved with its recipe gives the face of the recipe. Gradio's own preprocessing would open the file first and show
+    its own message for a bad one; it checks in either case that the path is an upload. The file is deleted, so that a photo
+    stays with its visitor.
     """
     if not upload or not upload.get("path"):
         return None
@@ -170,17 +170,17 @@ def uploaded(editor: Editor, upload: dict | None) -> dict | None:
 
 
 def toast(sentence: str) -> None:
-    """A sentence on any tab. Toasts are rendered as HTML, and sentences hold names of files."""
+    """Show a sentence on any tab. Toasts are rendered as HTML and sentences contain file names, so it is escaped."""
     gr.Warning(html.escape(sentence), duration=8)
 
 
 def latent(value: object) -> Tensor:
-    """A latent (d,) that the page sent; its length is the editor's to check.
+    """A latent (d,) sent by the page; the editor checks its length.
 
     Raises
     ------
     ValueError
-        It is no list of numbers.
+        It is not a list of numbers.
     """
     if not isinstance(value, list) or not all(type(x) in (int, float) and abs(x) < 1e6 for x in value):
         raise ValueError("The latent is not a list of numbers.")
@@ -188,12 +188,12 @@ def latent(value: object) -> Tensor:
 
 
 def pictures(editor: Editor, request: dict) -> dict:
-    """The pictures of the {latents} that the page asks for.
+    """The pictures of a request's {latents}.
 
     Raises
     ------
     ValueError
-        They are no list of latents, or too many.
+        They are not a list of latents, or too many.
     """
     latents = request.get("latents")
     if not isinstance(latents, list) or not 1 <= len(latents) <= MAX_PICTURES:
@@ -207,7 +207,7 @@ def pictures(editor: Editor, request: dict) -> dict:
 
 
 def whole(value: object, name: str, low: int, high: int) -> int:
-    """What came as ``name``, a whole number from ``low`` to ``high``.
+    """The value of ``name``, checked to be a whole number from ``low`` to ``high``.
 
     Raises
     ------
@@ -220,7 +220,7 @@ def whole(value: object, name: str, low: int, high: int) -> int:
 
 
 def number(value: object, name: str, low: float, high: float) -> float:
-    """What came as ``name``, a number from ``low`` to ``high``.
+    """The value of ``name``, checked to be a number from ``low`` to ``high``.
 
     Raises
     ------
@@ -233,7 +233,7 @@ def number(value: object, name: str, low: float, high: float) -> float:
 
 
 def edited(editor: Editor, request: dict) -> Tensor:
-    """The latent (d,) that a request {z, strengths} of the page asks for.
+    """The latent (d,) of a request {z, strengths}.
 
     Raises
     ------
@@ -248,8 +248,8 @@ def edited(editor: Editor, request: dict) -> Tensor:
 def held(editor: Editor, request: dict) -> dict:
     """The edit of a face under locks, as ``Editor.shift`` has it: {z, strengths, locks, vectors} -> {z, picture, remaining}.
 
-    The page moves with its own approximation while a slider is dragged, and asks for this when it is released. ``vectors`` are
-    the page's own directions among the names, {name: vector}; ``remaining`` says what share of each effect the locks leave.
+    While a slider is dragged, the page shows its own approximation; it requests this when the slider is released. ``vectors``
+    are the visitor's own directions among the names, {name: vector}. ``remaining`` is the share of each effect that is left.
 
     Raises
     ------
@@ -269,9 +269,9 @@ def held(editor: Editor, request: dict) -> dict:
 
 
 def worn(editor: Editor, request: dict) -> dict:
-    """What brings a face to another one's expression, pose or what else is asked for: {z, other, groups, locks} -> {strengths}.
+    """The strengths of ``Editor.wear``: {z, other, groups, locks} -> {strengths}.
 
-    See ``Editor.wear``; the page scales the strengths by how much of it is wanted.
+    The page scales them by the wanted amount.
 
     Raises
     ------
@@ -287,12 +287,12 @@ def worn(editor: Editor, request: dict) -> dict:
 
 
 def loop(request: dict) -> dict:
-    """The file of an edit there and back, {frames, format, recipe?} -> {file}, a data URI; the frames are pictures in base64.
+    """The file of a loop, {frames, format, recipe?} -> {file}: a data URI; the frames are pictures in base64.
 
     Raises
     ------
     ValueError
-        The frames are no short list of small pictures of one size, the format is unknown, or the recipe is malformed.
+        The frames are not a short list of small pictures of one size, the format is unknown, or the recipe is malformed.
     """
     kind, frames = str(request.get("format")), request.get("frames")
     if kind not in animation.FORMATS:
@@ -324,9 +324,9 @@ def answering(function: Callable[[dict], dict]) -> Callable[[object], dict]:
 
 
 def at_once(function: Callable[[dict], dict]) -> Callable[[object], Awaitable[dict]]:
-    """``answering`` for what takes no longer than a picture: the server's own thread answers.
+    """``answering`` in the server's own thread, for functions that take no longer than a picture.
 
-    Handing it to another thread and back is a fifth of the time from a slider to its picture.
+    The change of threads takes a fifth of the time from a slider to its picture.
     """
     answer = answering(function)
 

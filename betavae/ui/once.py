@@ -1,4 +1,4 @@
-"""Files that the server forgets: an uploaded photo when its call is answered, an edited photo when it is fetched."""
+"""Files that the server deletes: an uploaded photo after its call, an edited photo after its download."""
 
 import shutil
 import tempfile
@@ -12,30 +12,30 @@ FOLDER = "once"
 
 
 def place(name: str) -> Path:
-    """Where a file of that name is to be written, to be served once and deleted."""
+    """A new path for a file of that name, which is served once and then deleted."""
     folder = Path(get_upload_folder()).resolve() / FOLDER
     folder.mkdir(parents=True, exist_ok=True)
     return Path(tempfile.mkdtemp(dir=folder)) / Path(name).name
 
 
 def forget(path: str | Path) -> None:
-    """Delete an upload, or what ``place`` gave, with the folder made for it; anything else stays."""
+    """Delete an upload, or a file at a path from ``place``, with its folder; other files are left alone."""
     path, uploads = Path(path).resolve(), Path(get_upload_folder()).resolve()
     if path.is_relative_to(uploads) and path.parent not in (uploads, uploads / FOLDER):
         shutil.rmtree(path.parent, ignore_errors=True)
 
 
 class Once:
-    """ASGI middleware that deletes what ``place`` gave as soon as it has been sent whole.
+    """ASGI middleware that deletes a file at a path from ``place`` as soon as it has been sent whole.
 
-    A download that breaks off leaves the file to be fetched again; what nobody fetches goes with the other uploads.
+    After a broken download the file can be fetched again. A file that nobody fetches is deleted with the other uploads.
     """
 
     def __init__(self, app: ASGIApp):
         self.app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve a request, and delete the file that it has fetched."""
+        """Serve a request, and delete the file that it fetched."""
         _, found, path = unquote(scope.get("path", "")).partition("/file=")
         folder = Path(get_upload_folder()).resolve() / FOLDER
         if scope["type"] != "http" or scope["method"] != "GET" or not found or not Path(path).resolve().is_relative_to(folder):

@@ -1,6 +1,6 @@
-"""A visitor's photo: what the page is told of it, and the edited file that it gets back.
+"""Messages about a visitor's photo, and the edited file.
 
-The page holds the photo and sends its bytes with every request; they are in memory while it is answered, and nowhere after.
+The page keeps the photo and sends its bytes with every request. The server has them in memory only while it answers.
 """
 
 import base64
@@ -26,7 +26,7 @@ from betavae.ui import messages
 
 SHOWN = 2048      # longest side, in pixels, of the copy that the page shows where it cannot read the file itself
 MAX_BYTES = 2**26  # of a photo
-SURE, GONE = 0.7, 0.35  # a photo shows what the classifier is this sure of; a picture has lost what it is no surer of
+SURE, GONE = 0.7, 0.35  # a photo shows an attribute above the first probability; a reconstruction loses it below the second
 TOUCHED = (
     lambda person: None,
     lambda person: person,
@@ -36,10 +36,10 @@ TURNED, COLOURS = 8.0, 0.09  # degrees, and mean difference in [0, 1], up to whi
 
 
 def opened(editor: Editor, request: dict) -> dict:
-    """The message of a photo, {name, data, face?, eyes?} -> {face} or, of one without a face, {error, photo}.
+    """The message of a photo, {name, data, face?, eyes?} -> {face}, or {error, photo} if it has no face.
 
-    ``data`` is the file in base64; ``face`` the number of the face to take, ``eyes`` two places in the upright photo's pixels.
-    A picture that was saved with its recipe, face and all, is that face's edit.
+    ``data`` is the file in base64, ``face`` the number of the face, ``eyes`` two points in the upright photo's pixels. A
+    picture saved with its recipe and face resumes that edit.
 
     Raises
     ------
@@ -78,7 +78,7 @@ def face(editor: Editor, photo: Photo, name: str) -> dict:
 
 
 def numbered(editor: Editor, path: Path, caption: str, crop: str) -> dict:
-    """The message of a face of a data set: the model's own picture of it, and what that keeps.
+    """The message of a face of a data set: its reconstruction, and what the reconstruction keeps.
 
     Raises
     ------
@@ -91,9 +91,9 @@ def numbered(editor: Editor, path: Path, caption: str, crop: str) -> dict:
 
 
 def other(editor: Editor, request: dict) -> dict:
-    """The face in a second photo, which an edit may take from, {name, data, face?} -> {z, picture, name, face, faces}.
+    """The face in a second photo, for ``Editor.wear``: {name, data, face?} -> {z, picture, name, face, faces}.
 
-    ``face`` is the number of the one that is meant, the largest where none is said, out of ``faces``.
+    ``face`` is its number among ``faces``, the largest unless given.
 
     Raises
     ------
@@ -111,7 +111,7 @@ def other(editor: Editor, request: dict) -> dict:
 
 
 def seen(photo: Photo) -> dict:
-    """What the page shows of a photo and its faces: size, boxes, eyes, and a copy where browsers cannot read the file."""
+    """A photo and its faces for the page: size, boxes, eyes, and a copy in case the browser cannot read the file."""
     image = Image.fromarray(photo.pixels)
     image.thumbnail((SHOWN, SHOWN), Image.Resampling.LANCZOS, reducing_gap=3)
     file = io.BytesIO()
@@ -125,7 +125,7 @@ def seen(photo: Photo) -> dict:
 
 @torch.inference_mode()
 def kept(editor: Editor, shown: Image.Image, z: torch.Tensor) -> str:
-    """What the model keeps of a photo, in words: the classifier on what it is shown, and on what it draws."""
+    """What the model keeps of a photo, in words: the classifier compares the model's input with its reconstruction."""
     if editor.classifier is None or editor.config.image_size != 64:
         return ""
     picture = editor.model.decode(z.to(editor.device))
@@ -153,8 +153,8 @@ def saved(editor: Editor, request: dict) -> dict:
 
     The request is {name, data, square, before, after, displacement?, touch, recipe}.
     ``before`` and ``after`` are latents, ``displacement`` the sum of the directions' fields, 2 x GRID x GRID numbers as
-    ``displacement.put_back`` takes them, ``touch`` 0, 1 or 2: everything, the person, the background. The page knows them: own
-    directions are in them that the server has never seen.
+    ``displacement.put_back`` takes them, ``touch`` 0, 1 or 2: everything, the person, the background. The page computes them,
+    since they may contain the visitor's own directions.
 
     Raises
     ------
@@ -162,7 +162,7 @@ def saved(editor: Editor, request: dict) -> dict:
         The request is not of that form, or the photo cannot be used.
     """
     name = str(request.get("name") or "photo.png")
-    photo = editor.open(bytes_of(request), "centre", name)  # which face it is, the square says
+    photo = editor.open(bytes_of(request), "centre", name)  # the square determines the face
     matrix = torch.as_tensor(request.get("square"), dtype=torch.float64)
     if matrix.shape != (6,) or not matrix.isfinite().all():
         raise ValueError("The square is not six numbers.")
@@ -189,7 +189,7 @@ def saved(editor: Editor, request: dict) -> dict:
 
 
 def unsquare(matrix: np.ndarray, editor: Editor) -> np.ndarray:
-    """The frame (2, 3) whose model's square a map (2, 3) from the unit square is: the inverse of ``image.square``."""
+    """The frame (2, 3) of a map (2, 3) from the unit square to the photo: the inverse of ``image.square``."""
     unit = np.vstack([square(np.eye(2, 3), editor.config), [0, 0, 1]])
     return (np.vstack([matrix, [0, 0, 1]]) @ np.linalg.inv(unit))[:2]
 
@@ -200,7 +200,7 @@ def bytes_of(request: dict) -> bytes:
     Raises
     ------
     ValueError
-        It carries none, or one of more than 64 MB.
+        It has no file, or one of more than 64 MB.
     """
     text = request.get("data")
     if not isinstance(text, str):
@@ -219,7 +219,7 @@ def places(value: Any) -> list[tuple[float, float]]:
     Raises
     ------
     ValueError
-        They are no two pairs of numbers.
+        They are not two pairs of numbers.
     """
     try:
         (a, b), (c, d) = value

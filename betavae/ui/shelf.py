@@ -1,4 +1,4 @@
-"""The models that are open beside the first one: each has a page of its own, at /model/NAME/."""
+"""Further models beside the first: each has its own page, at /model/NAME/."""
 
 import asyncio
 import html
@@ -22,7 +22,7 @@ OPEN = 4  # models at a time
 
 @dataclass(frozen=True)
 class Page:
-    """What is open: the application that serves a page, and what its closing undoes."""
+    """An open page: its application, and the context to close."""
 
     app: FastAPI
     running: AsyncExitStack
@@ -31,22 +31,22 @@ class Page:
 class Shelf:
     """An ASGI application with a page for every model, built when it is first asked for.
 
-    The model that was asked for least recently makes room for the next. A page holds nothing of its visitors, so one
-    that made room is built again when a visitor of it moves a slider.
+    The least recently used model makes room for the next. A page keeps no state of its visitors, so it is simply built again
+    when a visitor moves a slider.
 
     Parameters
     ----------
     folders : list of Path
-        Model folders, or folders of model folders: what may be opened by name. Hub repositories may be opened by anybody.
+        Model folders, or folders of model folders, that may be opened by name. Anybody may open public Hub repositories.
     build : callable
         (name, folder) -> gr.Blocks, the page; may raise a ValueError of one sentence.
     serving : dict
-        How a page is served: arguments of ``gr.mount_gradio_app``.
+        Arguments of ``gr.mount_gradio_app``.
 
     Raises
     ------
     ModelError
-        A folder neither is nor has a model folder, or two models have the same name.
+        A folder is not a model folder and has none, or two models have the same name.
     """
 
     def __init__(self, folders: list[Path], build: Callable[[str, Path], gr.Blocks], serving: dict):
@@ -72,20 +72,20 @@ class Shelf:
         return list(self.folders)
 
     async def open(self, name: str) -> str:
-        """The part of the address, below PREFIX, at which a model is: one of ``names``, or a Hub repository's.
+        """The path below PREFIX of a model: one of ``names``, or a Hub repository.
 
         Raises
         ------
         ModelError, DirectionsError, ...
             There is no such model, or it cannot be used.
         """
-        key = name.strip().replace("/", "--")  # which no name on the Hub has
+        key = name.strip().replace("/", "--")  # no name on the Hub contains it
         await self._page(key)
         return key
 
     @asynccontextmanager
     async def lifespan(self, _):
-        """Of the application that the shelf is mounted in: when that ends, the pages do."""
+        """The lifespan of the parent application: when it ends, the pages are closed."""
         yield
         for page in self._pages.values():
             await page.running.aclose()
@@ -103,7 +103,7 @@ class Shelf:
     async def _start(self, key: str) -> Page:
         demo = await asyncio.to_thread(lambda: self.build(key.replace("--", "/"), self._folder(key)))
         app = gr.mount_gradio_app(FastAPI(), demo, f"{PREFIX}/{key}", **self.serving)
-        # Until it is launched, Gradio lets a page open any file of the server as an upload.
+        # Before launch, Gradio accepts any file of the server as an upload.
         demo.has_launched = True
         running = AsyncExitStack()
         await running.enter_async_context(app.router.lifespan_context(app))
@@ -115,11 +115,11 @@ class Shelf:
         if "--" not in key:
             known = f"choose from {', '.join(self.names)}, or give" if self.folders else "give"
             raise ModelError(f"There is no model {key!r} here; {known} a Hub repository as user/repo.")
-        # As anybody: a visitor must not see what only the token of this server may.
+        # Without a token: a visitor must not see repositories that only this server's token may.
         return hub.download(key.replace("--", "/"), token=False)
 
     async def __call__(self, scope, receive, send) -> None:
-        """Serve a request by the page of the model that its path names."""
+        """Serve a request with the page of the model in its path."""
         if scope["type"] != "http":
             return
         key = scope["path"].partition(f"{PREFIX}/")[2].partition("/")[0]
@@ -130,5 +130,5 @@ class Shelf:
                                   '<p><a href="/">Back to the first model</a></p>', 404)
             await answer(scope, receive, send)
             return
-        # Starlette's Mount has taken the prefix off the path, by making it part of the root; the page counts with it.
+        # Starlette's Mount moved the prefix from the path to the root path; the page expects it in the path.
         await page.app({**scope, "root_path": scope["root_path"].removesuffix(PREFIX)}, receive, send)

@@ -1,4 +1,4 @@
-"""What the page says of itself where a link to it is shown: its own title and sentence in the place of Gradio's."""
+"""The title and description in previews of a link to the page, instead of Gradio's."""
 
 import html
 import re
@@ -6,7 +6,7 @@ from typing import Any
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-# Gradio's template has these twice, once with Gradio's own name.
+# Gradio's template has these tags twice, once with Gradio's own name.
 GRADIOS = re.compile(rb'<meta\s+(?:property|name)="(?:og|twitter):[^>]*>\s*')
 HTML = b"text/html; charset=utf-8"
 
@@ -22,7 +22,7 @@ class Titled:
                             for name, text in said.items()).encode()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer a request; a page is held until it is whole."""
+        """Serve a request; a page is buffered until it is complete."""
         start: dict[str, Any] | None = None
         body = b""
 

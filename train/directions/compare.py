@@ -1,4 +1,4 @@
-"""Directions against the simple ones at equal effect, on faces that nothing was chosen on, with intervals."""
+"""Compare directions with the simple ones at equal effect, with intervals, on faces not used for any choice."""
 
 import dataclasses
 from collections.abc import Callable, Iterable, Mapping
@@ -30,7 +30,7 @@ def reported(faces: int) -> slice:
 def compare(evaluator: Evaluator, z: Tensor, masks: Tensor | None, simple: Directions, chosen: Directions, names: Iterable[str],
             config: RefineConfig = SETTINGS, progress: Callable[[Iterable[str]], Iterable[str]] = iter
             ) -> tuple[dict[str, dict], dict[str, dict]]:
-    """What chosen and simple directions do to faces z (n, d) at the simple direction's effect at the end of the data.
+    """Figures of chosen and simple directions on faces z (n, d), at the effect of the simple one at the end of the data.
 
     Returns
     -------
@@ -96,7 +96,7 @@ def attribute_dependency(evaluator: Evaluator, z: Tensor, directions: Directions
 
 
 def safe_range_ends(evaluator: Evaluator, z: Tensor, directions: Directions, name: str) -> dict[str, float]:
-    """What faces z (n, d) show at the ends of their safe ranges (``Directions.safe``).
+    """The classifier's readings of faces z (n, d) at the ends of their safe ranges (``Directions.safe``).
 
     Their mean probability of an attribute, or mean of a quantity in its own unit, "unedited" and at the "low" and "high" ends.
     """
@@ -123,7 +123,7 @@ def background_ratio(evaluator: Evaluator, z: Tensor, step: Tensor, masks: Tenso
 
 
 def photograph_gains(outputs: Tensor, columns: Mapping[str, np.ndarray], names: list[str], attributes: int) -> dict[str, float]:
-    """The gain in mean side effect of photographs whose faces differ in one column alone: what to compare a direction with.
+    """The gain in mean side effect of photographs that differ in one column alone: a reference for directions.
 
     The classifier's ``outputs`` (n, k) for photographs whose true ``columns``, name -> (n,), are in the order of ``names``,
     ``attributes`` of them attributes: least squares over all columns, against the difference between faces with and without.
@@ -140,7 +140,7 @@ def photograph_gains(outputs: Tensor, columns: Mapping[str, np.ndarray], names: 
 
 
 def with_held_out_scores(directions: Directions, mu: Tensor, columns: Mapping[str, np.ndarray]) -> Directions:
-    """The same directions with how well their scores predict the labels of held-out faces mu (n, d).
+    """The same directions with the accuracy of their scores on the labels of held-out faces mu (n, d).
 
     ``measured`` gets "auroc" for an attribute, "correlation" for a quantity.
     """

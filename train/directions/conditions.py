@@ -1,4 +1,4 @@
-"""Which faces meet a condition on their labels and measured columns, such as "Male and not No_Beard"."""
+"""Conditions on labels and measured columns, such as "Male and not No_Beard"."""
 
 import ast
 import re
@@ -10,7 +10,7 @@ from train.directions.simple import MIN_FACES
 
 
 class ConditionError(ValueError):
-    """A condition that cannot be read or that too few faces meet. The message is one sentence."""
+    """The condition cannot be read, or too few faces meet it. The message is one sentence."""
 
 
 def condition(text: str, columns: Mapping[str, np.ndarray]) -> np.ndarray:
@@ -43,7 +43,7 @@ def condition_names(text: str, columns: Mapping[str, np.ndarray]) -> set[str]:
 def _met(text: str, columns: Mapping[str, np.ndarray]) -> np.ndarray:
     names = list(columns)
     unreadable = ConditionError(f"The condition {text!r} cannot be read; join names with and, or, not and brackets.")
-    # CelebA has a name that starts with a digit, which Python's grammar does not: names are numbered before parsing.
+    # CelebA has a name that starts with a digit, which Python's grammar does not allow: names are numbered before parsing.
     numbered = re.sub(r"[A-Za-z0-9_.]+", lambda word: f"_{names.index(word[0])}" if word[0] in columns else word[0], text)
     try:
         tree = ast.parse(numbered, mode="eval").body

@@ -1,7 +1,7 @@
-"""What an edit does to pictures, and what else it does.
+"""The effects and side effects of an edit on pictures.
 
-A classifier of pixels reads the attributes (``train/classifier.py``). A probe on the latents would flatter every edit: it
-sees the step that was taken, not the picture that came of it.
+A classifier of pixels reads the attributes (``train/classifier.py``). A probe on the latents would favour every edit: it sees
+the step, not the resulting picture.
 """
 
 from dataclasses import dataclass
@@ -17,8 +17,8 @@ from betavae.model import VAE
 from train.directions.simple import covariance
 
 BATCH = 250
-REFERENCE_FACES = 4000  # training faces whose pictures say what is usual
-MAX_STRENGTH = 50.0     # where classes hardly differ along a direction, which yet changes pictures
+REFERENCE_FACES = 4000  # training faces, the reference of outlier scores
+MAX_STRENGTH = 50.0     # if classes hardly differ along a direction that still changes pictures
 SEARCH_STEPS = 8        # of ``strength_for``
 NONE = 1e-4             # logits; less than any picture's rounding
 
@@ -29,7 +29,7 @@ def of_background(name: str) -> bool:
 
 
 class Observation(NamedTuple):
-    """Decoded pictures and what the classifier makes of them.
+    """Decoded pictures and the classifier's outputs for them.
 
     ``pictures`` (n, 3, s, s); ``outputs`` (n, k), logits of attributes and deviations of quantities
     (``Classifier.standard``); ``outlier_scores`` (n,).
@@ -44,7 +44,7 @@ class Evaluator:
     """A decoder and a classifier of its pictures: latents in, ``Observation`` out.
 
     The outlier score of a picture is the squared Mahalanobis distance of its features from those of the decoded ``reference``
-    faces (m, d), over its mean there (Lee et al. 2018): 1 is usual. A picture may show all that it should and be of no face.
+    faces (m, d), over its mean there (Lee et al. 2018): 1 is usual. It detects pictures with the right attributes and no face.
     """
 
     def __init__(self, model: VAE, classifier: Classifier, device: torch.device, reference: Tensor):
@@ -86,7 +86,7 @@ class Evaluator:
 
 @dataclass(frozen=True)
 class Effects:
-    """What one step did to each face: the raw material of every figure.
+    """The changes of each face by one step, from which all figures are computed.
 
     ``changes`` (n, k) of the outputs, positive in the direction in which the face was moved; ``pixels`` (n,) mean absolute
     change of the pixels that could stay; ``outlier_scores`` (n,) of the edited pictures; ``target`` the output that should
@@ -125,9 +125,9 @@ class Effects:
 
 
 def sides(evaluator: Evaluator, unedited: Observation, name: str) -> Tensor:
-    """Which way to move each face: -1 where ``name`` is present (a quantity: above its mean), else +1: (n,).
+    """The sign to move each face by: -1 if ``name`` is present (a quantity: above its mean), else +1: (n,).
 
-    Glasses are put on faces that have none and taken from those that wear them; the opposite is no edit.
+    Glasses are put on faces without them and taken off faces with them; the opposite is not an edit.
     """
     return torch.where(unedited.outputs[:, evaluator.index(name)] > 0, -1.0, 1.0)
 
@@ -188,7 +188,7 @@ def strength_for(evaluator: Evaluator, z: Tensor, direction: Direction, effect: 
         if high:
             strength = low[0] + (high[0] - low[0]) * (effect - low[1]) / (high[1] - low[1])
         else:
-            # Effects may grow faster than the strength: don't overshoot on the first steps' word.
+            # Effects may grow faster than the strength: do not overshoot by extrapolating from the first steps.
             strength = min(limit, strength * min(3.0, effect / max(now, 0.02 * effect)))
     return strength
 

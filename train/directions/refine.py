@@ -158,7 +158,7 @@ def refine(
 
 @dataclass(frozen=True)
 class Faces:
-    """What directions are refined on.
+    """The faces to refine directions on.
 
     All training faces ``mu`` (n, d) with their ``columns``, name -> (n,); and ``some`` (m, d) of them with their ``unedited``
     observation and ``masks`` (m, s, s) or None.
@@ -212,8 +212,8 @@ def figures(there: Effects, back: Effects, weights: Tensor | None = None) -> dic
 def merit(there: Effects, back: Effects, beyond_weight: float, weights: Tensor | None = None) -> Tensor:
     """Effect per unit of side effect, (b,): the geometric mean over absolute and mean side effects, pixels, outlier score.
 
-    Of the first three, the step back counts ``beyond_weight`` times. The pixels and the outlier score see what the
-    classifier's outputs do not.
+    Of the first three, the step back counts ``beyond_weight`` times. The pixels and the outlier score detect what the
+    classifier's outputs miss.
     """
     one, other = there.means(weights), back.means(weights)
     side_effects = [one[key] + beyond_weight * other[key] for key in ("side_effect_absolute", "side_effect_mean", "pixels")]
@@ -236,13 +236,13 @@ def interval(values: Tensor) -> tuple[float, float]:
 def refined_directions(evaluator: Evaluator, faces: Faces, val: Tensor, masks: Tensor | None, space: Directions, out: Path,
                        config: RefineConfig = SETTINGS, progress: Callable[[Iterable[str]], Iterable[str]] = iter
                        ) -> tuple[Directions, dict[str, dict]]:
-    """Refine every direction, and keep the refined one where it is better on val faces beyond doubt.
+    """Refine every direction, and keep the refined one if it is significantly better on val faces.
 
     Both are compared at the same effect: the simple direction's at the end of the data (``half_range``). The refined one is
     kept if the bootstrap interval of the ratio of their ``merit`` is above 1, else the simple one. A name that the
     classifier does not know (a joined condition) keeps its simple direction.
 
-    Every name is kept in ``out`` as soon as it is done, so the same command goes on where it was stopped.
+    Every name is saved in ``out`` as soon as it is done, so the same command resumes an interrupted one.
 
     Parameters
     ----------
@@ -283,7 +283,7 @@ def refined_directions(evaluator: Evaluator, faces: Faces, val: Tensor, masks: T
 
 
 class _Examined(NamedTuple):
-    """Faces that edits are tried on: latents (n, d), what they show unedited, and masks (n, s, s) or None."""
+    """Faces to measure edits on: latents (n, d), their unedited observation, and masks (n, s, s) or None."""
 
     z: Tensor
     unedited: Observation
@@ -337,7 +337,7 @@ def _refine_one(evaluator: Evaluator, faces: Faces, choosing: _Examined, measuri
 
 
 def _key(evaluator: Evaluator, space: Directions, config: RefineConfig) -> str:
-    """Names the inputs of a refinement, so that unfinished work of others is not taken up."""
+    """A key of the inputs of a refinement, so that unfinished work with other inputs is not resumed."""
     digest = hashlib.sha256(repr(config).encode())
     for value in (space.matrix, space.covariance, *evaluator.classifier.state_dict().values()):
         digest.update(value.detach().cpu().numpy().tobytes())

@@ -17,22 +17,22 @@ from betavae.gallery import Gallery
 from betavae.hub import ROOT
 from betavae.ui import components, messages, photos
 
-DRAWN = 6  # faces: the one that the page opens with, and examples
-SEEDS = 64  # among which they are looked for
-ROOM = 0.15  # of a slider's range that every preset is to move an example by
-MALE = 0.75  # of the training faces are less so than what counts as a man's face here
-LOOKS = {"Blurry": 1, "face_brightness": -1}  # less of the one and more of the other is looked for
+DRAWN = 6  # generated faces: the opening one, and examples
+SEEDS = 64  # seeds to choose them from
+ROOM = 0.15  # share of a slider's range by which every preset must be able to move an example
+MALE = 0.75  # quantile of the score of Male above which a face counts as a man's
+LOOKS = {"Blurry": 1, "face_brightness": -1}  # signs of the scores to minimise
 EXAMPLES = ROOT / "assets" / "examples"
-PRECISION_LATENTS = 256  # with more the page is not told how far an edit is from the data: their squares are megabytes
+PRECISION_LATENTS = 256  # with more, the page gets no distance from the data: the precision matrix takes megabytes
 
 
 def build(editor: Editor, gallery: Gallery | None = None) -> gr.HTML:
-    """The tab's content; the component that is returned shows any face message it is given.
+    """Build the tab and return its stage, which shows any face message.
 
     With a ``gallery`` there is a field for the number of one of its faces.
     """
     files = example_files()
-    # Their pictures; what a photo needs on the stage is made when it is chosen.
+    # Only their pictures; the message for the stage is made when one is chosen.
     examples = [messages.photo(editor, path, caption(path)) for path in files]
     quantities = editor.classifier.quantities if editor.classifier else []
     opening, *drawn = [messages.generated(editor, seed) for seed in promising(editor)]
@@ -59,7 +59,7 @@ def build(editor: Editor, gallery: Gallery | None = None) -> gr.HTML:
         return messages.linked(editor, str(request.get("recipe")))
 
     def fields(request):
-        # Half of what the page needs to know of the directions, and only where there is a photo.
+        # Half of the data on directions, which the page requests only if there is a photo.
         return {"fields": {name: on_the_wire(direction) for name, direction in editor.directions.items()}}
 
     def open(request):
@@ -115,7 +115,7 @@ def build(editor: Editor, gallery: Gallery | None = None) -> gr.HTML:
 
 
 def catalogue(editor: Editor) -> list[dict]:
-    """What the slider panel is built from: the groups in their order, each with its directions in theirs."""
+    """The groups of the slider panel with their sliders, in order."""
     order = list(ATTRIBUTES)
     groups: dict[str, list[dict]] = {group: [] for group in GROUPS}
     for name in sorted(editor.directions, key=lambda name: order.index(name) if name in order else len(order)):
@@ -125,7 +125,7 @@ def catalogue(editor: Editor) -> list[dict]:
 
 
 def slider(direction: Direction, space: Directions) -> dict:
-    """What the page needs to know of a direction of a space."""
+    """A direction of a space, for the page."""
     entry = attribute(direction.name)
     return {"name": direction.name, "label": entry.label, "primary": entry.primary, "words": entry.words,
             "listed": entry.listed, "vector": brief(direction.vector),
@@ -136,7 +136,7 @@ def slider(direction: Direction, space: Directions) -> dict:
 
 
 def space(editor: Editor) -> dict:
-    """What the page needs to know of the latent space besides the directions, and by which name recipes know it."""
+    """The latent space for the page: its metric, and the hash of the model."""
     directions = editor.directions
     precision = brief(torch.linalg.inv(directions.covariance.double())) if directions.latents <= PRECISION_LATENTS else None
     return {"model": editor.hash, "mean": brief(directions.mean), "radius": directions.radius,
@@ -144,14 +144,14 @@ def space(editor: Editor) -> dict:
 
 
 def brief(values: torch.Tensor) -> list:
-    """Numbers for the page with 6 digits, half the bytes of all of them."""
+    """Numbers with 6 digits, which halves their size."""
     if values.ndim > 1:
         return [brief(row) for row in values]
     return [float(f"{value:.6g}") for value in values.tolist()]
 
 
 def presets(editor: Editor) -> list[dict]:
-    """The presets whose directions this model has, each with what it does in words."""
+    """The presets whose directions this model has, each with a description."""
     return [{"name": name, "targets": targets,
              "words": ", ".join(f"{attribute(direction).label} {'to the top' if percent >= 50 else 'to the bottom'} "
                                 f"{max(1, min(percent, 100 - percent))} %" for direction, percent in targets.items())}
@@ -159,16 +159,16 @@ def presets(editor: Editor) -> list[dict]:
 
 
 def promising(editor: Editor) -> list[int]:
-    """Seeds of faces on which every preset has something to change, clear and well lit ones first.
+    """Seeds of faces that every preset can change, clear and well lit ones first.
 
-    Where fewer than ``DRAWN`` of the first ``SEEDS`` are such faces, the first ones fill up.
+    If fewer than ``DRAWN`` of the first ``SEEDS`` are such faces, the first seeds fill up.
     """
     directions, names = editor.directions, editor.directions.names
     faces = torch.cat([editor.sample(1, seed, messages.TEMPERATURE) for seed in range(SEEDS)])
     scores = directions.scores(faces)
 
     def room(name: str, percent: float) -> torch.Tensor:
-        """How far each face is from a preset's target, in shares of the slider's range."""
+        """The distance of each face from a preset's target, as a share of the slider's range."""
         direction, sign = directions[name], 1 if percent >= 50 else -1
         target = float(np.interp(percent, np.linspace(0, 100, len(direction.quantiles)), direction.quantiles))
         return sign * (target - scores[:, names.index(name)]) / (direction.high - direction.low)
@@ -179,7 +179,7 @@ def promising(editor: Editor) -> list[int]:
     found = works.nonzero().ravel().tolist()
     looks = [(names.index(name), sign) for name, sign in LOOKS.items() if name in names]
     found.sort(key=lambda seed: sum(sign * float(directions[names[i]].percentile(float(scores[seed, i]))) for i, sign in looks))
-    if "Male" in names:  # women and men by turns
+    if "Male" in names:  # alternate women and men
         male = scores[:, names.index("Male")] > np.quantile(directions["Male"].quantiles, MALE)
         sides = [seed for seed in found if not male[seed]], [seed for seed in found if male[seed]]
         found = [seed for pair in itertools.zip_longest(*sides) for seed in pair if seed is not None]
@@ -192,12 +192,12 @@ def example_files() -> list[Path]:
 
 
 def caption(path: Path) -> str:
-    """What an example photo is called."""
+    """The caption of an example photo."""
     return path.stem.replace("_", " ")
 
 
 def credit() -> str:
-    """Whom the example photos are from: the first paragraph of CREDITS.md."""
+    """The credit of the example photos: the first paragraph of CREDITS.md."""
     path = EXAMPLES / "CREDITS.md"
     if not path.is_file():
         return ""

@@ -19,7 +19,7 @@ SHOWN = 32  # rows before "show all"
 
 
 def build(editor: Editor, others: Sequence[Editor], edit: gr.HTML, tabs: gr.Tabs) -> None:
-    """The tab's content; ``edit`` is the Edit tab's stage, onto which the face can be put."""
+    """Build the tab; ``edit`` is the Edit tab's stage, to which a face can be sent."""
     models = {model.name: model for model in (editor, *others)}
 
     def known(request):
@@ -62,7 +62,7 @@ def build(editor: Editor, others: Sequence[Editor], edit: gr.HTML, tabs: gr.Tabs
 
 
 def told(meanings: Sequence[dict]) -> dict:
-    """What was measured of a latent, as the page writes it: the best column with its interval, and the others."""
+    """The meanings of a latent as text: the best column with its interval, and the others."""
     def figure(value: float) -> str:
         return f"{value:.2f}".replace("-", "−")
 
@@ -79,20 +79,20 @@ def strip(editor: Editor, z: Tensor, index: int) -> list[str]:
 
 
 def row(editor: Editor, model: Editor, z: Tensor, name: str) -> dict:
-    """What the page shows of one model: its latent for a column, over the face z (d,) of ``editor``."""
+    """A row of the comparison: a model's latent for a column, traversed over the face z (d,) of ``editor``."""
     found = atlas.best(model, name)
     if found is None:
         return {"model": model.name, "latent": None}
     latent, meaning = found
     own = z if model is editor else atlas.transfer(z, editor, model)
-    # Every model's strip goes the same way, towards more.
+    # All strips go the same way, towards more.
     pictures = strip(model, own, latent.index)
     return {"model": model.name, "latent": latent.index, "kl": latent.kl, **dataclasses.asdict(meaning),
             "pictures": pictures if meaning.r >= 0 else pictures[::-1]}
 
 
 def columns(models) -> list[dict]:
-    """What any of the models has a latent for, by name and label, the best told first."""
+    """The columns that some model has a latent for, by name and label, the strongest correlation first."""
     strength: dict[str, float] = {}
     for model in models:
         for latent in atlas.latents(model):
@@ -102,7 +102,7 @@ def columns(models) -> list[dict]:
 
 
 def note(model: Editor) -> str:
-    """What a model folder lacks, and the command that makes it."""
+    """A note on what a model folder lacks, with the command that makes it."""
     stages = atlas.missing(model)
     lacks = {"evaluate": "KL (metrics.json)", "directions": "meanings (atlas.json)"}
     return (f"{model.name} has no {' and no '.join(lacks[stage] for stage in stages)} of its latents: "

@@ -21,9 +21,9 @@ SIZES = {"gif": 256, "mp4": 512}  # pixels; a GIF of twice the size is ten times
 
 
 def build(editor: Editor, edit: gr.HTML, tabs: gr.Tabs) -> gr.HTML:
-    """The tab's content; the component that is returned adds any face message it is given to the path.
+    """Build the tab and return its stage, which adds any face message to the path.
 
-    ``edit`` is the Edit tab's stage, whose face can be taken over, and onto which a face of the path can be put.
+    ``edit`` is the Edit tab's stage: its face can be added to the path, and a face of the path can be sent to it.
     """
     def between(request):
         z = along(faces(editor, request), positions(request), *form(request))
@@ -38,7 +38,7 @@ def build(editor: Editor, edit: gr.HTML, tabs: gr.Tabs) -> gr.HTML:
             return gr.skip()
 
     def load(upload):
-        # An emptied input is ready for the next photo.
+        # Empty the input for the next photo.
         return messages.uploaded(editor, upload) or gr.skip(), None
 
     def go_on(event: gr.EventData):
@@ -64,22 +64,22 @@ def build(editor: Editor, edit: gr.HTML, tabs: gr.Tabs) -> gr.HTML:
 
     photo.input(load, photo, [stage, photo], preprocess=False, **components.QUIET)
     random.click(lambda: messages.random_face(editor), None, stage, **components.QUIET)
-    # The browser holds that face; its script puts it in the place of the input's value.
+    # The browser has that face; the script passes it as the input's value.
     edited.click(take, edit, stage, js=edited_face(), **components.QUIET)
     stage.select(go_on, None, [edit, tabs], **components.QUIET)
-    # "multiple": Gradio takes an export that was stopped for one that still runs, and would drop the next.
+    # "multiple": Gradio takes a stopped export for a running one and would drop the next.
     export = motion.submit(animate, None, motion, concurrency_limit=2, trigger_mode="multiple", **components.QUIET)
     motion.stop(stopped, None, motion, cancels=[export], **components.QUIET)
     return stage
 
 
 def stopped(event: gr.EventData) -> dict:
-    """What the page is told when the export of its ``job`` has been stopped."""
+    """The message that the export of ``job`` has been stopped."""
     return {"job": event.job, "cancelled": True}
 
 
 def edited_face() -> str:
-    """JavaScript that gives what is on the Edit tab's stage: {z, strengths}."""
+    """JavaScript that returns the face on the Edit tab's stage: {z, strengths}."""
     return (f"async () => import({components.module('state')})"
             ".then(({ state }) => [{ z: state.edited, strengths: {} }])")
 
@@ -90,7 +90,7 @@ def faces(editor: Editor, request: dict) -> Tensor:
     Raises
     ------
     ValueError
-        They are no short list of latents of this model.
+        They are not a short list of latents of this model.
     """
     value = request.get("faces")
     if not isinstance(value, list) or not 2 <= len(value) <= MAX_FACES:
@@ -99,7 +99,7 @@ def faces(editor: Editor, request: dict) -> Tensor:
 
 
 def form(request: dict) -> tuple[str, str]:
-    """Method and easing of a request's path; ``along`` knows which there are."""
+    """Method and easing of a request's path; ``along`` checks them."""
     return str(request.get("method")), str(request.get("easing"))
 
 
@@ -109,7 +109,7 @@ def positions(request: dict) -> Tensor:
     Raises
     ------
     ValueError
-        They are no short list of numbers from 0 to 1.
+        They are not a short list of numbers from 0 to 1.
     """
     value = request.get("positions")
     if (not isinstance(value, list) or not 1 <= len(value) <= MAX_POSITIONS
@@ -119,7 +119,7 @@ def positions(request: dict) -> Tensor:
 
 
 def progress(editor: Editor, request: dict):
-    """Messages of an export: how many frames of how many are done, and at last the file."""
+    """The messages of an export: the number of frames done, and at last the file."""
     path, closed, kind = faces(editor, request), request.get("closed") is True, str(request.get("format"))
     if kind not in animation.FORMATS:
         raise ValueError(f"The format is {kind!r}; choose from {', '.join(animation.FORMATS)}.")

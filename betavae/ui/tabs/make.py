@@ -1,4 +1,4 @@
-"""Tab Make: a direction of one's own, from faces with something and faces without; or this face minus that one."""
+"""Tab Make: a direction of your own, from faces with something and faces without, or from one face minus another."""
 
 import base64
 import tempfile
@@ -19,7 +19,7 @@ MAX_FACES = 20  # on a side
 
 
 def build(editor: Editor) -> None:
-    """The tab's content. What is made here joins the sliders of the Edit tab, in this visitor's page and nowhere else."""
+    """Build the tab. Directions made here become sliders of the Edit tab, in this visitor's page only."""
     def make(request):
         positives, negatives = (faces(request.get(side)) for side in ("positives", "negatives"))
         direction, report = custom.from_faces(str(request.get("name")), positives, negatives, editor.directions)
@@ -53,7 +53,7 @@ def build(editor: Editor) -> None:
         sliders = [slider(direction, editor.directions) for direction in own]
         return messages.renewed({"directions": sliders}), None
 
-    # Out of sight: the boxes of the component hand over what is dropped on them or chosen with their buttons.
+    # Hidden: the component's boxes pass their files on to these inputs.
     with gr.Row(elem_classes="offstage"):
         inputs = {side: gr.File(label=side, file_count="multiple", file_types=["image"], elem_id=f"photos-{side}")
                   for side in ("positives", "negatives")}
@@ -67,17 +67,17 @@ def build(editor: Editor) -> None:
 
 
 def slider(direction: Direction, space: Directions) -> dict:
-    """What the Edit tab needs to know of a direction that joins it."""
+    """A new direction for the Edit tab."""
     return edit.slider(direction, space) | {"displacement": on_the_wire(direction)}
 
 
 def faces(value: object) -> torch.Tensor:
-    """The latents (n, d) of one side; that they have the model's size is ``from_faces``'s to check.
+    """The latents (n, d) of one side; ``from_faces`` checks that they have the model's size.
 
     Raises
     ------
     ValueError
-        They are no short list of latents of one size.
+        They are not a short list of latents of one size.
     """
     if not isinstance(value, list) or not 1 <= len(value) <= MAX_FACES:
         raise ValueError(f"A side is no list of 1 to {MAX_FACES} faces.")

@@ -1,4 +1,4 @@
-"""Tab Model: what this model is, how well it does, what it cannot do, and which others there are."""
+"""Tab Model: description, scores and limits of this model, and other models."""
 
 from collections.abc import Callable
 
@@ -6,7 +6,7 @@ from betavae.editor import Editor
 from betavae.ui import components
 from betavae.ui.shelf import Shelf
 
-# What the training log has of each, as drawn: a chart's title, and its lines as (label, kind of entry, field).
+# Charts of the training log: title, and lines as (label, kind of entry, field).
 CHARTS = (
     ("Reconstruction error, nats per face", (("training", "train", "bce"), ("validation", "val", "bce"))),
     ("What the numbers of a face carry (KL), nats", (("training", "train", "kl"), ("target", "train", "C"))),
@@ -29,7 +29,7 @@ LIMITS = (
 
 
 def build(editor: Editor, shelf: Shelf | None = None) -> None:
-    """The tab's content; with a ``shelf``, its other models can be gone to."""
+    """Build the tab; with a ``shelf``, its models can be opened."""
     functions: list[Callable] = []
     if shelf:
         async def open_model(request):
@@ -45,7 +45,7 @@ def build(editor: Editor, shelf: Shelf | None = None) -> None:
 
 
 def facts(editor: Editor) -> list[dict]:
-    """The card: what the model is, as terms and descriptions."""
+    """The card of the model, as terms and descriptions."""
     config, metrics = editor.config, editor.metrics
     left, top, right, bottom = config.crop
     parameters = sum(value.numel() for value in editor.model.parameters())
@@ -69,7 +69,7 @@ def facts(editor: Editor) -> list[dict]:
 
 
 def scores(editor: Editor) -> dict | None:
-    """The figures of metrics.json as a table, None where there are none."""
+    """The figures of metrics.json as a table; None if there are none."""
     splits = {name: figures for name, figures in editor.metrics.items()
               if isinstance(figures, dict) and isinstance(figures.get("protocol"), dict) and "bce" in figures}
     if not splits:
@@ -84,7 +84,7 @@ def scores(editor: Editor) -> dict | None:
 
 
 def charts(editor: Editor) -> list[dict]:
-    """The curves of log.jsonl, each a list of points (images seen, value); none where there is no log."""
+    """The curves of log.jsonl, each a list of points (images seen, value); empty without a log."""
     drawn = []
     for title, lines in CHARTS:
         series = [{"label": label, "points": [(entry["images"], entry[field]) for entry in editor.log
@@ -95,5 +95,5 @@ def charts(editor: Editor) -> list[dict]:
 
 
 def limits(editor: Editor) -> list[str]:
-    """What it cannot do and whom it does wrong, in sentences."""
+    """The limits and biases of the model, in sentences."""
     return [text.format(size=editor.config.image_size, latents=editor.config.latents) for text in LIMITS]

@@ -12,7 +12,7 @@ MAX_COUNT = 48
 MAX_SEED = 2**31 - 1
 MAX_TEMPERATURE, MAX_TRUNCATION = 1.5, 3.0
 PRIOR, MIXTURE, BOTH, NEIGHBOURS = "prior", "mixture", "both", "neighbours"
-# What the page calls each source of faces, and what the field does.
+# Label and explanation of each source of faces.
 SOURCES = {
     PRIOR: ("From noise", "The prior N(0, I): noise, as training wanted the faces to be spread"),
     MIXTURE: ("Like real faces", "A mixture of Gaussians, fitted to where the training faces are"),
@@ -23,7 +23,7 @@ OPENING = {"source": PRIOR, "seed": 0, "count": 24, "temperature": messages.TEMP
 
 
 def build(editor: Editor, edit: gr.HTML, interpolate: gr.HTML, tabs: gr.Tabs) -> None:
-    """The tab's content; a click on a face puts it on ``edit`` or ``interpolate``, those tabs' stages, and goes there."""
+    """Build the tab; a click on a face sends it to ``edit`` or ``interpolate``, those tabs' stages, and opens the tab."""
     def draw(request):
         return {"grids": grids(editor, request)}
 
@@ -50,14 +50,14 @@ def build(editor: Editor, edit: gr.HTML, interpolate: gr.HTML, tabs: gr.Tabs) ->
 
 
 def note(editor: Editor) -> str:
-    """What the choices mean, in words."""
+    """An explanation of the sources."""
     if editor.mixture is None:
         return "Where real faces are is not known: python train/run.py --stages directions --out FOLDER measures it."
     return f"{SOURCES[PRIOR][0]}: as training wanted faces spread. {SOURCES[MIXTURE][0]}: as they are."
 
 
 def radius_limit(editor: Editor) -> int:
-    """The distance of two random faces, about sqrt(2 d): further is no neighbour."""
+    """The largest radius: the distance of two random faces, about sqrt(2 d)."""
     return max(1, round((2 * editor.config.latents) ** 0.5))
 
 
@@ -67,7 +67,7 @@ def latents(editor: Editor, request: dict, name: str) -> Tensor:
     Raises
     ------
     ValueError
-        The request is not of the form that the page sends.
+        The request is malformed.
     """
     count, seed = (messages.whole(request.get(key), key, low, high) for key, low, high in
                    (("count", 1, MAX_COUNT), ("seed", 0, MAX_SEED)))
@@ -82,11 +82,11 @@ def latents(editor: Editor, request: dict, name: str) -> Tensor:
 
 
 def grids(editor: Editor, request: dict) -> list[dict]:
-    """What the page shows of a request: for each grid its name and its pictures."""
+    """The grids of a request, each with its name and pictures."""
     source = str(request.get("source"))
     choice("source", source, list(SOURCES))
     names = (PRIOR, MIXTURE) if source == BOTH else (source,)
     return [{"name": name, "label": SOURCES[name][0],
-             # One by one: in batches of other sizes sums are rounded otherwise, and a face would not be the same picture.
+             # One by one: rounding depends on the batch size, and a face must always be the same picture.
              "pictures": [messages.data_uri(editor.decode(z)[0]) for z in latents(editor, request, name)]}
             for name in names]
