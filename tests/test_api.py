@@ -189,6 +189,8 @@ def test_anothers_expression_is_worn(call, editor, z):
     before, worn, wanted = (editor.directions.percentiles(face) for face in (z[0], editor.shift(z, strengths)[0], other[0]))
     gaps = [[abs(at[name] - wanted[name]) for name in strengths] for at in (before, worn)]
     assert np.mean(gaps[1]) < 0.35 * np.mean(gaps[0]), gaps
+    assert "Smiling" not in editor.wear(z, other, ["Expression"], locks=["Smiling"])
+    assert "Attractive" not in editor.wear(z, other, ["Face"])  # it has no slider
     half = call("wear", z[0].tolist(), other[0].tolist(), ["Expression", "Pose"], amount=0.5)
     assert half == pytest.approx({name: strength / 2 for name, strength in strengths.items()}, abs=1e-5)
     assert call("wear", z[0].tolist(), z[0].tolist(), ["Hair"]) == pytest.approx(

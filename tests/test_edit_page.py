@@ -785,6 +785,12 @@ def test_visitors_never_see_each_others_face(edit, second):
     ("effects", {"before": [0.0] * 32}),
     ("resume", {}),
     ("resume", {"recipe": {"model": 1}}),
+    ("other", {}),
+    ("other", {"data": "AAAA", "name": "second.png"}),
+    ("wear", {"z": [0.0] * 32, "other": [0.0] * 32}),
+    ("wear", {"z": [0.0] * 32, "other": [0.0], "groups": ["Expression"]}),
+    ("wear", {"z": [0.0] * 32, "other": [0.0] * 32, "groups": ["Smile"]}),
+    ("wear", {"z": [0.0] * 32, "other": [0.0] * 32, "groups": ["Pose"], "locks": ["nothing"]}),
 ])
 def test_malformed_requests_get_a_sentence(server, function, payload):
     answer = server.ask("edit", function, payload)
