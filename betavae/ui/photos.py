@@ -32,6 +32,7 @@ TOUCHED = (
     lambda person: person,
     lambda person: 1 - person,
 )  # of the page's numbers for what an edit may shade
+PLAIN = ("Expression", "Hair", "Accessories")  # groups of which it is said what is kept, as anybody can see it
 TURNED, COLOURS = 8.0, 0.09  # degrees, and mean difference in [0, 1], up to which pose and colours are kept
 
 
@@ -131,14 +132,17 @@ def kept(editor: Editor, shown: Image.Image, z: torch.Tensor) -> str:
     picture = editor.model.decode(z.to(editor.device))
     given = to_tensor([shown]).to(editor.device)
     effects = side_effects(editor.classifier, given, picture)
+    sure = [(e.after, attribute(e.name)) for e in effects
+            if e.name in editor.classifier.attributes and e.before > SURE and attribute(e.name).listed]
+    lost = [entry.label.lower() for after, entry in sure if after < GONE]
     keeps: list[str] = []
-    lost = [attribute(e.name).label.lower() for e in effects
-            if e.name in editor.classifier.attributes and e.before > SURE and e.after < GONE and attribute(e.name).listed]
     if "yaw" in editor.classifier.quantities:
         column = editor.classifier.names.index("yaw")
         turn = (editor.classifier(picture) - editor.classifier(given))[0, column].abs().item()
         (keeps if turn < TURNED else lost).append("pose")
     (keeps if (picture - given).abs().mean().item() < COLOURS else lost).append("colours")
+    keeps += [entry.label.lower() for after, entry in sure if after > SURE and entry.group in PLAIN and
+              (entry.primary or entry.group != "Expression")][:3]
     return "; ".join(
         part for part in (f"keeps {_list(keeps)}" if keeps else "", f"loses {_list(lost[:3])}" if lost else "") if part
     )
