@@ -9,7 +9,6 @@ from typing import NamedTuple
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file
 from torch.overrides import TorchFunctionMode
 
 from betavae import published
@@ -162,7 +161,7 @@ def _stale(path: Path, weights: str, folder: Path) -> str | None:
     A file without a stamp is taken on trust where nothing in the folder's run.json says that its files are stamped: shipped
     folders and those from before there were stamps. A classifier of pixels belongs to data, not to weights, and needs none.
     """
-    if not path.exists() or path.name == "sharp.safetensors":  # which checks for itself
+    if not path.exists():
         return None
     owner = stamped(path)
     if owner is None and path.name != "classifier.safetensors":
@@ -244,7 +243,7 @@ def load_model(folder: Path) -> VAE:
     if not path.is_file():
         raise ModelError(f"The model folder {str(folder)!r} has no file model.safetensors.")
     try:
-        weights = load_file(path)
+        weights, metadata = load_tensors(path)
     except (SafetensorError, OSError) as error:
         raise ModelError(f"{str(path)!r} is damaged: it cannot be read as safetensors.") from error
     if (folder / "config.json").is_file():
@@ -266,6 +265,8 @@ def load_model(folder: Path) -> VAE:
         raise ModelError(f"{str(path)!r} does not fit its configuration: {first}") from error
     if not all(torch.isfinite(value).all() for value in weights.values()):
         raise ModelError(f"{str(path)!r} is damaged: it has weights that are not finite.")
+    if metadata.get("weights") not in (None, found := model_hash(model)):
+        raise ModelError(f"{str(path)!r} is damaged: its weights were {metadata['weights']} and are {found}.")
     model.float()  # stored in half precision, computed in single
     return model.eval().to(memory_format=torch.channels_last)
 

@@ -21,6 +21,7 @@ from torch import Tensor
 from train import loop
 from train.batches import Batches
 from train.checkpoint import Checkpoint, CheckpointError
+from train.evaluation import reconstruction_and_kl
 from train.loop import Diverged, Interrupted, Training, fit
 from train.losses import kl
 from train.presets import PRESETS
@@ -193,6 +194,38 @@ def test_a_signal_saves_and_the_same_call_ends_bitwise_where_an_undisturbed_one_
     resumed = fit(RUN, *faces, tmp_path / "b", CPU)
     assert same(resumed.state_dict(), undisturbed.state_dict())
     assert (tmp_path / "a" / "log.jsonl").read_text() == (tmp_path / "b" / "log.jsonl").read_text()
+
+
+def test_in_bf16_a_run_that_stops_goes_on_bitwise_and_is_near_the_one_in_float32(faces, at_step, tmp_path, monkeypatch):
+    monkeypatch.setattr(loop, "LOG_EVERY", 10)
+    seen = []
+
+    def look(model, images):
+        seen.extend({value.dtype for value in model.state_dict().values()})
+
+    run = dataclasses.replace(RUN, images=160)
+    undisturbed = fit(run, *faces, tmp_path / "a", CPU, on_validation=look, bf16=True)
+    exact = fit(run, *faces, tmp_path / "exact", CPU)
+    at_step(6, interrupt)
+    with pytest.raises(Interrupted):
+        fit(run, *faces, tmp_path / "b", CPU, bf16=True)
+    assert same(fit(run, *faces, tmp_path / "b", CPU, bf16=True).state_dict(), undisturbed.state_dict())
+    assert (tmp_path / "a" / "log.jsonl").read_text() == (tmp_path / "b" / "log.jsonl").read_text()
+    logs = {}
+    for name in ("a", "exact"):
+        lines = [json.loads(line) for line in (tmp_path / name / "log.jsonl").read_text().splitlines()]
+        logs[name] = {kind: [line for line in lines if line["kind"] == kind] for kind in ("train", "val")}
+    for ours, theirs in zip(logs["a"]["train"], logs["exact"]["train"], strict=True):
+        assert ours["loss"] == pytest.approx(theirs["loss"], rel=0.01)
+    assert not same(undisturbed.state_dict(), exact.state_dict()), "it was computed otherwise"
+    # Weights, moments, averages and what is validated: float32, and the figures are those of a pass in float32.
+    state = read(tmp_path / "a" / "checkpoint.pt")
+    kept = [*state["model"].values(), *state["average"].values(),
+            *(value for moments in state["optimizer"]["state"].values() for value in moments.values())]
+    assert {value.dtype for value in kept} == set(seen) == {torch.float32}
+    figures = reconstruction_and_kl(undisturbed, faces[1], CPU)
+    assert {name: logs["a"]["val"][-1][name] for name in ("bce", "psnr", "kl")} == {
+        name: figures[name] for name in ("bce", "psnr", "kl")}
 
 
 @pytest.mark.parametrize("clip", [{"clip": 50.0}, {"clip_each": 5.0}], ids=["whole", "each"])

@@ -2,7 +2,9 @@ import dataclasses
 import json
 import shutil
 from itertools import pairwise
+from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from conftest import ROOT, TINY
@@ -13,9 +15,13 @@ from torch.nn import functional as F
 
 from benchmarks.train import PlainVAE
 from betavae import VAE, Directions, Editor, ModelError, VAEConfig, hub
+from betavae.classifier import Classifier
 from betavae.image import to_tensor
+from betavae.mixture import Mixture
 from betavae.model import VAEOutput, conv
+from betavae.sharp import SharpConfig, Sharpener
 from betavae.ui.tabs.model import facts
+from train.directions.simple import simple_directions
 from train.initialisation import initialise
 from train.losses import divergence, kl
 from train.presets import PRESETS
@@ -370,6 +376,44 @@ def test_files_of_other_weights_are_set_aside_with_a_sentence(shelf, tmp_path):
     (folder / "run.json").write_text(json.dumps({"weights": hub.model_hash(hub.load_model(folder))}))
     with pytest.warns(hub.StaleFile, match="of the weights unknown"):
         assert len(hub.load(folder).directions) == 0
+
+
+@pytest.mark.parametrize("name", ["directions.safetensors", "mixture.safetensors", "classifier.safetensors",
+                                  "sharp.safetensors", "metrics.json", "atlas.json"])
+def test_every_file_beside_the_weights_is_checked_and_an_old_one_is_set_aside(tiny, tmp_path, name):
+    hub.save(tiny, tmp_path)
+    own = hub.model_hash(tiny)
+    Mixture(torch.ones(1), torch.zeros(1, 8), torch.eye(8)[None]).save(tmp_path / "mixture.safetensors")
+    Classifier(["Smiling"], []).save(tmp_path / "classifier.safetensors")
+    simple_directions(torch.randn(200, 8), {"Smiling": np.arange(200) % 2 == 0}, {}).save(tmp_path / "directions.safetensors")
+    Sharpener(SharpConfig(8, 64, width=16, blocks=1)).save(tmp_path / "sharp.safetensors", own)
+    for kind in ("metrics", "atlas"):
+        (tmp_path / f"{kind}.json").write_text('{"of": "these"}')
+        hub.stamp(tmp_path / f"{kind}.json", own)
+
+    def held():
+        _, directions, rest = hub.load(tmp_path)
+        found = {"directions": directions, "mixture": rest.mixture, "classifier": rest.classifier, "sharp": rest.sharpener,
+                 "metrics": rest.metrics, "atlas": rest.atlas}
+        return {kind for kind, value in found.items() if value is not None and (not hasattr(value, "__len__") or len(value))}
+
+    kind = Path(name).stem
+    before = held()
+    assert kind in before and len(before) == 6
+    hub.stamp(tmp_path / name, "0123456789ab")
+    with pytest.warns(hub.StaleFile, match=rf"{name}' is of the weights 0123456789ab and this model has {own}"):
+        assert held() == before - {kind}
+    assert (tmp_path / name).exists(), "nothing is deleted"
+
+
+def test_a_bit_that_changed_in_the_weights_is_noticed(tiny, tmp_path):
+    hub.save(tiny, tmp_path)
+    path = tmp_path / "model.safetensors"
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(ModelError, match=rf"is damaged: its weights were {hub.model_hash(tiny)} and are"):
+        hub.load_model(tmp_path)
 
 
 def test_unknown_device_is_named(tiny):

@@ -251,6 +251,15 @@ def test_where_the_new_repository_cannot_be_removed_it_is_said(run, fake_hub):
         publish(run, REPO)
 
 
+@pytest.mark.parametrize("unknown", ["preset", "images_seen", "seed"])
+def test_a_model_without_its_provenance_is_published_and_the_card_says_so(run, fake_hub, unknown):
+    metrics = json.loads((run / "metrics.json").read_text())
+    (run / "metrics.json").write_text(json.dumps({key: value for key, value in metrics.items() if key != unknown}))
+    publish(run, REPO)
+    text = fake_hub.repositories[REPO].files["README.md"].decode()
+    assert "How it was trained is not recorded with it." in text and "Trained with" not in text
+
+
 def test_the_card_of_a_model_of_other_data_says_nothing_of_celeba(run):
     metrics = json.loads((run / "metrics.json").read_text())
     for name, datasets in (("someone/faces", ["someone/faces"]), ("pictures of the maker's own", None)):

@@ -30,7 +30,7 @@ from train.checkpoint import Checkpoint, CheckpointError
 from train.directions.simple import simple_directions
 from train.evaluation import arithmetic, encode_all
 from train.lists import DataError
-from train.loop import compiled
+from train.loop import autocast, compiled
 from train.mixture import posterior_samples
 from train.presets import PRESETS, TrainConfig
 from train.ranks import ALONE
@@ -115,6 +115,18 @@ def test_new_weights_set_the_old_ones_figures_aside(tiny, tmp_path, capsys):
     assert (tmp_path / "of-before" / "figures" / "picture.png").read_text() == "figures"
     assert "figures of the weights before" in capsys.readouterr().out
     assert [path.name for path in (tmp_path / "figures").iterdir()] == ["progress"], "which this training drew"
+
+
+def test_new_weights_set_the_training_of_the_old_ones_second_decoder_aside(tmp_path, capsys):
+    (tmp_path / "sharpen").mkdir()
+    (tmp_path / "sharpen" / "checkpoint.pt").write_text("of the old")
+    set_aside(tmp_path, "before", "before")
+    assert (tmp_path / "sharpen" / "checkpoint.pt").exists(), "the same weights"
+    for _ in range(2):  # also where one of these weights is there from another time
+        set_aside(tmp_path, "before", "now")
+        assert (tmp_path / "of-before" / "sharpen" / "checkpoint.pt").read_text() == "of the old"
+        assert not (tmp_path / "sharpen").exists() and "second decoder of the weights before" in capsys.readouterr().out
+        shutil.copytree(tmp_path / "of-before" / "sharpen", tmp_path / "sharpen")
 
 
 def test_results_of_another_model_are_not_laid_beside_a_run(tiny, subset, cache, tmp_path, capsys):
@@ -264,12 +276,23 @@ def test_what_cannot_work_is_refused_at_the_start(work, tmp_path, capsys, argume
     assert not (tmp_path / "cache").exists()
 
 
-def test_ctrl_c_in_any_stage_is_one_sentence(subset, cache, tmp_path, monkeypatch, capsys):
+@pytest.mark.parametrize(("where", "stages"), [("train.celeba._table", "data"), ("train.stages.load", "data"),
+                                               ("train.evaluation.evaluate", "evaluate")])
+def test_ctrl_c_is_one_sentence(subset, cache, tmp_path, tiny, monkeypatch, capsys, where, stages):
+    """While lists are read, while images are decoded, in evaluate."""
+    reached = []
+
     def stopped(*arguments):
+        reached.append(where)
         raise KeyboardInterrupt
-    monkeypatch.setattr("train.stages.load", stopped)
-    assert run(tmp_path, subset, cache, "--stages", "data") == 130
-    assert capsys.readouterr().err.startswith("Stopped")
+
+    hub.save(tiny, tmp_path)
+    monkeypatch.setattr(where, stopped)
+    assert run(tmp_path, subset, cache, "--stages", stages) == 130
+    assert reached == [where]
+    said = [line for line in capsys.readouterr().err.splitlines() if line.startswith("Stopped") or "Traceback" in line]
+    assert said == ["Stopped; the stages that were finished are kept, and the same command makes the others."]
+    assert not (tmp_path / "run.lock").exists()
 
 
 def test_an_out_that_is_a_file_is_named(subset, cache, tmp_path, capsys):
@@ -417,6 +440,16 @@ def test_a_network_that_does_not_compile_is_said_and_runs_as_it_is(monkeypatch, 
     for name, value in model.state_dict().items():
         assert torch.equal(value, before[name]), name
     assert all(parameter.grad is None for parameter in model.parameters())
+
+
+def test_bf16_that_a_gpu_only_emulates_is_not_used(monkeypatch):
+    asked = []
+    monkeypatch.setattr(torch, "autocast", lambda *arguments, enabled, **options: asked.append(enabled))
+    for real in (True, False):
+        monkeypatch.setattr(torch.cuda, "is_bf16_supported",
+                            lambda including_emulation=True, real=real: including_emulation or real)
+        autocast(torch.device("cuda"))
+    assert asked == [True, False]
 
 
 def test_what_tf32_computes_is_not_called_float32(monkeypatch):

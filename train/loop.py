@@ -241,7 +241,7 @@ def fit(config: TrainConfig, train: Tensor | Pictures, val: Tensor, out: str | P
     start : VAE, optional
         The weights of the first step, in place of random ones; of the same architecture.
     bf16 : bool
-        Compute convolutions in bf16 on a CPU too, not in float32. GPUs that can always do.
+        Compute convolutions in bf16 on a CPU too, not in float32. GPUs that can do by themselves.
 
     Raises
     ------

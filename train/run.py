@@ -217,7 +217,7 @@ def _parser() -> argparse.ArgumentParser:
                      help="on GPUs, only kernels that add in a fixed order: the same run has the same bits, more slowly "
                           "(on CPUs it always has)")
     run.add_argument("--bf16", action="store_true",
-                     help="on CPUs, train in bf16: faster where the processor has instructions for it (GPUs always do)")
+                     help="on CPUs, train in bf16: faster where the processor has instructions for it (GPUs do by themselves)")
     run.add_argument("--dry-run", action="store_true",
                      help="print one JSON object with config, parameters, memory_bytes and images_per_second, and stop")
     run.add_argument("--help", "-h", action="store_true", help="this page; with --preset, its settings")

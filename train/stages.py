@@ -6,6 +6,7 @@ import fcntl
 import json
 import os
 import platform
+import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -428,6 +429,14 @@ def set_aside(folder: Path, before: str | None, now: str) -> None:
         for path in pictures:
             path.replace(aside / path.name)
         print(f"The figures of the weights {before} are set aside in {str(aside)!r}.")
+    # Unfinished or not, it would be gone on from, and its network kept as one of these weights.
+    sharpening = folder / "sharpen"
+    if before != now and sharpening.exists():
+        aside = folder / f"of-{before or 'unknown'}" / sharpening.name
+        shutil.rmtree(aside, ignore_errors=True)
+        aside.parent.mkdir(exist_ok=True)
+        sharpening.replace(aside)
+        print(f"The training of the second decoder of the weights {before or 'unknown'} is set aside in {str(aside)!r}.")
 
 
 def evaluate(run: Run, subject: Subject) -> None:
