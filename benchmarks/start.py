@@ -8,6 +8,7 @@ first round, in which files may come from the disk, is printed and left out of t
 
 import argparse
 import os
+import resource
 import socket
 import statistics
 import subprocess
@@ -20,15 +21,21 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 
 
-def imports() -> float:
-    """Seconds that importing torch and gradio takes a fresh interpreter."""
-    begin = time.perf_counter()
+def processor() -> float:
+    """Seconds of processor time that the programs started here and ended by now have used."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
+def imports() -> tuple[float, float]:
+    """Seconds, and seconds of processor time, that importing torch and gradio takes a fresh interpreter."""
+    begin, used = time.perf_counter(), processor()
     subprocess.run([sys.executable, "-c", "import torch, gradio"], check=True)
-    return time.perf_counter() - begin
+    return time.perf_counter() - begin, processor() - used
 
 
-def page(model: str | None) -> float:
-    """Seconds from the start of app.py to its page.
+def page(model: str | None) -> tuple[float, float]:
+    """Seconds, and seconds of processor time, from the start of app.py to its page.
 
     Raises
     ------
@@ -39,7 +46,7 @@ def page(model: str | None) -> float:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     environment = os.environ | {"GRADIO_SERVER_NAME": "127.0.0.1", "GRADIO_SERVER_PORT": str(port)}
-    begin = time.perf_counter()
+    begin, used, taken = time.perf_counter(), processor(), 0.0
     app = subprocess.Popen([sys.executable, "app.py", *(["--model", model] if model else [])], cwd=ROOT, env=environment,
                            stdout=subprocess.DEVNULL)
     try:
@@ -47,13 +54,16 @@ def page(model: str | None) -> float:
             try:
                 with urllib.request.urlopen(f"http://127.0.0.1:{port}/") as answer:
                     answer.read()
-                return time.perf_counter() - begin
+                taken = time.perf_counter() - begin
+                break
             except (urllib.error.URLError, ConnectionError):
                 time.sleep(0.02)
-        raise RuntimeError(f"The app ended with status {app.returncode} before it answered.")
     finally:
         app.terminate()
         app.wait()
+    if not taken:
+        raise RuntimeError(f"The app ended with status {app.returncode} before it answered.")
+    return taken, processor() - used
 
 
 def main() -> None:
@@ -64,13 +74,13 @@ def main() -> None:
     options = parser.parse_args()
     times = []
     for turn in range(options.rounds + 1):
-        times.append((imports(), page(options.model)))
-        print(
-            f"{'first' if turn == 0 else turn}: import torch, gradio {times[-1][0]:.1f} s, the page {times[-1][1]:.1f} s",
-            flush=True,
-        )
-    alone, whole = (statistics.median(column) for column in zip(*times[1:], strict=True))
-    print(f"median: {alone:.1f} s and {whole:.1f} s, {whole / alone:.2f} times as long")
+        (alone, alone_used), (whole, whole_used) = imports(), page(options.model)
+        times.append((alone, whole, alone_used, whole_used))
+        print(f"{'first' if turn == 0 else turn}: import torch, gradio {alone:.1f} s ({alone_used:.1f} s of a processor), "
+              f"the page {whole:.1f} s ({whole_used:.1f} s)", flush=True)
+    alone, whole, alone_used, whole_used = (statistics.median(column) for column in zip(*times[1:], strict=True))
+    print(f"median: {alone:.1f} s and {whole:.1f} s, {whole / alone:.2f} times as long; "
+          f"{alone_used:.1f} s and {whole_used:.1f} s of a processor, {whole_used / alone_used:.2f} times as much")
 
 
 if __name__ == "__main__":
