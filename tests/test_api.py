@@ -279,7 +279,7 @@ def test_the_page_leads_to_the_documentation(visit):
     with page.expect_response("**/mcp/schema"):
         page.get_by_role("button", name="Use via API").click()
     page.get_by_text("/side_effects").first.wait_for()
-    assert page.get_by_text("names of directions in which the face keeps its place").first.is_visible()
+    assert page.get_by_text("names of directions that must not change").first.is_visible()
     visit.wrong = [text for text in visit.wrong if "404" not in text]
 
 

@@ -245,6 +245,20 @@ def edited(editor: Editor, request: dict) -> Tensor:
     return editor.shift(latent(request.get("z")), request["strengths"])[0]
 
 
+def names(request: dict, what: str) -> list[str]:
+    """The list of names in a field of a request; empty without the field.
+
+    Raises
+    ------
+    ValueError
+        It is not a list of names.
+    """
+    found = request.get(what) or []
+    if not isinstance(found, list) or not all(isinstance(name, str) for name in found):
+        raise ValueError(f"The {what} are not a list of names.")
+    return found
+
+
 def held(editor: Editor, request: dict) -> dict:
     """The edit of a face under locks, as ``Editor.shift`` has it: {z, strengths, locks, vectors} -> {z, picture, remaining}.
 
@@ -256,11 +270,9 @@ def held(editor: Editor, request: dict) -> dict:
     ValueError
         The request is not of that form, or the editor refuses it.
     """
-    strengths, locks, vectors = request.get("strengths") or {}, request.get("locks") or [], request.get("vectors") or {}
+    strengths, vectors, locks = request.get("strengths") or {}, request.get("vectors") or {}, names(request, "locks")
     if not isinstance(strengths, dict) or not isinstance(vectors, dict):
         raise ValueError("The strengths and the vectors are not objects by name.")
-    if not isinstance(locks, list) or not all(isinstance(name, str) for name in locks):
-        raise ValueError("The locks are not a list of names.")
     own = custom.from_vectors({name: latent(vector) for name, vector in vectors.items()}, editor.directions)
     z = latent(request.get("z"))
     numbers = [round(value, 5) for value in editor.shift(z, strengths, locks, own)[0].tolist()]
@@ -278,10 +290,7 @@ def worn(editor: Editor, request: dict) -> dict:
     ValueError
         The request is not of that form, or the editor refuses it.
     """
-    groups, locks = request.get("groups"), request.get("locks") or []
-    for what, names in (("groups", groups), ("locks", locks)):
-        if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-            raise ValueError(f"The {what} are not a list of names.")
+    groups, locks = names(request, "groups"), names(request, "locks")
     strengths = editor.wear(latent(request.get("z")), latent(request.get("other")), groups, locks=locks)
     return {"strengths": {name: round(strength, 4) for name, strength in strengths.items()}}
 
