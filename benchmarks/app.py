@@ -80,7 +80,7 @@ window.drag = async (events) => {
 };
 """
 APP = COMMON + """
-window.sliders = [...document.querySelectorAll("#edit .track input")];
+window.sliders = [...document.querySelectorAll("#edit .slider input[type=range]")];
 const canvas = document.querySelector("[data-canvas=edit]");
 const draw = CanvasRenderingContext2D.prototype.drawImage;
 CanvasRenderingContext2D.prototype.drawImage = function (...parts) {

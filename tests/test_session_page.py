@@ -50,7 +50,7 @@ def kept(page) -> dict:
 
 
 def strengths(page) -> dict:
-    return page.evaluate("""() => Object.fromEntries([...document.querySelectorAll('#edit .track input')]
+    return page.evaluate("""() => Object.fromEntries([...document.querySelectorAll('#edit .slider input[type=range]')]
         .filter((input) => Number(input.value)).map((input) => [input.dataset.name, Number(input.value)]))""")
 
 
