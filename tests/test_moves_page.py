@@ -195,8 +195,8 @@ def test_a_saved_loop_goes_on_where_it_was_saved(visit, tmp_path):
     path.write_bytes(saved(page, "GIF"))
     other = visit()
     upload(other, path)
-    captioned(other, "edit.gif")
-    assert float(other.locator("[data-name=yaw]").input_value()) == turn
+    other.wait_for_function("turn => Number(document.querySelector('[data-name=yaw]').value) === turn", arg=turn)
+    settled(other)
     assert near(pixels(other, "edit"), after) < 2
 
 
