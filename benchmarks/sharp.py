@@ -9,8 +9,13 @@ of the usual size: its time does not depend on its weights.
 
 import argparse
 import statistics
+import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
+
+if __name__ == "__main__":
+    sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
 import torch
 from torch import Tensor

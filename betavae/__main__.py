@@ -189,7 +189,7 @@ def _recipe(editor: Editor, options: argparse.Namespace) -> Recipe:
     # Report a mistake once, not for each photo.
     editor.directions.shift(recipe.strengths, recipe.locks)
     if recipe.sharp and (options.plain or not options.photos):
-        editor.decode(editor.directions.mean, sharp=recipe.sharp)
+        editor.second_decoder()
     return recipe
 
 

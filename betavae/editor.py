@@ -23,10 +23,11 @@ from betavae.person import matte, shipped
 from betavae.photo import Photo
 from betavae.recipe import Recipe, RecipeError
 from betavae.release import publish
+from betavae.sharp import Sharpener, added
 
 SOURCES = ("prior", "mixture")  # what random faces are drawn from
 # The methods that run the networks. ZeroGPU lends its GPU call by call, to these.
-COMPUTING = ("_encoded", "decode", "cutout", "compose", "changes", "with_displacement", "shift", "remaining")
+COMPUTING = ("_encoded", "decode", "detail", "cutout", "compose", "changes", "with_displacement", "shift", "remaining")
 WEAR_RIDGE = 0.1  # ridge penalty on strengths; with less, gaps close further but strengths cancel each other
 MASKS = ("unedited", "edited")  # whose outline a model with masks cuts an edit out by
 
@@ -209,15 +210,38 @@ class Editor:
             ``z`` has another shape or a value that is not finite, or ``sharp`` is set and the model has no second decoder.
         """
         behind = None if background is None else to_tensor([background]).to(self.device)
-        sharpener = self.sharpener if sharp else None
-        if sharp and sharpener is None:
-            raise ValueError(
-                "This model has no second decoder, which draws sharp pictures; python train/run.py --stages sharpen trains one."
-            )
+        sharpener = self.second_decoder() if sharp else None
         placed = None if placed is None else self._latents(placed).to(self.device)
         z = self._latents(z).to(self.device)
         honest = self.model.decode(z, behind, placed)
         return to_pil(honest if sharpener is None else sharpener(honest, z))
+
+    @torch.inference_mode()
+    def detail(self, z: Tensor) -> list[Image.Image]:
+        """What ``decode(z, sharp=True)`` adds to ``decode(z)``, as n pictures of its size: ``betavae.sharp.added``.
+
+        Raises
+        ------
+        ValueError
+            As for ``decode`` with ``sharp``.
+        """
+        sharpener, z = self.second_decoder(), self._latents(z).to(self.device)
+        honest = self.model.decode(z)
+        return to_pil(added(honest, sharpener(honest, z)))
+
+    def second_decoder(self) -> Sharpener:
+        """What draws sharp pictures.
+
+        Raises
+        ------
+        ValueError
+            The model has none.
+        """
+        if self.sharpener is None:
+            raise ValueError(
+                "This model has no second decoder, which draws sharp pictures; python train/run.py --stages sharpen trains one."
+            )
+        return self.sharpener
 
     @torch.inference_mode()
     def cutout(self, z: Tensor, placed: Tensor | None = None) -> list[Image.Image]:

@@ -12,6 +12,8 @@ from torch.nn import functional as F
 
 from betavae.files import load_tensors, save_tensors
 
+GAIN = 2  # of added detail where it is shown alone: it is faint
+
 
 class SharpenerError(ValueError):
     """The sharpener cannot be loaded. The message is one sentence that names the file."""
@@ -121,3 +123,8 @@ class ModulatedBlock(nn.Module):
 def upsampled(picture: Tensor) -> Tensor:
     """(n, 3, s, s) -> (n, 3, 2s, 2s), bilinear: the sharp picture minus this is the added detail."""
     return F.interpolate(picture, scale_factor=2, mode="bilinear", align_corners=False)
+
+
+def added(picture: Tensor, sharp: Tensor) -> Tensor:
+    """What sharp pictures (n, 3, 2s, 2s) of honest ones (n, 3, s, s) add: as pictures, ``GAIN`` times as strong, on grey."""
+    return (0.5 + GAIN * (sharp - upsampled(picture))).clamp(0, 1)

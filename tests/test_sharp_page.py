@@ -1,8 +1,11 @@
 """The second decoder in the app: of a model that has one, over the API and on the page."""
 
+import json
+from urllib.parse import quote
+
 import numpy as np
 import pytest
-from browser import Server
+from browser import Server, Visitors, pixels, push, settled, state
 from gradio_client import Client
 from PIL import Image
 
@@ -15,6 +18,13 @@ def sharp_server(sharp_model, tmp_path_factory):
     with Server(tmp_path_factory.mktemp("app") / "log", "--model", str(sharp_model)) as server:
         yield server
     assert "Traceback" not in server.log.read_text()
+
+
+@pytest.fixture
+def visit_sharp(sharp_server, browser):
+    visitors = Visitors(sharp_server, browser)
+    yield visitors
+    visitors.leave()
 
 
 @pytest.fixture(scope="module")
@@ -57,3 +67,38 @@ def test_a_model_without_a_second_decoder_says_so(shelf):
         with pytest.raises(Exception, match="This model has no second decoder, which draws") as error:
             answering(endpoint)(*arguments)
         assert "\n" not in str(error.value)
+
+
+def painted(image: Image.Image) -> np.ndarray:
+    """A picture as large as the stage."""
+    return np.asarray(image.resize((512, 512), Image.Resampling.BICUBIC), dtype=float)
+
+
+def shows(page, expected: np.ndarray, canvas: str = "edit", most: float = 2) -> bool:
+    return np.abs(pixels(page, canvas) - expected).mean() < most
+
+
+def until_shown(page, expected: Image.Image, canvas: str = "edit") -> None:
+    """Wait until the stage shows a picture, and not one that is merely like it."""
+    for _ in range(200):
+        if shows(page, painted(expected), canvas):
+            return
+        page.wait_for_timeout(50)
+    raise AssertionError(f"{canvas} differs by {np.abs(pixels(page, canvas) - painted(expected)).mean():.1f} grey levels")
+
+
+def test_the_switch_shows_what_the_second_decoder_draws_and_what_it_adds(visit_sharp, editor):
+    page = visit_sharp()
+    settled(page)
+    face, bar = np.array(state(page, "state.edited")), page.get_by_role("group", name="Detail")
+    z = editor.directions.mean.new_tensor(face)
+    honest, sharp, added = editor.decode(z)[0], editor.decode(z, sharp=True)[0], editor.detail(z)[0]
+    assert np.abs(painted(honest) - painted(sharp)).mean() > 5, "the pictures can be told apart"
+    assert "not encoded in z" in page.locator("#edit .detail").inner_text()
+    until_shown(page, honest)
+    for name, picture in (("Sharp", sharp), ("What was added", added), ("Honest", honest), ("Sharp", sharp)):
+        bar.get_by_role("button", name=name).click()
+        settled(page)
+        until_shown(page, picture)
+        until_shown(page, picture, "before")
+        assert bar.get_by_role("button", name=name).get_attribute("aria-pressed") == "true"

@@ -21,6 +21,7 @@ from PIL import Image
 from torch import Tensor
 
 from betavae import animation, custom
+from betavae.config import choice
 from betavae.editor import Editor
 from betavae.image import ImageError
 from betavae.recipe import Recipe, RecipeError
@@ -29,6 +30,7 @@ from betavae.recipe import Recipe, RecipeError
 TEMPERATURE = 0.8
 
 MAX_FRAMES, MAX_SIDE = 32, 512  # of a loop: pictures one way, and pixels of each
+HOW = ("honest", "sharp", "added")  # how faces are drawn: by the model, by its second decoder too, or what that adds
 MAX_PICTURES = 81  # of one request: the largest grid of a spectrum
 
 
@@ -39,12 +41,29 @@ def data_uri(image: Image.Image) -> str:
     return f"data:image/webp;base64,{base64.b64encode(file.getvalue()).decode()}"
 
 
-def drawn(editor: Editor, z: Tensor, unedited: Tensor | None = None) -> list[str]:
+def drawn(editor: Editor, z: Tensor, unedited: Tensor | None = None, how: str = "honest") -> list[str]:
     """The faces of latents (n, d) or (d,), for the page; a model with masks leaves the background to the page's photo.
 
-    ``unedited`` are the latents of the same faces before an edit, whose outlines are used (``Editor.edit``).
+    ``unedited`` are the latents of the same faces before an edit, whose outlines are used (``Editor.edit``); ``how`` is of HOW.
+
+    Raises
+    ------
+    ValueError
+        ``how`` does not exist, or the model has no second decoder for it.
     """
-    return [data_uri(image) for image in (editor.cutout(z, unedited) if editor.config.mask else editor.decode(z))]
+    choice("drawing", how, HOW)
+    if how == "added":
+        images = editor.detail(z)
+    elif editor.config.mask and how == "honest":
+        images = editor.cutout(z, unedited)
+    else:
+        images = editor.decode(z, sharp=how == "sharp")
+    return [data_uri(image) for image in images]
+
+
+def has_switch(editor: Editor) -> bool:
+    """Whether the page offers sharp pictures: those of a model with masks have no outline."""
+    return editor.sharpener is not None and not editor.config.mask
 
 
 def face(editor: Editor, z: Tensor, caption: str, original: Image.Image | None = None, seed: dict | None = None) -> dict:
@@ -101,12 +120,14 @@ def resumed(editor: Editor, recipe: Recipe, caption: str | None = None) -> dict:
 
     Raises
     ------
-    RecipeError, DirectionsError
-        It belongs to another model, or names an unknown direction.
+    ValueError
+        It belongs to another model, names an unknown direction, or is sharp and the model has no second decoder.
     """
     editor.check(recipe)
     editor.directions.shift(recipe.strengths, recipe.locks)
-    edit = {"strengths": recipe.strengths, "locks": list(recipe.locks)}
+    if recipe.sharp:
+        editor.second_decoder()
+    edit = {"strengths": recipe.strengths, "locks": list(recipe.locks), "sharp": recipe.sharp}
     if recipe.seed is not None:
         return generated(editor, recipe.seed, recipe.temperature) | edit
     return (face(editor, editor.face(recipe)[0], caption or "A face from a link") if recipe.latent else {}) | edit
@@ -129,6 +150,8 @@ def linked(editor: Editor, text: str) -> dict:
         raise ValueError(f"This link is of another model ({recipe.model}), and this page has {editor.hash}.")
     if unknown:
         raise ValueError(f"This link moves {unknown[0]!r}, and this model has no slider of that name.")
+    if recipe.sharp and editor.sharpener is None:
+        raise ValueError("This link is of a sharp picture, and this model has no second decoder to draw it.")
     return resumed(editor, recipe)
 
 
@@ -203,7 +226,7 @@ def pictures(editor: Editor, request: dict) -> dict:
     if of is not None and (not isinstance(of, list) or len(of) != len(latents)):
         raise ValueError("The unedited latents are not as many as the latents.")
     unedited = None if of is None else torch.cat([editor.shift(latent(z), {}) for z in of])
-    return {"pictures": drawn(editor, faces, unedited)}
+    return {"pictures": drawn(editor, faces, unedited, str(request.get("how", "honest")))}
 
 
 def whole(value: object, name: str, low: int, high: int) -> int:

@@ -3,9 +3,10 @@
 import { comparison as words } from "./words.js";
 
 export class Comparison {
-  // element: the tab; show(step, picture): draws what is compared with; step: null for the face itself.
-  constructor(element, { state, viewport, pinned, show }) {
-    Object.assign(this, { element, state, viewport, pinned, show, choice: "start" });
+  // element: the tab; show(step, picture, z): draws what is compared with; step: null for the face itself, z: null for the photo;
+  // latent(state): the latent of an edit.
+  constructor(element, { state, viewport, pinned, latent, show }) {
+    Object.assign(this, { element, state, viewport, pinned, latent, show, choice: "start" });
     const hold = element.querySelector(".hold");
     hold.addEventListener("pointerdown", () => viewport.hold(true));
     for (const end of ["pointerup", "pointerleave", "pointercancel"]) hold.addEventListener(end, () => viewport.hold(false));
@@ -25,7 +26,7 @@ export class Comparison {
     this.element.querySelector(".before").textContent = step ? step.caption : choice === "photo" ? words.photo : words.before;
     const picture = step ? step.picture : choice === "photo" ? face.original : face.picture;
     if (choice !== "start" && this.viewport.at === 0) this.viewport.split(0.5);
-    return this.show(step, picture);
+    return this.show(step, picture, step ? this.latent(step.state) : choice === "photo" ? null : face.z);
   }
 
   again() {

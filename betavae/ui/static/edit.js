@@ -4,6 +4,7 @@
 
 import { Comparison } from "./comparison.js";
 import { connection } from "./connection.js";
+import { Detail } from "./detail.js";
 import { SideEffects } from "./effects.js";
 import { Filmstrip } from "./filmstrip.js";
 import { History } from "./history.js";
@@ -44,9 +45,9 @@ const current = () => ({ model: props.space.model, face, strengths: panel.streng
 // The one way to a picture: latent in, {picture} or {error} out. A decoder in the browser fits here.
 // An edited face is laid on its photo by the outline that it had before, as the library does it.
 const decoder = {
-  decode: (z) => server.decode(props.mask ? { z, unedited: face.z } : { z }),
-  pictures: ({ latents, of = latents.map(() => face) }) =>
-    server.pictures({ latents, ...(props.mask && { unedited: of.map(({ z }) => z) }) }),
+  decode: (z, how = "honest") => server.decode({ z, ...(props.mask && { unedited: face.z }), ...(how !== "honest" && { how }) }),
+  pictures: ({ latents, of = latents.map(() => face), how = "honest" }) =>
+    server.pictures({ latents, how, ...(props.mask && { unedited: of.map(({ z }) => z) }) }),
   loop: (request) => server.loop(request),
 };
 
@@ -55,7 +56,8 @@ const panel = new Panel(element, { space, groups: props.groups, changed: update,
 const { sliders } = panel;
 const latents = new Latents({ space, server: props.effects ? server : null, known: new Set(sliders.keys()) });
 const history = new History();
-const link = new Link(opening, find(".with-face input"));
+const detail = new Detail(find(".detail"), decoder.decode);
+const link = new Link(opening, find(".with-face input"), () => !detail.honest);
 const question = new Question(find(".asks"), () => {
   link.done();
   link.write(current());
@@ -63,13 +65,15 @@ const question = new Question(find(".asks"), () => {
 
 const live = latest(
   stage,
-  ({ z, state }) => (state ? latents.hold(state) : z === face.z ? face : decoder.decode(z)),
+  ({ z, state, how }) => (state ? latents.hold(state) : how ? detail.of(z, how) : z === face.z ? face : decoder.decode(z)),
   async (answer, request) => {
     if (request.era !== era) return;
     const z = request.state ? answer.z : request.z;
     if (request.state) measure();
-    await picture.show({ z, picture: answer.picture }, request.state?.strengths ?? request.strengths);
+    const { how, strengths = request.state?.strengths } = request;
+    await picture.show({ z, picture: answer.picture, drawn: answer.drawn, how }, strengths);
     develop();
+    if (request.state) refine();
     say(face.caption);
   },
   trouble,
@@ -96,10 +100,10 @@ const viewport = new Viewport(find(".viewport"), {
 });
 const photos = new Photos(element, { server, opened, say });
 const picture = new Picture(element, { server, space, state: current, file: (photo) => photos.own(photo), zoom: () => viewport.zoom,
-  masked: props.mask, restage: redisplay, fail: trouble });
+  masked: props.mask, detail, restage: redisplay, fail: trouble });
 const filmstrip = new Filmstrip(find(".steps"), history, { go, pin: (node) => node.picture && comparison.with(node) });
 const comparison = new Comparison(element, { state: current, viewport, pinned: (step) => filmstrip.pinned(step),
-  show: (...what) => picture.showBefore(...what) });
+  latent: (state) => latents.of(state), show: (...what) => picture.showBefore(...what) });
 const spectrum = new Spectrum(find(".spectrum"), { server: decoder, space, state: current, choose: (strengths, caption) => {
   move(strengths);
   release(caption);
@@ -112,7 +116,7 @@ const effects = new SideEffects(find(".effects"), {
   isLocked: (name) => (sliders.has(name) ? locks.includes(name) : null),
   fail: trouble,
 });
-const sharing = new Sharing(element, { server: decoder, space, state: current, sliders, latents, picture, photos, link,
+const sharing = new Sharing(element, { server: decoder, space, state: current, sliders, latents, picture, photos, detail, link,
   settled: () => live.settled(), say });
 
 const wear = props.count ? new Wear(find(".wear"), { server, state: current, known: latents.known, release, move: (strengths) => {
@@ -167,8 +171,16 @@ function settle() {
   keep();
   find("[data-do=undo]").disabled = !history.back;
   find("[data-do=redo]").disabled = !history.forth;
-  if (latents.rough(state)) live.ask({ state, era });
-  else measure();
+  if (latents.rough(state)) return live.ask({ state, era });
+  refine();
+  measure();
+}
+
+// The picture as the switch has it comes when the edit rests.
+function refine() {
+  const state = current();
+  const z = latents.of(state);
+  if (!detail.honest && !picture.onPhoto && !picture.complete(z)) live.ask({ z, era, strengths: state.strengths, how: detail.how });
 }
 
 // What the edit did besides, and where else it could go.
@@ -191,7 +203,7 @@ function develop() {
 // What the next page is to find again.
 function keep() {
   if (started) {
-    session.keep("edit", { history: history.toJSON(), own: [...shared.own.values()], view: picture.view, address: window.location.hash });
+    session.keep("edit", { history: history.toJSON(), own: [...shared.own.values()], view: picture.view, how: detail.how, address: window.location.hash });
   }
   if (session.broken && !warned) say(words.notKept, true);
   warned = session.broken;
@@ -202,6 +214,7 @@ function keep() {
 // A new face, perhaps with an edit of it; the steps so far stay in the filmstrip.
 function load(message) {
   if (!link.waits) question.drop();
+  if (message.sharp) detail.choose("sharp");
   arrange({ face: message, strengths: message.strengths ?? {}, locks: message.locks ?? [] });
   const state = current();
   const edited = Object.keys(state.strengths).length > 0;
@@ -231,6 +244,7 @@ async function display({ picture: uri }) {
   if (!uri) return update();
   const shown = { z: reflect(), picture: uri };
   await Promise.all([picture.stage(), picture.show(shown, panel.strengths)]);
+  await live.settled();
   stage.setAttribute("aria-busy", "false");
 }
 
@@ -239,6 +253,8 @@ async function redisplay() {
   await picture.stage();
   await comparison.again();
   await picture.again();
+  refine();
+  await live.settled();
   stage.setAttribute("aria-busy", "false");
 }
 
@@ -351,7 +367,7 @@ const actions = {
 element.addEventListener("click", (event) => {
   const button = event.target.closest("button");
   if (!button) return;
-  const { do: action, jump, against, view, scale } = button.dataset;
+  const { do: action, jump, against, view, how, scale } = button.dataset;
   if (action in actions) {
     event.preventDefault();  // a button in a <summary> would close its group
     actions[action](button);
@@ -361,6 +377,11 @@ element.addEventListener("click", (event) => {
     comparison.with(against);
   } else if (view) {
     picture.choose(view);
+    keep();
+    redisplay();
+  } else if (how) {
+    detail.choose(how);
+    link.write(current());
     keep();
     redisplay();
   } else if (scale) {
@@ -430,11 +451,12 @@ async function resume() {
 window.addEventListener("hashchange", resume);
 
 // What was here before the page was left.
-async function restore({ history: tree, own, view, address }) {
+async function restore({ history: tree, own, view, how, address }) {
   for (const direction of own) shared.addDirection(direction);
   for (const { state } of tree.steps) await photos.recall(state.face);
   history.restore(tree);
   picture.choose(view);
+  detail.choose(how);
   if (window.location.hash === address) link.done();
   arrange(history.current.state);
   display(history.current);

@@ -3,9 +3,10 @@
 import { readAddress, recipeOf, writeAddress } from "./recipe.js";
 
 export class Link {
-  // opening: the face that the page opens with; withFace: the box that says whether a link is to hold any other.
-  constructor(opening, withFace) {
-    Object.assign(this, { opening, withFace });
+  // opening: the face that the page opens with; withFace: the box that says whether a link is to hold any other; sharp(): whether
+  // the picture is.
+  constructor(opening, withFace, sharp) {
+    Object.assign(this, { opening, withFace, sharp });
     this.read();
   }
 
@@ -32,7 +33,7 @@ export class Link {
     const { face: { seed }, strengths, locks } = state;
     const untouched = !Object.keys(strengths).length && !locks.length;
     const opening = Boolean(seed) && JSON.stringify(seed) === JSON.stringify(this.opening.seed);
-    const clean = untouched && (opening || !seed) && !this.withFace.checked;
-    writeAddress(clean ? null : recipeOf(state, this.withFace.checked));
+    const clean = untouched && (seed ? opening && !this.sharp() : true) && !this.withFace.checked;
+    writeAddress(clean ? null : recipeOf(state, this.withFace.checked, this.sharp()));
   }
 }

@@ -19,9 +19,9 @@ export function touchOf(strengths) {
 export class Picture {
   // element: the tab; server: has fields({}); state(): the edit; file(photo): the visitor's own file of a photo, if there is one;
   // zoom(): how many times the picture is magnified; masked: the model draws the face alone, and it is put back where it is from;
-  // restage(): shows everything again; fail(sentence).
-  constructor(element, { server, space, state, file, zoom, masked, restage, fail }) {
-    Object.assign(this, { server, space, state, file, zoom, masked, restage, fail });
+  // detail: how the model's pictures are drawn; restage(): shows everything again; fail(sentence).
+  constructor(element, { server, space, state, file, zoom, masked, detail, restage, fail }) {
+    Object.assign(this, { server, space, state, file, zoom, masked, detail, restage, fail });
     this.views = element.querySelector(".views");
     this.frame = element.querySelector(".stage");
     this.trio = element.querySelector(".trio");
@@ -31,7 +31,7 @@ export class Picture {
     this.view = "photo";   // or "model" or "beside": what is shown of a face that is a photo's
     this.whole = false;    // all of the photo, or the face and what is around it
     this.moving = false;
-    this.latest = null;    // the newest picture, { z, picture }
+    this.latest = null;    // the newest picture, { z, picture }, and what is shown instead: { how, drawn }
     this.shading = null;   // and what it adds to the photo: { residual, n }
   }
 
@@ -48,6 +48,11 @@ export class Picture {
   // The model's picture of a latent, where it is the newest one.
   drawn(z) {
     return this.latest && String(this.latest.z) === String(z) ? this.latest.picture : null;
+  }
+
+  // Whether that latent is on the stage as it is to be shown.
+  complete(z) {
+    return Boolean(this.drawn(z)) && (this.detail.honest || this.onPhoto || this.latest.how === this.detail.how);
   }
 
   choose(view) {
@@ -75,6 +80,7 @@ export class Picture {
     this.views.querySelector("[data-do=whole]").disabled = shown !== "photo";
     const kept = face.kept ? words.kept(face.kept) : "";
     for (const place of [this.views, this.trio]) place.querySelector(".kept").textContent = kept;
+    this.detail.offer(!face.photo || shown === "model");
   }
 
   // A slider moves: the photo is moved at once; its shading comes with the decode.
@@ -126,14 +132,19 @@ export class Picture {
     return paint(canvas, picture, this.behind(face));
   }
 
+  // While a slider moves, and until it has come, the model's own picture stands for what is to be shown.
+  asShown({ picture, drawn, how }) {
+    return drawn && how === this.detail.how && !this.detail.honest ? drawn : picture;
+  }
+
   // A picture that the model made of a latent, with these strengths: itself, or put back into the photo.
   async show(latest, strengths) {
     this.latest = latest;
     const { face } = this.state();
     if (face.photo && this.view !== "model" && !this.onPhoto) await this.stage();
     if (!this.onPhoto) {
-      if (this.beside) await this.paint(this.canvas.edited, latest.picture, face);
-      return this.paint(this.canvas.edit, latest.picture, face);
+      if (this.beside) await this.paint(this.canvas.edited, this.asShown(latest), face);
+      return this.paint(this.canvas.edit, this.asShown(latest), face);
     }
     const shading = await this.shadingOf(face, latest.picture, strengths);
     if (this.state().face !== face || !this.onPhoto) return false;
@@ -154,13 +165,25 @@ export class Picture {
   }
 
   // What the edit is compared with: the photo itself where it is on the stage, or `picture`, which is of the face or of a step.
-  async showBefore(step, picture) {
+  async showBefore(step, picture, z) {
     const { face } = this.state();
     if (this.onPhoto && (!step || step.state.face === face)) {
       const strengths = step?.state.strengths ?? {};
       return this.redraw(strengths, this.canvas.before, step ? await this.shadingOf(face, picture, strengths) : null);
     }
-    return this.paint(this.canvas.before, picture, step ? step.state.face : face);
+    const canvas = this.canvas.before;
+    const of = step ? step.state.face : face;
+    const { how } = this.detail;
+    const shown = await this.paint(canvas, picture, of);
+    if (!z || this.detail.honest || canvas.wanted !== picture) return shown;
+    try {
+      const { drawn, error } = await this.detail.of(z);
+      if (error) return this.fail(error);
+      if (canvas.wanted === picture && this.detail.how === how) await this.paint(canvas, drawn, of);
+    } catch {
+      this.fail(CONNECTION_LOST);
+      connection.once(this.restage);
+    }
   }
 
   // The photo and what the model sees of it, both as large as the model's square, beside the edit.

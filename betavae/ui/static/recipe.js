@@ -3,10 +3,11 @@
 const KEYWORD = "betavae.recipe";
 const PREFIX = "#recipe=";
 
-// The face is its seed, or its latent, or left out.
-export function recipeOf({ model, face, strengths, locks }, withFace) {
+// The face is its seed, or its latent, or left out; `sharp`: its picture is the second decoder's.
+export function recipeOf({ model, face, strengths, locks }, withFace, sharp = false) {
   const recipe = { model, strengths };
   if (locks.length) recipe.locks = locks;
+  if (sharp) recipe.sharp = true;
   if (face.seed) return { ...recipe, ...face.seed };
   return withFace ? { ...recipe, latent: face.z } : recipe;
 }

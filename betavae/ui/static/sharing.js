@@ -11,8 +11,8 @@ const scaled = (strengths, share) => Object.fromEntries(Object.entries(strengths
 export class Sharing {
   // element: the tab; server: has decode, pictures and loop; sliders: by name; settled(): when no picture is under way; link: the
   // address bar; say(sentence, wrong).
-  constructor(element, { server, space, state, sliders, latents, picture, photos, link, settled, say }) {
-    Object.assign(this, { server, space, state, sliders, latents, picture, photos, link, settled, say });
+  constructor(element, { server, space, state, sliders, latents, picture, photos, detail, link, settled, say }) {
+    Object.assign(this, { server, space, state, sliders, latents, picture, photos, detail, link, settled, say });
     this.loops = element.querySelectorAll(".loop");
     this.actions = {
       save: () => this.save(),
@@ -29,10 +29,20 @@ export class Sharing {
     return moved;
   }
 
-  // What the model draws of a state.
-  async drawn(state) {
-    const z = this.latents.of(state);
-    return this.picture.drawn(z) ?? (await this.server.decode(z)).picture;
+  // How the pictures that leave the page are drawn: as those on the stage.
+  get how() {
+    return this.picture.onPhoto ? "honest" : this.detail.how;
+  }
+
+  // What the stage shows of a state.
+  drawn(state) {
+    return this.drawnAt(this.latents.of(state), this.picture.drawn(this.latents.of(state)));
+  }
+
+  // The same of a latent, of which the model's own picture may be known.
+  async drawnAt(z, own = null) {
+    if (this.how !== "honest") return (await this.detail.of(z)).drawn;
+    return own ?? (await this.server.decode(z)).picture;
   }
 
   async save() {
@@ -40,10 +50,10 @@ export class Sharing {
     if (this.picture.onPhoto) return this.savePhoto(photo);
     await this.settled();
     const state = this.state();
-    if (!this.picture.drawn(this.latents.of(state))) {
+    if (!this.picture.complete(this.latents.of(state))) {
       return this.say(words.noPicture, true);
     }
-    download(await pictureWith(this.picture.canvas.edit, recipeOf(state, true)), "face.png");
+    download(await pictureWith(this.picture.canvas.edit, recipeOf(state, true, this.how !== "honest")), "face.png");
   }
 
   savePhoto(photo) {
@@ -56,8 +66,9 @@ export class Sharing {
     const state = this.state();
     if (!this.hasEdit(state)) return;
     const after = await this.picture.rendered(await this.drawn(state), state.strengths);
-    const made = card(await this.picture.rendered(state.face.picture, {}), after, inWords(state.strengths, this.sliders));
-    download(await pictureWith(made, recipeOf(state, !state.face.photo)), "before-and-after.png");
+    const before = await this.picture.rendered(await this.drawnAt(state.face.z, state.face.picture), {});
+    const made = card(before, after, inWords(state.strengths, this.sliders));
+    download(await pictureWith(made, recipeOf(state, !state.face.photo, this.how !== "honest")), "before-and-after.png");
   }
 
   async loop(format) {
@@ -69,14 +80,14 @@ export class Sharing {
     try {
       const between = waysThere.slice(1, -1);
       const latents = between.map((share) => this.space.edited(face.z, scaled(strengths, share), locks));
-      const answer = await this.server.pictures({ latents });
+      const answer = await this.server.pictures({ latents, how: this.how });
       if (answer.error) return this.say(answer.error, true);
-      const pictures = [face.picture, ...answer.pictures, await this.drawn(state)];
+      const pictures = [await this.drawnAt(face.z, face.picture), ...answer.pictures, await this.drawn(state)];
       const frames = [];
       for (const [i, picture] of pictures.entries()) {
         frames.push(frame(await this.picture.rendered(picture, i ? scaled(strengths, waysThere[i]) : {})));
       }
-      const file = await this.server.loop({ frames, format, recipe: recipeOf(state, !face.photo) });
+      const file = await this.server.loop({ frames, format, recipe: recipeOf(state, !face.photo, this.how !== "honest") });
       if (file.error) return this.say(file.error, true);
       const name = `edit.${format}`;
       download(await (await fetch(file.file)).blob(), name);

@@ -40,7 +40,10 @@ def build(editor: Editor, gallery: Gallery | None = None) -> gr.HTML:
 
     def decode(request):
         unedited = None if request.get("unedited") is None else messages.latent(request["unedited"])
-        return {"picture": messages.drawn(editor, messages.latent(request.get("z")), unedited=unedited)[0]}
+        z, how = messages.latent(request.get("z")), str(request.get("how", "honest"))
+        (picture,) = messages.drawn(editor, z, unedited)
+        # While the page shows something else, its steps and comparisons still need the model's own picture.
+        return {"picture": picture} | ({} if how == "honest" else {"drawn": messages.drawn(editor, z, how=how)[0]})
 
     def pictures(request):
         return messages.pictures(editor, request)
@@ -89,7 +92,8 @@ def build(editor: Editor, gallery: Gallery | None = None) -> gr.HTML:
         stage = components.html("edit", opening, [messages.at_once(decode), *answers],
                                 groups=catalogue(editor), count=sum(attribute(name).listed for name in editor.directions),
                                 latents=editor.config.latents, space=space(editor), presets=presets(editor),
-                                mask=editor.config.mask, effects=editor.classifier is not None)
+                                mask=editor.config.mask, effects=editor.classifier is not None,
+                                sharp=messages.has_switch(editor))
 
     def choose(event: gr.EventData):
         index = int(event.index)
