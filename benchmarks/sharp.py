@@ -2,7 +2,7 @@
 
     OMP_NUM_THREADS=1 python benchmarks/sharp.py [--model FOLDER] [--pictures 200]
 
-Both are drawn in turns from new latents, so that what else the machine does meets both: the networks alone, and the library's
+Both are drawn in turns from new latents, and times are of the processor, on one thread: the networks alone, and the library's
 whole call ``editor.decode(z)`` against ``editor.decode(z, sharp=True)``. A model without a second decoder gets an untrained one
 of the usual size: its time does not depend on its weights.
 """
@@ -27,13 +27,13 @@ MOST = 3  # times the honest picture's time
 
 
 def alternating(ways: dict[str, Callable[[Tensor], object]], latents: Tensor) -> dict[str, list[float]]:
-    """Milliseconds of each way for each of the latents (n, d), one at a time."""
+    """Milliseconds of the processor, of each way for each of the latents (n, d), one at a time."""
     times: dict[str, list[float]] = {name: [] for name in ways}
     for z in latents.split(1):
         for name, way in ways.items():
-            start = time.perf_counter()
+            start = time.process_time()
             way(z)
-            times[name].append(1000 * (time.perf_counter() - start))
+            times[name].append(1000 * (time.process_time() - start))
     return times
 
 

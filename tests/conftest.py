@@ -151,7 +151,7 @@ def sharp_model(tmp_path_factory) -> Path:
     editor = Editor.from_pretrained(device="cpu")
     torch.manual_seed(0)
     sharpener = Sharpener(SharpConfig(editor.config.latents, editor.config.image_size, width=16, blocks=1))
-    torch.nn.init.normal_(sharpener.last.weight, std=0.05)
+    torch.nn.init.normal_(sharpener.last.weight, std=0.15)
     editor.sharpener = sharpener
     editor.save_pretrained(folder)
     return folder

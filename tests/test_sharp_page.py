@@ -102,3 +102,54 @@ def test_the_switch_shows_what_the_second_decoder_draws_and_what_it_adds(visit_s
         until_shown(page, picture)
         until_shown(page, picture, "before")
         assert bar.get_by_role("button", name=name).get_attribute("aria-pressed") == "true"
+
+
+def test_while_a_slider_moves_the_honest_picture_shows_and_the_sharp_one_comes_on_rest(visit_sharp, editor):
+    page = visit_sharp()
+    page.get_by_role("button", name="Sharp").click()
+    settled(page)
+    page.eval_on_selector("[data-name=Smiling]", """(input) => {
+        input.value = input.max;
+        input.dispatchEvent(new Event("input", { bubbles: true }));
+    }""")
+    settled(page)
+    z = editor.directions.mean.new_tensor(state(page, "state.edited"))
+    until_shown(page, editor.decode(z)[0])
+    page.eval_on_selector("[data-name=Smiling]", """(input) => input.dispatchEvent(new Event("change", { bubbles: true }))""")
+    settled(page)
+    until_shown(page, editor.decode(z, sharp=True)[0])
+
+
+def test_saving_gives_what_is_shown_and_the_switch_is_kept(visit_sharp, editor, tmp_path):
+    page = visit_sharp()
+    push(page, "Smiling", 0.8)
+    page.get_by_role("button", name="Sharp").click()
+    settled(page)
+    z = editor.directions.mean.new_tensor(state(page, "state.edited"))
+    expected = editor.decode(z, sharp=True)[0]
+    until_shown(page, expected)
+    with page.expect_download() as download:
+        page.click("[data-do=save]")
+    download.value.save_as(tmp_path / "face.png")
+    recipe = Recipe.read(tmp_path / "face.png")
+    assert recipe.sharp and recipe.strengths.keys() == {"Smiling"}
+    assert np.abs(np.asarray(Image.open(tmp_path / "face.png").convert("RGB"), dtype=float) - painted(expected)).mean() < 2
+    assert np.abs(painted(editor.apply(recipe)[0]) - painted(expected)).mean() < 2
+    # A reload has it again, and so has whoever follows the link.
+    page.reload()
+    settled(page)
+    until_shown(page, expected)
+    other = visit_sharp(address="/" + page.evaluate("location.hash"))
+    settled(other)
+    until_shown(other, expected)
+
+
+def test_without_a_second_decoder_there_is_no_switch_and_a_sharp_link_says_why(visit):
+    page = visit()
+    model = Editor.from_pretrained(device="cpu")
+    if model.sharpener is not None:
+        pytest.skip("the shipped model has a second decoder")
+    assert page.locator("#edit .detail").count() == 0
+    recipe = {"model": model.hash, "strengths": {}, "seed": 5, "temperature": 0.8, "sharp": True}
+    page.goto(f"{visit.server.url}/#recipe={quote(json.dumps(recipe))}")
+    page.get_by_text("This link is of a sharp picture, and this model has no second decoder to draw it.").wait_for()
