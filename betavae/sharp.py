@@ -38,7 +38,7 @@ class SharpConfig:
     latents: int
     image_size: int
     width: int = 64
-    blocks: int = 4
+    blocks: int = 3
 
 
 class Sharpener(nn.Module):
