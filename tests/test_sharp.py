@@ -60,6 +60,7 @@ def test_it_learns_detail_and_a_run_that_stops_goes_on_bitwise(fine, tmp_path, m
     editor, pixels, mu = fine
     config = SharpenConfig(images=160, batch=4, lr=1e-3, warmup=0.85, lowpass=1.0, features=0.0)
     arguments = (config, editor.model, editor.classifier, pixels, mu)
+    monkeypatch.setattr(sharpen, "LOG_EVERY", 6)
     whole = fit_sharpener(*arguments, tmp_path / "whole", CPU)
 
     class Stopped(Exception):
@@ -73,13 +74,15 @@ def test_it_learns_detail_and_a_run_that_stops_goes_on_bitwise(fine, tmp_path, m
         steps.append(step)
         return real(self, step)
 
-    monkeypatch.setattr(sharpen.Sharpening, "step", stop)
-    with pytest.raises(Stopped):
+    with monkeypatch.context() as patch, pytest.raises(Stopped):
+        patch.setattr(sharpen.Sharpening, "step", stop)
         fit_sharpener(*arguments, tmp_path / "parts", CPU, save_seconds=0)
-    monkeypatch.undo()
+    logs = [tmp_path / part / "sharpen" / "log.jsonl" for part in ("whole", "parts")]
+    logs[1].write_text(logs[1].read_text() + '{"images": 168}\n')  # logged, and killed before it was saved
     resumed = fit_sharpener(*arguments, tmp_path / "parts", CPU)
     for a, b in zip(whole.state_dict().values(), resumed.state_dict().values(), strict=True):
         assert torch.equal(a, b)
+    assert logs[0].read_text() == logs[1].read_text() != ""
     # And the pictures are nearer to the faces than the decodes are.
     with torch.inference_mode():
         honest = editor.model.decode(mu)

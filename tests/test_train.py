@@ -125,7 +125,7 @@ def test_the_classifier_learns_survives_unknown_numbers_and_its_file(dataset, tm
     assert np.isnan(dataset.numeric()["yaw"][:50]).all()
     model = fit_classifier(dataset, CPU, epochs=6)
     figures = score(model, dataset, "val", CPU)
-    assert figures["auroc"]["Male"] > 0.7 and figures["correlation"]["face_brightness"] > 0.5
+    assert figures["auroc"]["Blond_Hair"] > 0.65 and figures["correlation"]["face_brightness"] > 0.5
     model.save(tmp_path / "classifier.safetensors")
     x = from_uint8(dataset.images("val")[:8])
     with torch.inference_mode():

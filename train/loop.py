@@ -118,13 +118,17 @@ class Training:
         self.meter.add(terms, bad)
 
 
+def in_bf16(device: torch.device, bf16: bool = False) -> bool:
+    """Whether networks are trained in bf16: on GPUs that can; on CPUs if asked, for many lack the instructions."""
+    return torch.cuda.is_bf16_supported(including_emulation=False) if device.type == "cuda" else bf16
+
+
 def autocast(device: torch.device, bf16: bool = False, cache: bool = True) -> torch.autocast:
-    """Where convolutions and products are computed in bf16: on GPUs that can; on CPUs if asked, for many lack the instructions.
+    """Where convolutions and products are computed in bf16, if they are (``in_bf16``).
 
     ``cache`` keeps the weights' casts while it lasts.
     """
-    able = torch.cuda.is_bf16_supported(including_emulation=False) if device.type == "cuda" else bf16
-    return torch.autocast(device.type, torch.bfloat16, enabled=able, cache_enabled=cache)
+    return torch.autocast(device.type, torch.bfloat16, enabled=in_bf16(device, bf16), cache_enabled=cache)
 
 
 def compiled(model: VAE, batch: int, device: torch.device, autocast: torch.autocast) -> nn.Module:

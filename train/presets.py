@@ -21,7 +21,7 @@ REDUCTIONS = ("sum", "mean")
 SCHEDULES = ("constant", "onecycle")
 TRAINED_ON = {"train": ("train",), "train+val": ("train", "val"), "all": ("train", "val", "test")}
 INITS = ("default", "kaiming", "glorot", "he-glorot")
-RECORDED = ("weights", "images_seen", "data")  # what run.json has besides the settings
+RECORDED = ("weights", "images_seen", "data", "precision")  # what run.json has besides the settings
 SEEDS = 2 ** 32 - 1  # scikit-learn takes none beyond
 
 

@@ -1,6 +1,6 @@
 """Train the second decoder: sharp pictures from the latents of a frozen VAE.
 
-    python train/run.py --data DIR --model FOLDER --stages sharpen --out FOLDER
+    python train/run.py --data DIR --preset NAME --stages sharpen --out FOLDER
 
 A patch discriminator that is shown the honest decode beside each picture judges the detail (hinge loss, spectral norm: Miyato
 et al. 2018; pix2pix: Isola et al. 2017), and its features are matched (pix2pixHD: Wang et al. 2018). What keeps the detail true
@@ -276,8 +276,12 @@ def fit_sharpener(config: SharpenConfig, model: VAE, classifier: Classifier, pix
         average=training.average,
     )
     checkpoint.load(ALONE)
+    path = folder / "log.jsonl"
+    if path.exists():  # what was logged after the checkpoint comes again
+        lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+        path.write_text("".join(lines[:checkpoint.step // LOG_EVERY]), encoding="utf-8")
     saved = time.monotonic()
-    with open(folder / "log.jsonl", "a", encoding="utf-8") as log, tqdm(
+    with open(path, "a", encoding="utf-8") as log, tqdm(
             total=config.images, initial=checkpoint.step * config.batch, desc="sharpen", unit=" images", smoothing=0.05) as bar:
         while checkpoint.step < config.steps:
             terms = training.step(checkpoint.step)

@@ -43,7 +43,7 @@ from train.directions.refine import Faces, RefineConfig, parts, refined_directio
 from train.directions.simple import simple_directions, with_quantiles
 from train.displacement import FACES, with_displacements
 from train.lists import SPLITS, DataError, Lists, Source, no_masks, require_held_out
-from train.loop import SAVE_SECONDS, fit
+from train.loop import SAVE_SECONDS, fit, in_bf16
 from train.measure import MEASURED
 from train.mixture import fit_mixture, posterior_samples, prior
 from train.presets import TRAINED_ON, TrainConfig
@@ -372,7 +372,8 @@ def fit_model(run: Run, dataset: Dataset) -> None:
     hub.save(model, run.out)
     weights = hub.model_hash(model)
     # Last: a run that is refused, stopped or out of space leaves the record of the weights that are there.
-    made = {"weights": weights, "images_seen": config.images, "data": dataset.source.title}
+    made = {"weights": weights, "images_seen": config.images, "data": dataset.source.title,
+            "precision": "bf16" if in_bf16(run.device, run.bf16) else "float32"}
     write(run.out / "run.json", json.dumps(made | dataclasses.asdict(config), indent=1) + "\n")
     set_aside(run.out, before, weights)
 
