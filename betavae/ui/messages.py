@@ -314,6 +314,8 @@ def worn(editor: Editor, request: dict) -> dict:
         The request is not of that form, or the editor refuses it.
     """
     groups, locks = names(request, "groups"), names(request, "locks")
+    if not groups:
+        raise ValueError("No groups are given; choose what to take, such as Expression or Pose.")
     strengths = editor.wear(latent(request.get("z")), latent(request.get("other")), groups, locks=locks)
     return {"strengths": {name: round(strength, 4) for name, strength in strengths.items()}}
 
