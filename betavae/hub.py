@@ -104,8 +104,8 @@ def load(folder: Path) -> Loaded:
     DirectionsError, ClassifierError, MixtureError, SharpenerError
         The same for the directions, the classifier, the mixture and the second decoder.
     """
-    model = load_model(folder)
-    latents, weights = model.config.latents, model_hash(model)
+    model, weights = _model(folder)
+    latents = model.config.latents
     notes: list[str] = []
 
     def own(path: Path) -> Path | None:
@@ -239,6 +239,11 @@ def load_model(folder: Path) -> VAE:
     ModelError
         config.json or model.safetensors is missing, damaged, or does not belong to the other.
     """
+    return _model(folder)[0]
+
+
+def _model(folder: Path) -> tuple[VAE, str]:
+    """``load_model`` with the model's hash, which is computed to check the file."""
     path = folder / "model.safetensors"
     if not path.is_file():
         raise ModelError(f"The model folder {str(folder)!r} has no file model.safetensors.")
@@ -265,10 +270,11 @@ def load_model(folder: Path) -> VAE:
         raise ModelError(f"{str(path)!r} does not fit its configuration: {first}") from error
     if not all(torch.isfinite(value).all() for value in weights.values()):
         raise ModelError(f"{str(path)!r} is damaged: it has weights that are not finite.")
-    if metadata.get("weights") not in (None, found := model_hash(model)):
+    found = model_hash(model)
+    if metadata.get("weights") not in (None, found):
         raise ModelError(f"{str(path)!r} is damaged: its weights were {metadata['weights']} and are {found}.")
     model.float()  # stored in half precision, computed in single
-    return model.eval().to(memory_format=torch.channels_last)
+    return model.eval().to(memory_format=torch.channels_last), found
 
 
 def directions_path(folder: Path) -> Path | None:

@@ -3,6 +3,7 @@
 import json
 import re
 from pathlib import Path
+from urllib.parse import quote
 
 import gradio as gr
 import numpy as np
@@ -138,6 +139,15 @@ def test_a_page_on_the_shelf_opens_uploads_only(pages, shelf):
     file = {"path": str(secret), "meta": {"_type": "gradio.FileData"}}
     answer = pages.post(f"{PREFIX}/one/gradio_api/run/encode", json={"data": [file, "auto"]})
     assert "not uploaded" in answer.json()["error"]
+
+
+def test_without_a_second_decoder_there_is_no_switch_and_a_sharp_link_says_why(visit, shelf):
+    page = visit(address=f"{PREFIX}/one/")
+    assert page.locator("#edit .detail").count() == 0
+    model = Editor.from_pretrained(shelf / "one", "cpu")
+    recipe = {"model": model.hash, "strengths": {}, "seed": 5, "temperature": 0.8, "sharp": True}
+    page.goto(f"{visit.server.url}{PREFIX}/one/#recipe={quote(json.dumps(recipe))}")
+    page.get_by_text("This link is of a sharp picture, and this model has no second decoder to draw it.").wait_for()
 
 
 def test_folders_without_models_and_names_that_are_taken_are_refused(shelf, tmp_path):

@@ -1,11 +1,8 @@
 """The second decoder in the app: of a model that has one, over the API and on the page."""
 
-import json
-from urllib.parse import quote
-
 import numpy as np
 import pytest
-from browser import Server, Visitors, pixels, push, settled, state
+from browser import Server, pixels, push, settled, state
 from gradio_client import Client
 from PIL import Image
 
@@ -14,17 +11,11 @@ from betavae.ui.api import Api, answering
 
 
 @pytest.fixture(scope="module")
-def sharp_server(sharp_model, tmp_path_factory):
+def server(sharp_model, tmp_path_factory):
+    """The app on a model with a second decoder, in place of the shipped one."""
     with Server(tmp_path_factory.mktemp("app") / "log", "--model", str(sharp_model)) as server:
         yield server
     assert "Traceback" not in server.log.read_text()
-
-
-@pytest.fixture
-def visit_sharp(sharp_server, browser):
-    visitors = Visitors(sharp_server, browser)
-    yield visitors
-    visitors.leave()
 
 
 @pytest.fixture(scope="module")
@@ -32,8 +23,8 @@ def editor(sharp_model):
     return Editor.from_pretrained(sharp_model, "cpu")
 
 
-def test_endpoints_give_sharp_pictures(sharp_server, editor, tmp_path):
-    client = Client(sharp_server.url, verbose=False, download_files=str(tmp_path))
+def test_endpoints_give_sharp_pictures(server, editor, tmp_path):
+    client = Client(server.url, verbose=False, download_files=str(tmp_path))
     z = editor.sample(1, 7)
     face = z[0].tolist()
     calls = {
@@ -87,8 +78,8 @@ def until_shown(page, expected: Image.Image, canvas: str = "edit") -> None:
     raise AssertionError(f"{canvas} differs by {np.abs(pixels(page, canvas) - painted(expected)).mean():.1f} grey levels")
 
 
-def test_the_switch_shows_what_the_second_decoder_draws_and_what_it_adds(visit_sharp, editor):
-    page = visit_sharp()
+def test_the_switch_shows_what_the_second_decoder_draws_and_what_it_adds(visit, editor):
+    page = visit()
     settled(page)
     face, bar = np.array(state(page, "state.edited")), page.get_by_role("group", name="Detail")
     z = editor.directions.mean.new_tensor(face)
@@ -104,8 +95,8 @@ def test_the_switch_shows_what_the_second_decoder_draws_and_what_it_adds(visit_s
         assert bar.get_by_role("button", name=name).get_attribute("aria-pressed") == "true"
 
 
-def test_while_a_slider_moves_the_honest_picture_shows_and_the_sharp_one_comes_on_rest(visit_sharp, editor):
-    page = visit_sharp()
+def test_while_a_slider_moves_the_honest_picture_shows_and_the_sharp_one_comes_on_rest(visit, editor):
+    page = visit()
     page.get_by_role("button", name="Sharp").click()
     settled(page)
     page.eval_on_selector("[data-name=Smiling]", """(input) => {
@@ -120,8 +111,8 @@ def test_while_a_slider_moves_the_honest_picture_shows_and_the_sharp_one_comes_o
     until_shown(page, editor.decode(z, sharp=True)[0])
 
 
-def test_saving_gives_what_is_shown_and_the_switch_is_kept(visit_sharp, editor, tmp_path):
-    page = visit_sharp()
+def test_saving_gives_what_is_shown_and_the_switch_is_kept(visit, editor, tmp_path):
+    page = visit()
     push(page, "Smiling", 0.8)
     page.get_by_role("button", name="Sharp").click()
     settled(page)
@@ -139,17 +130,6 @@ def test_saving_gives_what_is_shown_and_the_switch_is_kept(visit_sharp, editor, 
     page.reload()
     settled(page)
     until_shown(page, expected)
-    other = visit_sharp(address="/" + page.evaluate("location.hash"))
+    other = visit(address="/" + page.evaluate("location.hash"))
     settled(other)
     until_shown(other, expected)
-
-
-def test_without_a_second_decoder_there_is_no_switch_and_a_sharp_link_says_why(visit):
-    page = visit()
-    model = Editor.from_pretrained(device="cpu")
-    if model.sharpener is not None:
-        pytest.skip("the shipped model has a second decoder")
-    assert page.locator("#edit .detail").count() == 0
-    recipe = {"model": model.hash, "strengths": {}, "seed": 5, "temperature": 0.8, "sharp": True}
-    page.goto(f"{visit.server.url}/#recipe={quote(json.dumps(recipe))}")
-    page.get_by_text("This link is of a sharp picture, and this model has no second decoder to draw it.").wait_for()
